@@ -1,0 +1,170 @@
+//! Objects as users write them: identity, metadata, and the specification of one of the kinds that are understood.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::api::istio::{DestinationRule, Gateway, ServiceEntry, VirtualService, WorkloadEntry};
+use crate::api::kube::{EndpointSlice, Namespace, Pod, ServiceSpec};
+
+/// Labels or a label selector, in key order.
+pub type Labels = BTreeMap<String, String>;
+
+/// The kind of an object. Two API versions of one kind are the same kind.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Kind {
+    Namespace,
+    Service,
+    EndpointSlice,
+    Pod,
+    ServiceEntry,
+    WorkloadEntry,
+    DestinationRule,
+    VirtualService,
+    Gateway,
+    /// A kind that is recognised or not, but has no meaning here yet; kept so that problems can name the object.
+    Other(Arc<str>),
+}
+
+impl Kind {
+    /// The kind's name as in `kind:` of a manifest.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Kind::Namespace => "Namespace",
+            Kind::Service => "Service",
+            Kind::EndpointSlice => "EndpointSlice",
+            Kind::Pod => "Pod",
+            Kind::ServiceEntry => "ServiceEntry",
+            Kind::WorkloadEntry => "WorkloadEntry",
+            Kind::DestinationRule => "DestinationRule",
+            Kind::VirtualService => "VirtualService",
+            Kind::Gateway => "Gateway",
+            Kind::Other(name) => name,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Names one object. Displayed as `VirtualService default/reviews`; cluster-scoped kinds have an empty namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectRef {
+    /// What it is.
+    pub kind: Kind,
+    /// Its namespace; empty for cluster-scoped kinds.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+impl ObjectRef {
+    /// Names the object of `kind` called `name` in `namespace`.
+    pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
+        Self { kind, namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The path form that the command line and the admin API use: `virtualservice/default/reviews`.
+    pub fn path(&self) -> String {
+        let kind = self.kind.as_str().to_ascii_lowercase();
+        if self.namespace.is_empty() {
+            format!("{kind}/{}", self.name)
+        } else {
+            format!("{kind}/{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{} {}", self.kind, self.name)
+        } else {
+            write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
+
+impl Serialize for ObjectRef {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.path())
+    }
+}
+
+/// Where in a source something was read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct Location {
+    /// File path as the source knows it, or another source's name for the place.
+    pub file: Arc<str>,
+    /// Line, counted from 1; 0 when unknown.
+    pub line: u32,
+    /// Column, counted from 1; 0 when unknown.
+    pub column: u32,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.line, self.column) {
+            (0, _) => write!(f, "{}", self.file),
+            (line, 0) => write!(f, "{}:{line}", self.file),
+            (line, column) => write!(f, "{}:{line}:{column}", self.file),
+        }
+    }
+}
+
+/// What every object carries beside its specification.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Meta {
+    /// The object's own labels, shared with the endpoints that come from it.
+    pub labels: Arc<Labels>,
+    /// The object's annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// `creationTimestamp` as RFC 3339 text, which sorts by time; empty when absent (files usually have none),
+    /// so that objects from files are "oldest" and tie on namespace and name.
+    pub created: Arc<str>,
+    /// `metadata.generation`, or 0 when the source has none.
+    pub generation: i64,
+    /// Where the object was read.
+    pub location: Option<Location>,
+}
+
+/// One object that is understood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// Identity.
+    pub reference: ObjectRef,
+    /// Labels, annotations, age, place.
+    pub meta: Meta,
+    /// What it says.
+    pub spec: Spec,
+}
+
+/// The specification of each supported kind.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, clippy::large_enum_variant)]
+pub enum Spec {
+    Namespace(Namespace),
+    Service(ServiceSpec),
+    EndpointSlice(EndpointSlice),
+    Pod(Pod),
+    ServiceEntry(ServiceEntry),
+    WorkloadEntry(WorkloadEntry),
+    DestinationRule(DestinationRule),
+    VirtualService(VirtualService),
+    Gateway(Gateway),
+}
+
+/// One step of a source: an object is there (new or changed), or is gone.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// The object exists and now says this.
+    Apply(Arc<Object>),
+    /// The object no longer exists.
+    Remove(ObjectRef),
+}

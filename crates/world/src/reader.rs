@@ -1,0 +1,151 @@
+//! The only way the compiler looks at a [`World`]: each question notes the [`Key`] that its answer depends on.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::{EffectiveRule, Endpoint, Hostname, Labels, Object, ObjectRef, Service, World};
+
+/// Something in a world that an answer can depend on, and that a change can touch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Key {
+    /// The service(s) under this host: ports, addresses, visibility, existence.
+    Service(Hostname),
+    /// The endpoints of the service(s) under this host.
+    Endpoints(Hostname),
+    /// The mesh VirtualServices that name exactly this host or pattern.
+    Routes(Hostname),
+    /// The VirtualServices bound to this Gateway (`namespace`, `name`).
+    GatewayRoutes(Arc<str>, Arc<str>),
+    /// The DestinationRules that name exactly this host or pattern.
+    Rules(Hostname),
+    /// One VirtualService by namespace and name, for delegation.
+    VirtualService(Arc<str>, Arc<str>),
+    /// The set of all Gateways.
+    Gateways,
+    /// The set of all pods and workload entries of a namespace, and the services that select them: what a proxy there serves.
+    Workloads(Arc<str>),
+}
+
+/// Who asks: what is visible and which rule applies depends on it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Scope {
+    /// The client's namespace.
+    pub namespace: Arc<str>,
+}
+
+/// A tracked view of a world.
+pub struct Reader<'w> {
+    world: &'w World,
+    reads: RefCell<BTreeSet<Key>>,
+}
+
+impl<'w> Reader<'w> {
+    /// Begins to read `world` with nothing noted.
+    pub fn new(world: &'w World) -> Self {
+        Self { world, reads: RefCell::default() }
+    }
+
+    /// What was read, in order.
+    pub fn into_reads(self) -> BTreeSet<Key> {
+        self.reads.into_inner()
+    }
+
+    /// The settings; they never change in a world's life, so reading them is not noted.
+    pub fn settings(&self) -> &'w crate::Settings {
+        self.world.settings()
+    }
+
+    fn note(&self, key: Key) {
+        self.reads.borrow_mut().insert(key);
+    }
+
+    /// The service that `host` means to a client in `scope`: of several with one host the client's own namespace's,
+    /// else a Kubernetes Service, else the oldest; only visible ones count. A wildcard ServiceEntry is found by its
+    /// own host only, not by names that it covers.
+    pub fn service(&self, host: &Hostname, scope: &Scope) -> Option<&'w Arc<Service>> {
+        self.note(Key::Service(host.clone()));
+        self.world.service(host, scope)
+    }
+
+    /// The endpoints of `service` behind its port `port`: ready ones (all when it publishes unready ones), in order
+    /// of address, without duplicates. Empty for an unknown port.
+    pub fn endpoints(&self, service: &Service, port: u16) -> Vec<Endpoint> {
+        self.note(Key::Endpoints(service.host.clone()));
+        self.world.endpoints(service, port)
+    }
+
+    /// The VirtualService that governs mesh traffic of clients in `scope` to `host`: the one with the most specific
+    /// matching host; of several the oldest, then the first by namespace and name.
+    pub fn mesh_routes(&self, host: &Hostname, scope: &Scope) -> Option<&'w Arc<Object>> {
+        for pattern in host.patterns() {
+            self.note(Key::Routes(pattern.clone()));
+            if let Some(found) = self.world.mesh_routes_at(&pattern, scope) {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    /// The VirtualServices bound to a Gateway, oldest first, then by namespace and name.
+    pub fn gateway_routes(&self, gateway: &ObjectRef) -> Vec<&'w Arc<Object>> {
+        self.note(Key::GatewayRoutes(gateway.namespace.clone(), gateway.name.clone()));
+        self.world.gateway_routes(gateway)
+    }
+
+    /// A VirtualService by name, for delegation.
+    pub fn virtual_service(&self, namespace: &str, name: &str) -> Option<&'w Arc<Object>> {
+        self.note(Key::VirtualService(namespace.into(), name.into()));
+        self.world.virtual_service(namespace, name)
+    }
+
+    /// What DestinationRules say about `host` to clients in `scope`: the first of the client's namespace, the
+    /// service's namespace and the root namespace that has a rule for the most specific pattern.
+    pub fn rule(
+        &self,
+        host: &Hostname,
+        service_namespace: &str,
+        scope: &Scope,
+        client_labels: &Labels,
+    ) -> EffectiveRule {
+        for namespace in [&*scope.namespace, service_namespace, &self.world.settings().root_namespace] {
+            for pattern in host.patterns() {
+                self.note(Key::Rules(pattern.clone()));
+                let found = self.world.rules_at(&pattern, namespace, scope, client_labels);
+                if !found.is_empty() {
+                    return EffectiveRule::merge(found);
+                }
+            }
+        }
+        EffectiveRule::default()
+    }
+
+    /// The Gateways whose selector matches a proxy with these labels, oldest first, then by namespace and name.
+    pub fn gateways(&self, labels: &Labels) -> Vec<&'w Arc<Object>> {
+        self.note(Key::Gateways);
+        self.world.gateways(labels)
+    }
+
+    /// The services that select a workload of `namespace` with these labels, and the workload's port for each of
+    /// their ports: `(service, service port, target port)` in order of target port, then age and name of the service.
+    pub fn served_by(
+        &self,
+        namespace: &Arc<str>,
+        labels: &Labels,
+        addresses: &[std::net::IpAddr],
+    ) -> Vec<(Arc<Service>, u16, u16)> {
+        self.note(Key::Workloads(namespace.clone()));
+        self.world.served_by(namespace, labels, addresses)
+    }
+
+    /// The labels that the world knows for a workload: of the pod with this name, else of the pod with this address.
+    pub fn workload_labels(
+        &self,
+        namespace: &Arc<str>,
+        name: &str,
+        addresses: &[std::net::IpAddr],
+    ) -> Option<BTreeMap<String, String>> {
+        self.note(Key::Workloads(namespace.clone()));
+        self.world.workload_labels(namespace, name, addresses)
+    }
+}

@@ -1,0 +1,199 @@
+//! The picture itself: every object, and the indices that questions need.
+
+mod index;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::api::istio::DestinationRule;
+use crate::{Change, Endpoint, Hostname, Key, Kind, Labels, Object, ObjectRef, Problem, Scope, Service, Spec};
+use index::Index;
+
+/// What is the same for the whole life of a world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The cluster's DNS domain, `cluster.local`.
+    pub domain: Arc<str>,
+    /// The namespace whose rules hold for the whole mesh, `istio-system`.
+    pub root_namespace: Arc<str>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { domain: "cluster.local".into(), root_namespace: "istio-system".into() }
+    }
+}
+
+/// All objects and what follows from them directly. One owner applies changes; everyone else asks through a
+/// [`crate::Reader`].
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    settings: Settings,
+    objects: HashMap<ObjectRef, Arc<Object>>,
+    index: Index,
+}
+
+impl World {
+    /// An empty world.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, objects: HashMap::new(), index: Index::default() }
+    }
+
+    /// The settings given at the start.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The object of this name, as it was last applied.
+    pub fn object(&self, reference: &ObjectRef) -> Option<&Arc<Object>> {
+        self.objects.get(reference)
+    }
+
+    /// All objects, in no particular order.
+    pub fn objects(&self) -> impl Iterator<Item = &Arc<Object>> {
+        self.objects.values()
+    }
+
+    /// Every host that has a service, in order.
+    pub fn hosts(&self) -> impl Iterator<Item = &Hostname> {
+        self.index.services.keys()
+    }
+
+    /// Every host or pattern that a mesh VirtualService names, in order.
+    pub fn route_hosts(&self) -> impl Iterator<Item = &Hostname> {
+        self.index.mesh_routes.keys()
+    }
+
+    /// Takes in one change and returns the keys whose answers may now differ; none when the object says the same as
+    /// before.
+    pub fn apply(&mut self, change: Change) -> BTreeSet<Key> {
+        let mut touched = BTreeSet::new();
+        let (reference, next) = match change {
+            Change::Apply(object) => (object.reference.clone(), Some(object)),
+            Change::Remove(reference) => (reference, None),
+        };
+        let previous = self.objects.get(&reference).cloned();
+        if previous.as_ref().map(|o| (&o.spec, &o.meta)) == next.as_ref().map(|o| (&o.spec, &o.meta)) {
+            return touched;
+        }
+        if let Some(previous) = &previous {
+            self.index.remove(previous, &self.settings, &mut touched);
+        }
+        match next {
+            Some(next) => {
+                self.index.insert(&next, &self.settings, &mut touched);
+                self.objects.insert(reference, next);
+            }
+            None => {
+                self.objects.remove(&reference);
+            }
+        }
+        touched
+    }
+
+    /// What is wrong between objects, independent of any client: hosts claimed twice, addresses that do not parse.
+    pub fn problems(&self) -> Vec<Problem> {
+        self.index.problems(&self.objects)
+    }
+
+    pub(crate) fn service(&self, host: &Hostname, scope: &Scope) -> Option<&Arc<Service>> {
+        let candidates = self.index.services.get(host)?;
+        let visible = candidates.iter().filter(|s| s.export.is_visible_to(&scope.namespace));
+        visible.min_by_key(|s| (s.namespace != scope.namespace, !s.kubernetes, s.created.clone(), s.origin.clone()))
+    }
+
+    pub(crate) fn endpoints(&self, service: &Service, port: u16) -> Vec<Endpoint> {
+        self.index.endpoints(service, port, &self.objects)
+    }
+
+    pub(crate) fn mesh_routes_at(&self, pattern: &Hostname, scope: &Scope) -> Option<&Arc<Object>> {
+        let candidates = self.index.mesh_routes.get(pattern)?;
+        candidates.iter().map(|r| &self.objects[r]).filter(|o| is_exported(o, scope)).min_by_key(|o| age(o))
+    }
+
+    pub(crate) fn gateway_routes(&self, gateway: &ObjectRef) -> Vec<&Arc<Object>> {
+        let key = (gateway.namespace.clone(), gateway.name.clone());
+        let bound = self.index.gateway_routes.get(&key).into_iter().flatten();
+        let mut found: Vec<_> = bound.map(|r| &self.objects[r]).collect();
+        found.sort_by_key(|o| age(o));
+        found
+    }
+
+    pub(crate) fn virtual_service(&self, namespace: &str, name: &str) -> Option<&Arc<Object>> {
+        self.objects.get(&ObjectRef::new(Kind::VirtualService, namespace, name))
+    }
+
+    pub(crate) fn rules_at(
+        &self,
+        pattern: &Hostname,
+        namespace: &str,
+        scope: &Scope,
+        client: &Labels,
+    ) -> Vec<&Arc<Object>> {
+        let named = self.index.rules.get(pattern).into_iter().flatten();
+        let applies = |object: &&Arc<Object>| match &object.spec {
+            Spec::DestinationRule(rule) => {
+                &*object.reference.namespace == namespace
+                    && is_exported(object, scope)
+                    && selects(rule, namespace, scope, client)
+            }
+            _ => false,
+        };
+        let mut found: Vec<_> = named.map(|r| &self.objects[r]).filter(applies).collect();
+        found.sort_by_key(|o| age(o));
+        found
+    }
+
+    pub(crate) fn gateways(&self, labels: &Labels) -> Vec<&Arc<Object>> {
+        let matching = |object: &&Arc<Object>| match &object.spec {
+            Spec::Gateway(gateway) => gateway.selector.iter().all(|(k, v)| labels.get(k) == Some(v)),
+            _ => false,
+        };
+        let mut found: Vec<_> = self.index.gateways.iter().map(|r| &self.objects[r]).filter(matching).collect();
+        found.sort_by_key(|o| age(o));
+        found
+    }
+
+    pub(crate) fn served_by(
+        &self,
+        namespace: &str,
+        labels: &Labels,
+        addresses: &[IpAddr],
+    ) -> Vec<(Arc<Service>, u16, u16)> {
+        self.index.served_by(namespace, labels, addresses, &self.objects)
+    }
+
+    pub(crate) fn workload_labels(
+        &self,
+        namespace: &str,
+        name: &str,
+        addresses: &[IpAddr],
+    ) -> Option<BTreeMap<String, String>> {
+        self.index.workload_labels(namespace, name, addresses, &self.objects)
+    }
+}
+
+/// Oldest first; objects without a time stamp tie and go by namespace and name.
+fn age(object: &Object) -> (&Arc<str>, &ObjectRef) {
+    (&object.meta.created, &object.reference)
+}
+
+fn is_exported(object: &Object, scope: &Scope) -> bool {
+    let entries = match &object.spec {
+        Spec::VirtualService(spec) => &spec.export_to,
+        Spec::DestinationRule(spec) => &spec.export_to,
+        _ => return true,
+    };
+    crate::Export::parse(entries, &object.reference.namespace).is_visible_to(&scope.namespace)
+}
+
+/// A rule with a workload selector holds only for matching clients of its own namespace.
+fn selects(rule: &DestinationRule, namespace: &str, scope: &Scope, client: &Labels) -> bool {
+    match &rule.workload_selector {
+        None => true,
+        Some(selector) => {
+            namespace == &*scope.namespace && selector.match_labels.iter().all(|(k, v)| client.get(k) == Some(v))
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The indices of a world, kept in step with its objects one change at a time.
+
+mod endpoints;
+mod problems;
+mod services;
+mod workloads;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::api::istio::VirtualService;
+use crate::api::kube::EndpointSlice;
+use crate::{Hostname, Key, Labels, Object, ObjectRef, Service, Settings, Spec};
+
+/// Label that names the Service of an EndpointSlice.
+const SLICE_SERVICE: &str = "kubernetes.io/service-name";
+
+pub(super) type Objects = HashMap<ObjectRef, Arc<Object>>;
+type Name = Arc<str>;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Index {
+    pub(super) services: BTreeMap<Hostname, Vec<Arc<Service>>>,
+    /// Services by namespace, for "which of them serve this workload".
+    services_in: HashMap<Name, BTreeMap<(Hostname, ObjectRef), Arc<Service>>>,
+    /// Services with a selector, under one pair of it: a workload finds them by looking up its own pairs.
+    selecting: HashMap<(Name, String, String), BTreeSet<Hostname>>,
+    /// Slices by namespace and name of their service.
+    slices: HashMap<(Name, Name), BTreeSet<ObjectRef>>,
+    /// Services that have an address in one of their slices: a pod's labels reach endpoints by its address.
+    slice_addresses: HashMap<IpAddr, Vec<(Name, Name)>>,
+    pods: HashMap<Name, BTreeSet<ObjectRef>>,
+    pod_addresses: HashMap<IpAddr, BTreeSet<ObjectRef>>,
+    workload_entries: HashMap<Name, BTreeSet<ObjectRef>>,
+    pub(super) mesh_routes: BTreeMap<Hostname, BTreeSet<ObjectRef>>,
+    pub(super) gateway_routes: HashMap<(Name, Name), BTreeSet<ObjectRef>>,
+    pub(super) rules: BTreeMap<Hostname, BTreeSet<ObjectRef>>,
+    pub(super) gateways: BTreeSet<ObjectRef>,
+}
+
+/// Whether an object enters the index or leaves it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    In,
+    Out,
+}
+
+impl Index {
+    pub(super) fn insert(&mut self, object: &Arc<Object>, settings: &Settings, touched: &mut BTreeSet<Key>) {
+        self.shift(object, settings, touched, Way::In);
+    }
+
+    pub(super) fn remove(&mut self, object: &Arc<Object>, settings: &Settings, touched: &mut BTreeSet<Key>) {
+        self.shift(object, settings, touched, Way::Out);
+    }
+
+    fn shift(&mut self, object: &Arc<Object>, settings: &Settings, touched: &mut BTreeSet<Key>, way: Way) {
+        let namespace = &object.reference.namespace;
+        match &object.spec {
+            Spec::Service(_) | Spec::ServiceEntry(_) => {
+                for service in services::of(object, settings) {
+                    self.shift_service(Arc::new(service), touched, way);
+                }
+            }
+            Spec::EndpointSlice(slice) => self.shift_slice(object, slice, settings, touched, way),
+            Spec::Pod(pod) => {
+                shift(&mut self.pods, namespace.clone(), &object.reference, way);
+                if let Some(address) = pod.status.pod_ip.as_deref().and_then(|ip| ip.parse::<IpAddr>().ok()) {
+                    shift(&mut self.pod_addresses, address, &object.reference, way);
+                    for (namespace, name) in self.slice_addresses.get(&address).into_iter().flatten() {
+                        touched.insert(Key::Endpoints(kubernetes_host(name, namespace, settings)));
+                    }
+                }
+                self.touch_selecting(namespace, &object.meta.labels, touched);
+                touched.insert(Key::Workloads(namespace.clone()));
+            }
+            Spec::WorkloadEntry(entry) => {
+                shift(&mut self.workload_entries, namespace.clone(), &object.reference, way);
+                self.touch_selecting(namespace, &object.meta.labels, touched);
+                self.touch_selecting(namespace, &entry.labels, touched);
+                touched.insert(Key::Workloads(namespace.clone()));
+            }
+            Spec::VirtualService(routes) => self.shift_routes(object, routes, settings, touched, way),
+            Spec::DestinationRule(rule) => {
+                let host = Hostname::qualified(&rule.host, namespace, &settings.domain);
+                shift_ordered(&mut self.rules, host.clone(), &object.reference, way);
+                touched.insert(Key::Rules(host));
+            }
+            Spec::Gateway(_) => {
+                match way {
+                    Way::In => self.gateways.insert(object.reference.clone()),
+                    Way::Out => self.gateways.remove(&object.reference),
+                };
+                touched.insert(Key::Gateways);
+            }
+            Spec::Namespace(_) => {}
+        }
+    }
+
+    fn shift_service(&mut self, service: Arc<Service>, touched: &mut BTreeSet<Key>, way: Way) {
+        let host = service.host.clone();
+        let slot = (host.clone(), service.origin.clone());
+        let in_namespace = self.services_in.entry(service.namespace.clone()).or_default();
+        if let Some((key, value)) = service.selector.first_key_value() {
+            let pair = (service.namespace.clone(), key.clone(), value.clone());
+            match way {
+                Way::In => {
+                    self.selecting.entry(pair).or_default().insert(host.clone());
+                }
+                Way::Out => {
+                    if let Some(hosts) = self.selecting.get_mut(&pair) {
+                        hosts.remove(&host);
+                    }
+                }
+            }
+        }
+        touched.insert(Key::Service(host.clone()));
+        touched.insert(Key::Endpoints(host.clone()));
+        touched.insert(Key::Workloads(service.namespace.clone()));
+        let same_host = self.services.entry(host.clone()).or_default();
+        match way {
+            Way::In => {
+                in_namespace.insert(slot, service.clone());
+                same_host.push(service);
+            }
+            Way::Out => {
+                in_namespace.remove(&slot);
+                same_host.retain(|s| s.origin != service.origin);
+                if same_host.is_empty() {
+                    self.services.remove(&host);
+                }
+            }
+        }
+    }
+
+    fn shift_slice(
+        &mut self,
+        object: &Object,
+        slice: &EndpointSlice,
+        settings: &Settings,
+        touched: &mut BTreeSet<Key>,
+        way: Way,
+    ) {
+        let Some(name) = object.meta.labels.get(SLICE_SERVICE) else { return };
+        let namespace = &object.reference.namespace;
+        let service: (Name, Name) = (namespace.clone(), name.as_str().into());
+        let addresses = slice.endpoints.iter().flat_map(|e| &e.addresses).filter_map(|a| a.parse::<IpAddr>().ok());
+        for address in addresses {
+            let services = self.slice_addresses.entry(address).or_default();
+            match way {
+                Way::In => services.push(service.clone()),
+                Way::Out => {
+                    if let Some(at) = services.iter().position(|s| *s == service) {
+                        services.swap_remove(at);
+                    }
+                    if services.is_empty() {
+                        self.slice_addresses.remove(&address);
+                    }
+                }
+            }
+        }
+        let host = kubernetes_host(name, namespace, settings);
+        let selects_nothing = self.services.get(&host).is_none_or(|all| all.iter().any(|s| s.selector.is_empty()));
+        if selects_nothing {
+            touched.insert(Key::Workloads(namespace.clone()));
+        }
+        touched.insert(Key::Endpoints(host));
+        shift(&mut self.slices, service, &object.reference, way);
+    }
+
+    fn shift_routes(
+        &mut self,
+        object: &Object,
+        routes: &VirtualService,
+        settings: &Settings,
+        touched: &mut BTreeSet<Key>,
+        way: Way,
+    ) {
+        let ObjectRef { namespace, name, .. } = &object.reference;
+        touched.insert(Key::VirtualService(namespace.clone(), name.clone()));
+        let mesh = routes.gateways.is_empty() || routes.gateways.iter().any(|g| g == "mesh");
+        if mesh {
+            for host in &routes.hosts {
+                let host = Hostname::qualified(host, namespace, &settings.domain);
+                shift_ordered(&mut self.mesh_routes, host.clone(), &object.reference, way);
+                touched.insert(Key::Routes(host));
+            }
+        }
+        for gateway in routes.gateways.iter().filter(|g| *g != "mesh") {
+            let (gateway_namespace, gateway_name) = gateway.split_once('/').unwrap_or((namespace, gateway));
+            let key: (Name, Name) = (gateway_namespace.into(), gateway_name.into());
+            shift(&mut self.gateway_routes, key.clone(), &object.reference, way);
+            touched.insert(Key::GatewayRoutes(key.0, key.1));
+        }
+    }
+
+    /// Touches the endpoints of every service whose selector matches.
+    fn touch_selecting(&self, namespace: &Name, labels: &Labels, touched: &mut BTreeSet<Key>) {
+        for (key, value) in labels {
+            let pair = (namespace.clone(), key.clone(), value.clone());
+            touched.extend(self.selecting.get(&pair).into_iter().flatten().cloned().map(Key::Endpoints));
+        }
+    }
+}
+
+/// `<name>.<namespace>.svc.<domain>`.
+pub(super) fn kubernetes_host(name: &str, namespace: &str, settings: &Settings) -> Hostname {
+    Hostname::new(&format!("{name}.{namespace}.svc.{}", settings.domain))
+}
+
+fn shift<K: std::hash::Hash + Eq>(map: &mut HashMap<K, BTreeSet<ObjectRef>>, key: K, object: &ObjectRef, way: Way) {
+    match way {
+        Way::In => {
+            map.entry(key).or_default().insert(object.clone());
+        }
+        Way::Out => {
+            if let Some(set) = map.get_mut(&key) {
+                set.remove(object);
+                if set.is_empty() {
+                    map.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+fn shift_ordered<K: Ord>(map: &mut BTreeMap<K, BTreeSet<ObjectRef>>, key: K, object: &ObjectRef, way: Way) {
+    match way {
+        Way::In => {
+            map.entry(key).or_default().insert(object.clone());
+        }
+        Way::Out => {
+            if let Some(set) = map.get_mut(&key) {
+                set.remove(object);
+                if set.is_empty() {
+                    map.remove(&key);
+                }
+            }
+        }
+    }
+}
