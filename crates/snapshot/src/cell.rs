@@ -1,0 +1,266 @@
+//! One resource, ready to be sent.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use imbl::OrdMap;
+use proto::ResourceType;
+
+use crate::Version;
+
+/// The name of a resource.
+pub type Name = Arc<str>;
+
+/// One field of a resource that is made of many equal fields, such as a virtual host of a route configuration:
+/// already encoded with its tag and length.
+#[derive(Clone, Debug)]
+pub struct Part {
+    bytes: Bytes,
+    version: Version,
+}
+
+impl Part {
+    /// A part from its encoded field.
+    pub fn new(bytes: Bytes) -> Self {
+        let version = Version::of(&bytes);
+        Self { bytes, version }
+    }
+
+    /// The encoded field.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The version of its content.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+}
+
+/// The parts of a resource by name, in order, with the sum of their versions: exchanging one costs the logarithm of
+/// their number.
+#[derive(Clone, Debug, Default)]
+pub struct Parts {
+    parts: OrdMap<Name, Part>,
+    version: Version,
+}
+
+impl Parts {
+    /// Puts a part under `name`, in place of the one that was there.
+    pub fn set(&mut self, name: Name, part: Part) {
+        self.remove(&name);
+        self.version = self.version.plus(Version::member(&name, part.version));
+        self.parts.insert(name, part);
+    }
+
+    /// Takes the part under `name` away, if there is one.
+    pub fn remove(&mut self, name: &str) {
+        if let Some(old) = self.parts.remove(name) {
+            self.version = self.version.minus(Version::member(name, old.version));
+        }
+    }
+
+    /// Parts in order of name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Name, &Part)> {
+        self.parts.iter()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+}
+
+/// One encoded resource of one version, with the names that it refers to and the objects that it came from.
+#[derive(Debug)]
+pub struct Cell {
+    resource_type: ResourceType,
+    name: Name,
+    version: Version,
+    content: Content,
+    entry: OnceLock<Entry>,
+    references: Box<[(ResourceType, Name)]>,
+    origins: Box<[Arc<str>]>,
+}
+
+/// Two cells are equal when they are the same version of the same resource.
+impl PartialEq for Cell {
+    fn eq(&self, other: &Self) -> bool {
+        (self.resource_type, self.version, &self.name) == (other.resource_type, other.version, &other.name)
+    }
+}
+
+#[derive(Debug)]
+enum Content {
+    /// The entry was made at once.
+    Whole,
+    /// The message is `head` and then every part; it is put together when first sent.
+    Composite { head: Bytes, parts: Parts },
+}
+
+/// `DeltaDiscoveryResponse.resources` entry: tag 2, length, `Resource { name = 3, version = 1, resource = 2 }` with
+/// `resource` last. Its tail, from the tag of `resource` on, is at the same time the `DiscoveryResponse.resources`
+/// entry, because both fields have number 2 and hold the same `Any`.
+#[derive(Debug)]
+struct Entry {
+    delta: Bytes,
+    sotw_at: usize,
+    value_at: usize,
+}
+
+impl Cell {
+    /// A resource from its encoded message, which must be canonical (equal messages, equal bytes).
+    pub fn new(resource_type: ResourceType, name: Name, value: &[u8]) -> Self {
+        let version = Version::of(value);
+        let cell = Self {
+            resource_type,
+            name,
+            version,
+            content: Content::Whole,
+            entry: OnceLock::new(),
+            references: Box::default(),
+            origins: Box::default(),
+        };
+        let entry = Entry::new(&cell, value.len(), |buffer| buffer.put_slice(value));
+        cell.entry.get_or_init(|| entry);
+        cell
+    }
+
+    /// A resource whose message is `head` followed by all `parts`; encoded when it is first sent.
+    pub fn composite(resource_type: ResourceType, name: Name, head: Bytes, parts: Parts) -> Self {
+        let version = Version::of(&head).then(parts.version);
+        Self {
+            resource_type,
+            name,
+            version,
+            content: Content::Composite { head, parts },
+            entry: OnceLock::new(),
+            references: Box::default(),
+            origins: Box::default(),
+        }
+    }
+
+    /// Adds the resources that this one names.
+    #[must_use]
+    pub fn referring_to(mut self, references: impl IntoIterator<Item = (ResourceType, Name)>) -> Self {
+        self.references = references.into_iter().collect();
+        self
+    }
+
+    /// Adds the objects that this one came from, as `kind/namespace/name`.
+    #[must_use]
+    pub fn from_objects(mut self, origins: impl IntoIterator<Item = Arc<str>>) -> Self {
+        self.origins = origins.into_iter().collect();
+        self
+    }
+
+    /// What kind of resource it is.
+    pub fn resource_type(&self) -> ResourceType {
+        self.resource_type
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The version of its content.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Resources that this one names.
+    pub fn references(&self) -> &[(ResourceType, Name)] {
+        &self.references
+    }
+
+    /// Objects that this one came from, as `kind/namespace/name`.
+    pub fn origins(&self) -> &[Arc<str>] {
+        &self.origins
+    }
+
+    /// The parts, when it has any.
+    pub fn parts(&self) -> Option<&Parts> {
+        match &self.content {
+            Content::Whole => None,
+            Content::Composite { parts, .. } => Some(parts),
+        }
+    }
+
+    /// The encoded message.
+    pub fn value(&self) -> Bytes {
+        let entry = self.entry();
+        entry.delta.slice(entry.value_at..)
+    }
+
+    /// The `resources` entry of a delta response, tag and length included.
+    pub fn delta_entry(&self) -> &Bytes {
+        &self.entry().delta
+    }
+
+    /// The `resources` entry of a state-of-the-world response, tag and length included.
+    pub fn sotw_entry(&self) -> Bytes {
+        let entry = self.entry();
+        entry.delta.slice(entry.sotw_at..)
+    }
+
+    fn entry(&self) -> &Entry {
+        self.entry.get_or_init(|| match &self.content {
+            Content::Composite { head, parts } => {
+                let len = head.len() + parts.iter().map(|(_, part)| part.bytes.len()).sum::<usize>();
+                Entry::new(self, len, |buffer| {
+                    buffer.put_slice(head);
+                    parts.iter().for_each(|(_, part)| buffer.put_slice(&part.bytes));
+                })
+            }
+            Content::Whole => unreachable!("a whole cell is made with its entry"),
+        })
+    }
+}
+
+impl Entry {
+    fn new(cell: &Cell, value_len: usize, put_value: impl FnOnce(&mut BytesMut)) -> Self {
+        let url = cell.resource_type.type_url();
+        let version = cell.version.to_string();
+        let any_len = field_len(url.len()) + field_len(value_len);
+        let resource_len = field_len(cell.name.len()) + field_len(version.len()) + field_len(any_len);
+        let mut buffer = BytesMut::with_capacity(field_len(resource_len));
+        put_field_head(&mut buffer, 2, resource_len);
+        put_field_head(&mut buffer, 3, cell.name.len());
+        buffer.put_slice(cell.name.as_bytes());
+        put_field_head(&mut buffer, 1, version.len());
+        buffer.put_slice(version.as_bytes());
+        let sotw_at = buffer.len();
+        put_field_head(&mut buffer, 2, any_len);
+        put_field_head(&mut buffer, 1, url.len());
+        buffer.put_slice(url.as_bytes());
+        put_field_head(&mut buffer, 2, value_len);
+        let value_at = buffer.len();
+        put_value(&mut buffer);
+        Self { delta: buffer.freeze(), sotw_at, value_at }
+    }
+}
+
+/// Length of a length-delimited field with a one-byte tag.
+fn field_len(len: usize) -> usize {
+    1 + varint_len(len) + len
+}
+
+fn varint_len(value: usize) -> usize {
+    (usize::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
+}
+
+fn put_field_head(buffer: &mut BytesMut, number: u8, len: usize) {
+    buffer.put_u8(number << 3 | 2);
+    let mut rest = len;
+    while rest >= 0x80 {
+        buffer.put_u8(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    buffer.put_u8(rest as u8);
+}

@@ -1,0 +1,180 @@
+//! A set of resources that all nodes with equal inputs share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
+use proto::ResourceType;
+
+use crate::{Body, Cell, Name, Version};
+
+const TYPES: usize = ResourceType::ALL.len();
+
+/// Resources of every type by name. Immutable; [`Layer::edit`] makes the next one.
+#[derive(Debug, Default)]
+pub struct Layer {
+    generation: u64,
+    kinds: [KindSet; TYPES],
+}
+
+#[derive(Debug, Default)]
+struct KindSet {
+    cells: OrdMap<Name, Arc<Cell>>,
+    version: Version,
+    all_sotw: OnceLock<Body>,
+    all_delta: OnceLock<Body>,
+    /// Delta bodies by the content version that they start from.
+    steps: Mutex<HashMap<Version, Step>>,
+}
+
+/// What happened to one type between two layers.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub(crate) changed: Arc<[Arc<Cell>]>,
+    pub(crate) removed: Arc<[Name]>,
+    pub(crate) delta_body: Body,
+}
+
+impl Layer {
+    /// An empty layer.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Counts the edits that led here.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Begins the next layer.
+    pub fn edit(self: &Arc<Self>) -> Edit {
+        let kinds = std::array::from_fn(|i| (self.kinds[i].cells.clone(), self.kinds[i].version));
+        Edit { base: self.clone(), kinds, changed: [false; TYPES] }
+    }
+
+    /// The resource of this type and name.
+    pub fn get(&self, resource_type: ResourceType, name: &str) -> Option<&Arc<Cell>> {
+        self.kind(resource_type).cells.get(name)
+    }
+
+    /// All resources of a type, in order of name.
+    pub fn iter(&self, resource_type: ResourceType) -> impl Iterator<Item = &Arc<Cell>> {
+        self.kind(resource_type).cells.values()
+    }
+
+    /// How many resources of a type there are.
+    pub fn len(&self, resource_type: ResourceType) -> usize {
+        self.kind(resource_type).cells.len()
+    }
+
+    /// Whether there is no resource of any type.
+    pub fn is_empty(&self) -> bool {
+        self.kinds.iter().all(|kind| kind.cells.is_empty())
+    }
+
+    /// The version of all resources of a type together.
+    pub fn version(&self, resource_type: ResourceType) -> Version {
+        self.kind(resource_type).version
+    }
+
+    /// Every entry of a type for a state-of-the-world response; built once.
+    pub(crate) fn all_sotw(&self, resource_type: ResourceType) -> &Body {
+        let kind = self.kind(resource_type);
+        kind.all_sotw.get_or_init(|| {
+            let entries: Vec<_> = kind.cells.values().map(|cell| cell.sotw_entry()).collect();
+            Body::join(&entries)
+        })
+    }
+
+    /// Every entry of a type for a delta response; built once.
+    pub(crate) fn all_delta(&self, resource_type: ResourceType) -> &Body {
+        let kind = self.kind(resource_type);
+        kind.all_delta.get_or_init(|| Body::join(kind.cells.values().map(|cell| cell.delta_entry())))
+    }
+
+    /// What changed of a type since `from`; built once for each starting content.
+    pub(crate) fn step(&self, from: &Layer, resource_type: ResourceType) -> Step {
+        let (old, new) = (from.kind(resource_type), self.kind(resource_type));
+        let mut steps = new.steps.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        steps.entry(old.version).or_insert_with(|| Step::between(&old.cells, &new.cells)).clone()
+    }
+
+    fn kind(&self, resource_type: ResourceType) -> &KindSet {
+        &self.kinds[resource_type.index()]
+    }
+}
+
+impl Step {
+    fn between(old: &OrdMap<Name, Arc<Cell>>, new: &OrdMap<Name, Arc<Cell>>) -> Self {
+        let mut changed = Vec::new();
+        let mut removed = Vec::new();
+        if !old.ptr_eq(new) {
+            // The comparison passes over shared subtrees, so it costs what changed.
+            for item in old.diff(new) {
+                match item {
+                    DiffItem::Add(_, cell) => changed.push(cell.clone()),
+                    DiffItem::Remove(name, _) => removed.push(name.clone()),
+                    DiffItem::Update { old: (_, old), new: (_, new) } => {
+                        if old.version() != new.version() {
+                            changed.push(new.clone());
+                        }
+                    }
+                }
+            }
+        }
+        let delta_body = Body::join(changed.iter().map(|cell| cell.delta_entry()));
+        Self { changed: changed.into(), removed: removed.into(), delta_body }
+    }
+}
+
+/// A layer in the making.
+#[derive(Debug)]
+pub struct Edit {
+    base: Arc<Layer>,
+    kinds: [(OrdMap<Name, Arc<Cell>>, Version); TYPES],
+    changed: [bool; TYPES],
+}
+
+impl Edit {
+    /// Puts a resource in. One that is there already with the same content stays as it is, so that what has been
+    /// sent need not be looked at again.
+    pub fn set(&mut self, cell: Cell) {
+        let at = cell.resource_type().index();
+        let (cells, version) = &mut self.kinds[at];
+        if let Some(old) = cells.get(cell.name()) {
+            let same_origins = old.origins() == cell.origins() && old.references() == cell.references();
+            if old.version() == cell.version() && same_origins {
+                return;
+            }
+            *version = version.minus(Version::member(old.name(), old.version()));
+        }
+        *version = version.plus(Version::member(cell.name(), cell.version()));
+        cells.insert(cell.name().clone(), Arc::new(cell));
+        self.changed[at] = true;
+    }
+
+    /// Takes a resource out, if it is there.
+    pub fn remove(&mut self, resource_type: ResourceType, name: &str) {
+        let at = resource_type.index();
+        let (cells, version) = &mut self.kinds[at];
+        if let Some(old) = cells.remove(name) {
+            *version = version.minus(Version::member(name, old.version()));
+            self.changed[at] = true;
+        }
+    }
+
+    /// The resource as it stands now.
+    pub fn get(&self, resource_type: ResourceType, name: &str) -> Option<&Arc<Cell>> {
+        self.kinds[resource_type.index()].0.get(name)
+    }
+
+    /// The next layer; the very same one when nothing changed.
+    pub fn finish(self) -> Arc<Layer> {
+        if !self.changed.contains(&true) {
+            return self.base;
+        }
+        let kinds = self.kinds.map(|(cells, version)| KindSet { cells, version, ..KindSet::default() });
+        Arc::new(Layer { generation: self.base.generation + 1, kinds })
+    }
+}

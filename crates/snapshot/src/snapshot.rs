@@ -1,0 +1,136 @@
+//! What one node receives: a stack of layers.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use proto::ResourceType;
+
+use crate::{Body, Cell, Layer, Name, Version};
+
+/// The stack of layers of one node. Names are unique over the stack: should two layers hold the same one, the first
+/// layer's counts. Cloning is cheap.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    layers: Arc<[Arc<Layer>]>,
+}
+
+/// What differs in one type between two snapshots.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// New and changed resources, in order of name within each layer.
+    pub changed: Vec<Arc<Cell>>,
+    /// Names that are gone.
+    pub removed: Vec<Name>,
+    /// The delta entries of `changed`, in one shared body.
+    pub delta_body: Body,
+}
+
+/// A reference to a resource that is not in the snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dangling {
+    /// The resource that refers.
+    pub from: (ResourceType, Name),
+    /// What it refers to.
+    pub to: (ResourceType, Name),
+}
+
+impl Snapshot {
+    /// Stacks layers.
+    pub fn new(layers: impl IntoIterator<Item = Arc<Layer>>) -> Self {
+        Self { layers: layers.into_iter().collect() }
+    }
+
+    /// The layers, first to last.
+    pub fn layers(&self) -> &[Arc<Layer>] {
+        &self.layers
+    }
+
+    /// Whether both are made of the very same layers.
+    pub fn same_as(&self, other: &Snapshot) -> bool {
+        self.layers.len() == other.layers.len()
+            && self.layers.iter().zip(other.layers.iter()).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+
+    /// The resource of this type and name.
+    pub fn get(&self, resource_type: ResourceType, name: &str) -> Option<&Arc<Cell>> {
+        self.layers.iter().find_map(|layer| layer.get(resource_type, name))
+    }
+
+    /// All resources of a type: in order of name within each layer.
+    pub fn iter(&self, resource_type: ResourceType) -> impl Iterator<Item = &Arc<Cell>> {
+        self.layers.iter().flat_map(move |layer| layer.iter(resource_type))
+    }
+
+    /// How many resources of a type there are.
+    pub fn len(&self, resource_type: ResourceType) -> usize {
+        self.layers.iter().map(|layer| layer.len(resource_type)).sum()
+    }
+
+    /// Whether there is no resource at all.
+    pub fn is_empty(&self) -> bool {
+        self.layers.iter().all(|layer| layer.is_empty())
+    }
+
+    /// The version of all resources of a type together.
+    pub fn version(&self, resource_type: ResourceType) -> Version {
+        self.layers.iter().fold(Version::default(), |sum, layer| sum.plus(layer.version(resource_type)))
+    }
+
+    /// The `resources` section of a state-of-the-world response with every resource of a type; shared.
+    pub fn all_sotw(&self, resource_type: ResourceType) -> Body {
+        self.layers.iter().fold(Body::default(), |body, layer| body.chain(layer.all_sotw(resource_type)))
+    }
+
+    /// The `resources` section of a delta response with every resource of a type; shared.
+    pub fn all_delta(&self, resource_type: ResourceType) -> Body {
+        self.layers.iter().fold(Body::default(), |body, layer| body.chain(layer.all_delta(resource_type)))
+    }
+
+    /// What differs in a type since `from`. Costs what changed when both stacks were made from the same layers by
+    /// editing, and the size of both otherwise.
+    pub fn changes(&self, from: &Snapshot, resource_type: ResourceType) -> Changes {
+        if self.layers.len() != from.layers.len() {
+            return self.changes_between_other_stacks(from, resource_type);
+        }
+        let mut changes = Changes::default();
+        for (old, new) in from.layers.iter().zip(self.layers.iter()) {
+            if Arc::ptr_eq(old, new) || old.version(resource_type) == new.version(resource_type) {
+                continue;
+            }
+            let step = new.step(old, resource_type);
+            changes.changed.extend(step.changed.iter().cloned());
+            changes.removed.extend(step.removed.iter().filter(|n| self.get(resource_type, n).is_none()).cloned());
+            changes.delta_body = changes.delta_body.chain(&step.delta_body);
+        }
+        changes
+    }
+
+    fn changes_between_other_stacks(&self, from: &Snapshot, resource_type: ResourceType) -> Changes {
+        let is_new =
+            |cell: &&Arc<Cell>| from.get(resource_type, cell.name()).is_none_or(|old| old.version() != cell.version());
+        let changed: Vec<_> = self.iter(resource_type).filter(is_new).cloned().collect();
+        let gone = |cell: &&Arc<Cell>| self.get(resource_type, cell.name()).is_none();
+        let removed = from.iter(resource_type).filter(gone).map(|cell| cell.name().clone()).collect();
+        let delta_body = Body::join(changed.iter().map(|cell| cell.delta_entry()));
+        Changes { changed, removed, delta_body }
+    }
+
+    /// Every reference that leads nowhere: none in a closed snapshot.
+    pub fn dangling(&self) -> Vec<Dangling> {
+        let mut found = Vec::new();
+        let mut seen = HashSet::new();
+        for resource_type in ResourceType::ALL {
+            for cell in self.iter(resource_type) {
+                for (to_type, to_name) in cell.references() {
+                    if self.get(*to_type, to_name).is_none() && seen.insert((cell.name().clone(), to_name.clone())) {
+                        found.push(Dangling {
+                            from: (resource_type, cell.name().clone()),
+                            to: (*to_type, to_name.clone()),
+                        });
+                    }
+                }
+            }
+        }
+        found
+    }
+}
