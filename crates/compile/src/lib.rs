@@ -1,1 +1,24 @@
-//! placeholder
+//! From the world to layers of encoded resources: pure, and incremental.
+//!
+//! [`Compiler`] keeps one layer per distinct audience. Each resource is built by a function of one input value that
+//! holds all that the function may read; inputs are gathered through a [`world::Reader`], which notes what was
+//! looked at, so a change recompiles what depends on it and nothing else. Bad input never stops other input from
+//! compiling: every builder returns a value and problems, not a `Result`.
+
+mod audience;
+mod built;
+mod cluster;
+mod endpoints;
+mod gateway;
+mod listener;
+pub mod names;
+mod options;
+mod pack;
+mod policy;
+mod route;
+mod target;
+
+pub use audience::{Audience, Interception, Proxy};
+pub use built::Built;
+pub use options::{MissingDestination, Options, OutboundPolicy};
+pub use target::{Missing, Resolve, Target};

@@ -1,0 +1,66 @@
+//! All that compiling may know of a node. Nodes with equal audiences share their layers.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use world::{Labels, Scope};
+
+/// How traffic gets into a sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Interception {
+    /// iptables REDIRECT to 15001 and 15006.
+    Redirect,
+    /// iptables TPROXY.
+    Tproxy,
+    /// None: listeners really bind their ports.
+    None,
+}
+
+/// What kind of client a node is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Proxy {
+    /// Envoy beside a workload.
+    Sidecar {
+        /// How traffic gets in.
+        interception: Interception,
+        /// Port of the explicit `http_proxy` listener on 127.0.0.1, if there is one.
+        http_proxy_port: Option<u16>,
+    },
+    /// Envoy at the edge, taking the servers of `Gateway` objects.
+    Gateway,
+    /// A gRPC client without a proxy.
+    Grpc,
+}
+
+/// What compiling may know of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Audience {
+    /// What kind of client it is.
+    pub proxy: Proxy,
+    /// Its namespace: visibility, short names and rules depend on it.
+    pub namespace: Arc<str>,
+    /// The workload's labels: `sourceLabels`, workload selectors and Gateway selectors look at them.
+    pub labels: Arc<Labels>,
+    /// The workload's addresses, which say what it serves.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Audience {
+    /// The scope of its questions.
+    pub fn scope(&self) -> Scope {
+        Scope { namespace: self.namespace.clone() }
+    }
+
+    /// How traffic gets into it; [`Interception::None`] for everything but sidecars.
+    pub fn interception(&self) -> Interception {
+        match self.proxy {
+            Proxy::Sidecar { interception, .. } => interception,
+            Proxy::Gateway | Proxy::Grpc => Interception::None,
+        }
+    }
+
+    /// Whether the client is gRPC without a proxy, which takes fewer features than Envoy.
+    pub fn is_grpc(&self) -> bool {
+        self.proxy == Proxy::Grpc
+    }
+}
