@@ -17,13 +17,29 @@ pub type Name = Arc<str>;
 pub struct Part {
     bytes: Bytes,
     version: Version,
+    references: Arc<[(ResourceType, Name)]>,
+    origins: Arc<[Arc<str>]>,
 }
 
 impl Part {
     /// A part from its encoded field.
     pub fn new(bytes: Bytes) -> Self {
         let version = Version::of(&bytes);
-        Self { bytes, version }
+        Self { bytes, version, references: Arc::default(), origins: Arc::default() }
+    }
+
+    /// Adds the resources that this part names.
+    #[must_use]
+    pub fn referring_to(mut self, references: impl IntoIterator<Item = (ResourceType, Name)>) -> Self {
+        self.references = references.into_iter().collect();
+        self
+    }
+
+    /// Adds the objects that this part came from, as `kind/namespace/name`.
+    #[must_use]
+    pub fn from_objects(mut self, origins: impl IntoIterator<Item = Arc<str>>) -> Self {
+        self.origins = origins.into_iter().collect();
+        self
     }
 
     /// The encoded field.
@@ -174,14 +190,26 @@ impl Cell {
         self.version
     }
 
-    /// Resources that this one names.
-    pub fn references(&self) -> &[(ResourceType, Name)] {
-        &self.references
+    /// Resources that this one names, those of its parts included; a name may come more than once.
+    pub fn references(&self) -> impl Iterator<Item = &(ResourceType, Name)> {
+        let parts = self.parts().into_iter().flat_map(Parts::iter);
+        self.references.iter().chain(parts.flat_map(|(_, part)| part.references.iter()))
     }
 
-    /// Objects that this one came from, as `kind/namespace/name`.
-    pub fn origins(&self) -> &[Arc<str>] {
-        &self.origins
+    /// Objects that this one came from, as `kind/namespace/name`, those of its parts included; one may come more
+    /// than once.
+    pub fn origins(&self) -> impl Iterator<Item = &Arc<str>> {
+        let parts = self.parts().into_iter().flat_map(Parts::iter);
+        self.origins.iter().chain(parts.flat_map(|(_, part)| part.origins.iter()))
+    }
+
+    /// Whether `other` is the same version, with the same references and origins. Never said of composites, where it
+    /// would cost more to find out than it saves.
+    pub(crate) fn is_same_as(&self, other: &Cell) -> bool {
+        matches!((&self.content, &other.content), (Content::Whole, Content::Whole))
+            && self == other
+            && self.references == other.references
+            && self.origins == other.origins
     }
 
     /// The parts, when it has any.

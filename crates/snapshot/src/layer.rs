@@ -143,8 +143,7 @@ impl Edit {
         let at = cell.resource_type().index();
         let (cells, version) = &mut self.kinds[at];
         if let Some(old) = cells.get(cell.name()) {
-            let same_origins = old.origins() == cell.origins() && old.references() == cell.references();
-            if old.version() == cell.version() && same_origins {
+            if old.is_same_as(&cell) {
                 return;
             }
             *version = version.minus(Version::member(old.name(), old.version()));
