@@ -8,8 +8,10 @@
 mod audience;
 mod built;
 mod cluster;
+mod compiler;
 mod endpoints;
 mod gateway;
+mod layers;
 mod listener;
 pub mod names;
 mod options;
@@ -20,5 +22,6 @@ mod target;
 
 pub use audience::{Audience, Interception, Proxy};
 pub use built::Built;
+pub use compiler::{Compiler, Update, Work};
 pub use options::{MissingDestination, Options, OutboundPolicy};
 pub use target::{Missing, Resolve, Target};

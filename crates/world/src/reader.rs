@@ -25,6 +25,8 @@ pub enum Key {
     Gateways,
     /// The set of all pods and workload entries of a namespace, and the services that select them: what a proxy there serves.
     Workloads(Arc<str>),
+    /// The set of label keys of clients that any object asks about, see [`World::client_label_keys`].
+    ClientLabels,
 }
 
 /// Who asks: what is visible and which rule applies depends on it.

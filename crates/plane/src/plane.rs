@@ -1,0 +1,118 @@
+//! The machine.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use compile::{Audience, Compiler, Options, Work};
+use snapshot::Snapshot;
+use world::{Change, Object, ObjectRef, Problem, Reader, Settings, World};
+
+use crate::{Node, NodeError};
+
+/// What applying changes led to.
+#[derive(Debug, Default)]
+pub struct Publication {
+    /// The audiences whose snapshot is another now, with the new one.
+    pub snapshots: Vec<(Audience, Snapshot)>,
+    /// What compiling cost.
+    pub work: Work,
+}
+
+/// One object as the admin API shows it, without what nodes say about it.
+#[derive(Clone, Debug)]
+pub struct ObjectView {
+    /// The object, or `None` when no object could be read where problems were found.
+    pub object: Option<Arc<Object>>,
+    /// Its name.
+    pub reference: ObjectRef,
+    /// What is wrong with it, in order.
+    pub problems: Vec<Problem>,
+}
+
+/// World, compiler, and the audiences in use.
+#[derive(Debug)]
+pub struct Plane {
+    world: World,
+    compiler: Compiler,
+    /// Nodes per audience; a snapshot is kept up to date while there is one.
+    users: HashMap<Audience, usize>,
+    source_problems: Vec<Problem>,
+}
+
+impl Plane {
+    /// A plane that knows of nothing.
+    pub fn new(settings: Settings, options: Options) -> Self {
+        Self {
+            world: World::new(settings),
+            compiler: Compiler::new(options),
+            users: HashMap::new(),
+            source_problems: Vec::new(),
+        }
+    }
+
+    /// Takes in changes of sources, with all problems that the sources have now, and compiles once.
+    pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>, source_problems: Vec<Problem>) -> Publication {
+        let mut touched = BTreeSet::new();
+        for change in changes {
+            touched.extend(self.world.apply(change));
+        }
+        self.source_problems = source_problems;
+        let update = self.compiler.update(&self.world, &touched);
+        Publication { snapshots: update.snapshots, work: update.work }
+    }
+
+    /// A node connects: the audience that it belongs to, and the snapshot to begin with. Each call needs one
+    /// [`Plane::detach`].
+    ///
+    /// # Errors
+    /// The node cannot be served; its stream should be refused with the error's text.
+    pub fn attach(&mut self, node: &Node) -> Result<(Audience, Snapshot), NodeError> {
+        let audience = node.audience(&Reader::new(&self.world))?;
+        let snapshot = self.compiler.add(&self.world, &audience);
+        *self.users.entry(audience.clone()).or_default() += 1;
+        Ok((audience, snapshot))
+    }
+
+    /// A node of this audience is gone.
+    pub fn detach(&mut self, audience: &Audience) {
+        if let Some(users) = self.users.get_mut(audience) {
+            *users -= 1;
+            if *users == 0 {
+                self.users.remove(audience);
+                self.compiler.remove(audience);
+            }
+        }
+    }
+
+    /// Everything that is wrong: what sources found, what objects say about each other, what compiling found.
+    pub fn problems(&self) -> Vec<Problem> {
+        let all = self.source_problems.iter().cloned().chain(self.world.problems()).chain(self.compiler.problems());
+        all.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Every object, and every name that has a problem, in order, with its problems.
+    pub fn objects(&self) -> Vec<ObjectView> {
+        let mut views: BTreeMap<ObjectRef, ObjectView> = BTreeMap::new();
+        for object in self.world.objects() {
+            let view =
+                ObjectView { object: Some(object.clone()), reference: object.reference.clone(), problems: Vec::new() };
+            views.insert(object.reference.clone(), view);
+        }
+        for problem in self.problems() {
+            let Some(reference) = problem.object.clone() else { continue };
+            let empty = || ObjectView { object: None, reference: reference.clone(), problems: Vec::new() };
+            views.entry(reference.clone()).or_insert_with(empty).problems.push(problem);
+        }
+        views.into_values().collect()
+    }
+
+    /// The snapshot of each audience in use.
+    pub fn snapshots(&self) -> BTreeMap<&Audience, &Snapshot> {
+        self.compiler.snapshots()
+    }
+
+    /// The world.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+}
