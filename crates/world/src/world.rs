@@ -65,6 +65,12 @@ impl World {
         self.index.mesh_routes.keys()
     }
 
+    /// The label keys of clients that any VirtualService (`sourceLabels`) or DestinationRule (`workloadSelector`)
+    /// asks about, in order: clients that differ only in other labels are compiled alike.
+    pub fn client_label_keys(&self) -> impl Iterator<Item = &str> {
+        self.index.client_labels.keys().map(String::as_str)
+    }
+
     /// Takes in one change and returns the keys whose answers may now differ; none when the object says the same as
     /// before.
     pub fn apply(&mut self, change: Change) -> BTreeSet<Key> {

@@ -37,6 +37,8 @@ pub(super) struct Index {
     pub(super) gateway_routes: HashMap<(Name, Name), BTreeSet<ObjectRef>>,
     pub(super) rules: BTreeMap<Hostname, BTreeSet<ObjectRef>>,
     pub(super) gateways: BTreeSet<ObjectRef>,
+    /// Label keys of clients that rules and routes ask about, with how many objects do.
+    pub(super) client_labels: BTreeMap<String, usize>,
 }
 
 /// Whether an object enters the index or leaves it.
@@ -81,8 +83,13 @@ impl Index {
                 self.touch_selecting(namespace, &entry.labels, touched);
                 touched.insert(Key::Workloads(namespace.clone()));
             }
-            Spec::VirtualService(routes) => self.shift_routes(object, routes, settings, touched, way),
+            Spec::VirtualService(routes) => {
+                self.shift_client_labels(routes.source_label_keys(), touched, way);
+                self.shift_routes(object, routes, settings, touched, way);
+            }
             Spec::DestinationRule(rule) => {
+                let asked = rule.workload_selector.iter().flat_map(|s| s.match_labels.keys());
+                self.shift_client_labels(asked.map(String::as_str).collect(), touched, way);
                 let host = Hostname::qualified(&rule.host, namespace, &settings.domain);
                 shift_ordered(&mut self.rules, host.clone(), &object.reference, way);
                 touched.insert(Key::Rules(host));
@@ -192,6 +199,22 @@ impl Index {
             let key: (Name, Name) = (gateway_namespace.into(), gateway_name.into());
             shift(&mut self.gateway_routes, key.clone(), &object.reference, way);
             touched.insert(Key::GatewayRoutes(key.0, key.1));
+        }
+    }
+
+    fn shift_client_labels(&mut self, keys: BTreeSet<&str>, touched: &mut BTreeSet<Key>, way: Way) {
+        for key in keys {
+            let users = self.client_labels.entry(key.to_owned()).or_default();
+            match way {
+                Way::In => *users += 1,
+                Way::Out => *users -= 1,
+            }
+            if *users == usize::from(way == Way::In) {
+                touched.insert(Key::ClientLabels);
+            }
+            if *users == 0 {
+                self.client_labels.remove(key);
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! `VirtualService`. Field meanings: istio.io reference; Envoy mapping: the compiler.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -20,6 +20,16 @@ pub struct VirtualService {
     pub tls: Vec<TlsRoute>,
     pub tcp: Vec<TcpRoute>,
     pub export_to: Vec<String>,
+}
+
+impl VirtualService {
+    /// The keys of all `sourceLabels`.
+    pub fn source_label_keys(&self) -> BTreeSet<&str> {
+        let http = self.http.iter().flat_map(|r| &r.matches).map(|m| &m.source_labels);
+        let tls = self.tls.iter().flat_map(|r| &r.matches).map(|m| &m.source_labels);
+        let tcp = self.tcp.iter().flat_map(|r| &r.matches).map(|m| &m.source_labels);
+        http.chain(tls).chain(tcp).flat_map(|labels| labels.keys().map(String::as_str)).collect()
+    }
 }
 
 /// `http[]`: matches are tried in order, an empty list matches everything.
