@@ -1,9 +1,10 @@
 //! What all DestinationRules together say about one host to one client.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::api::istio::{DestinationRule, TrafficPolicy};
-use crate::{Labels, Object, ObjectRef, Spec};
+use crate::{Labels, Location, Object, ObjectRef, Spec};
 
 /// A subset that traffic can be sent to.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,10 +24,14 @@ pub struct Subset {
 pub struct EffectiveRule {
     /// The first `trafficPolicy` in order of age.
     pub policy: Option<TrafficPolicy>,
+    /// The rule that `policy` comes from.
+    pub policy_origin: Option<ObjectRef>,
     /// Subsets of all rules for the host; of two with one name the older rule's wins.
     pub subsets: Vec<Subset>,
     /// The rules that took part, oldest first.
     pub origins: Vec<ObjectRef>,
+    /// Where those of them were read of which it is known.
+    pub locations: BTreeMap<ObjectRef, Location>,
 }
 
 impl EffectiveRule {
@@ -36,6 +41,9 @@ impl EffectiveRule {
         for object in rules {
             let Spec::DestinationRule(rule) = &object.spec else { continue };
             merged.add(&object.reference, rule);
+            if let Some(location) = &object.meta.location {
+                merged.locations.insert(object.reference.clone(), location.clone());
+            }
         }
         merged
     }
@@ -43,6 +51,7 @@ impl EffectiveRule {
     fn add(&mut self, origin: &ObjectRef, rule: &DestinationRule) {
         if self.policy.is_none() {
             self.policy.clone_from(&rule.traffic_policy);
+            self.policy_origin = rule.traffic_policy.is_some().then(|| origin.clone());
         }
         for subset in &rule.subsets {
             if self.subset(&subset.name).is_none() {
