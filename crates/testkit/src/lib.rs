@@ -1,1 +1,40 @@
-//! placeholder
+//! The test bed: real clients, sample services and measured traffic for the tests, the benchmarks and the demo.
+//!
+//! | module | what it gives |
+//! |---|---|
+//! | [`envoy`] | a real Envoy with a given bootstrap: start, admin interface, stop |
+//! | [`grpc_client`] | a real gRPC client with its own xDS resolver |
+//! | [`pointsman`] | the binary under test as a process: start, addresses, signals, restart |
+//! | [`wire`] | a raw discovery client that sends what it is told, for both protocol variants |
+//! | [`backend`], [`tcp_backend`] | sample services that say who they are |
+//! | [`load`] | continuous requests, and what came of each |
+//! | [`stats`] | whether counts fit weights, with a stated chance of being wrong |
+//! | [`netns`] | network namespaces joined by a switch, with interception of traffic |
+//! | [`ports`] | addresses that nothing else uses |
+//! | [`process`], [`worker`], [`wait`] | what the rest is made of: child processes, threads, deadlines |
+//!
+//! The invariant: everything that is started here is owned by a value, and ends when that value is dropped, also when
+//! a test panics. Only processes that were started through this crate are ever signalled.
+//!
+//! Sample services and load run on threads of their own ([`worker::Worker`]), so that a test that blocks its own
+//! thread neither stalls its traffic nor spoils its timings.
+//!
+//! Nothing here sleeps to wait for something to happen: [`wait::until`] asks again until a deadline.
+
+#![allow(clippy::disallowed_methods, reason = "a harness for real processes needs the clock, threads and environment")]
+
+mod admin;
+pub mod backend;
+pub mod envoy;
+pub mod grpc_client;
+pub mod load;
+pub mod netns;
+pub mod pointsman;
+pub mod ports;
+pub mod process;
+pub mod stats;
+pub mod tcp_backend;
+mod tools;
+pub mod wait;
+pub mod wire;
+pub mod worker;

@@ -1,0 +1,136 @@
+//! A real gRPC client with its own xDS resolver: Python's grpcio, which is gRPC's C++ core.
+//!
+//! The interpreter is the one that `GRPC_PYTHON` names, or else what `deploy/tools/grpc-client.sh` builds. The client makes
+//! unary calls of any method and counts answers by the header `x-backend`; the sample service of [`crate::backend`]
+//! answers them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use crate::tools;
+
+/// A running client with one channel. Dropping it kills it.
+#[derive(Debug)]
+pub struct GrpcClient {
+    // Killed when dropped.
+    _child: Child,
+    orders: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+    directory: TempDir,
+}
+
+/// What came of a number of calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// Successful calls per backend; those of a service that does not say who it is under the empty name.
+    pub by_backend: BTreeMap<String, u64>,
+    /// Failed calls per status and text, as in `UNAVAILABLE: no route`.
+    pub errors: BTreeMap<String, u64>,
+}
+
+impl GrpcClient {
+    /// Starts a client with a channel to `target`: `xds:///NAME:PORT`, or `IP:PORT` without xDS. `bootstrap` is gRPC's
+    /// xDS bootstrap as JSON; the address of the control plane is in `xds_servers[0].server_uri`.
+    ///
+    /// # Errors
+    /// If there is no interpreter with gRPC and it cannot be fetched, or it cannot be started.
+    pub fn start(target: &str, bootstrap: Option<&Value>) -> Result<GrpcClient> {
+        let directory = TempDir::with_prefix("pointsman-grpc-").context("could not make a directory for the client")?;
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/grpc_client.py");
+        let mut command = Command::new(tools::GRPC_PYTHON.path()?);
+        command.arg(script).arg(target).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        command.stderr(std::fs::File::create(directory.path().join("log"))?);
+        if let Some(bootstrap) = bootstrap {
+            command.env("GRPC_XDS_BOOTSTRAP_CONFIG", bootstrap.to_string());
+        }
+        let mut child = command.spawn().context("could not start the gRPC client")?;
+        let orders = child.stdin.take().expect("standard input was asked for as a pipe");
+        let answers = child.stdout.take().expect("standard output was asked for as a pipe");
+        Ok(GrpcClient { _child: child, orders, answers: BufReader::new(answers).lines(), directory })
+    }
+
+    /// Makes `count` calls of `/package.Service/Method`, one after the other, each with this timeout and these headers.
+    ///
+    /// # Errors
+    /// If the client ends or hangs. Failed calls are part of the result.
+    pub async fn call(
+        &mut self,
+        method: &str,
+        count: u32,
+        timeout: Duration,
+        headers: &[(&str, &str)],
+    ) -> Result<Answers> {
+        let metadata: Vec<_> = headers.iter().map(|(name, value)| [name, value]).collect();
+        let timeout_seconds = timeout.as_secs_f64();
+        let order = json!({"method": method, "count": count, "timeout_seconds": timeout_seconds, "metadata": metadata});
+        self.orders.write_all(format!("{order}\n").as_bytes()).await.with_context(|| self.last_words())?;
+        // Every call ends at its timeout; the rest is for the start of the interpreter.
+        let longest = timeout * count + Duration::from_secs(30);
+        let answer = tokio::time::timeout(longest, self.answers.next_line()).await;
+        let Some(answer) = answer.with_context(|| self.last_words())?? else { bail!(self.last_words()) };
+        let answer: Value = serde_json::from_str(&answer).context("the gRPC client's answer is not JSON")?;
+        let counts = |value: &Value| -> BTreeMap<String, u64> {
+            let entries = value.as_object().into_iter().flatten();
+            entries.map(|(name, count)| (name.clone(), count.as_u64().unwrap_or(0))).collect()
+        };
+        Ok(Answers { by_backend: counts(&answer["backends"]), errors: counts(&answer["errors"]) })
+    }
+
+    /// What the client has printed on standard error; with `GRPC_TRACE` in the environment that is a lot.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.directory.path().join("log")).unwrap_or_default()).into_owned()
+    }
+
+    fn last_words(&self) -> String {
+        format!("the gRPC client has ended or hangs; it said:\n{}", self.log())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::backend::Backend;
+
+    const TIMEOUT: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn calls_are_answered_by_the_sample_service_and_counted() {
+        let backend = Backend::start("v1", (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let mut client = GrpcClient::start(&backend.address().to_string(), None).unwrap();
+        for total in [10, 20] {
+            let answers = client.call("/echo.Echo/Echo", 10, TIMEOUT, &[("x-user", "ann")]).await.unwrap();
+            assert_eq!(answers, Answers { by_backend: [("v1".to_owned(), 10)].into(), ..Answers::default() });
+            assert_eq!(backend.requests(), total);
+        }
+    }
+
+    #[tokio::test]
+    async fn failed_calls_are_counted_with_their_status() {
+        let nobody = crate::ports::local().unwrap();
+        let mut client = GrpcClient::start(&nobody.to_string(), None).unwrap();
+        let answers = client.call("/echo.Echo/Echo", 2, TIMEOUT, &[]).await.unwrap();
+        assert!(answers.by_backend.is_empty());
+        let (reason, count) = answers.errors.first_key_value().unwrap();
+        assert!(reason.starts_with("UNAVAILABLE: ") && *count == 2, "{answers:?}");
+    }
+
+    #[tokio::test]
+    async fn a_bootstrap_that_is_refused_is_reported_with_its_reason() {
+        let mut client = GrpcClient::start("xds:///without-a-bootstrap", Some(&json!("nonsense"))).unwrap();
+        let answers = client.call("/echo.Echo/Echo", 1, TIMEOUT, &[]).await.unwrap();
+        let (reason, _) = answers.errors.first_key_value().unwrap();
+        assert!(reason.starts_with("UNAVAILABLE: Failed to create XdsClient"), "{reason}");
+    }
+}

@@ -1,0 +1,104 @@
+//! A raw discovery client: it sends what it is told, also what no well-behaved client would, and shows what comes back.
+//!
+//! [`Exchange`] is the bare stream of messages. [`Sotw`] and [`Delta`] keep what a client of that variant has to
+//! remember between messages (names, versions, nonces) so that a test can say `subscribe`, `ack` and `nack`; they do
+//! nothing by themselves, and in particular never acknowledge unasked.
+
+mod delta;
+mod exchange;
+mod services;
+mod sotw;
+
+use std::collections::HashMap;
+
+pub use delta::Delta;
+pub use exchange::{Exchange, WireError};
+pub use sotw::Sotw;
+
+use anyhow::{Context, Result};
+use proto::ResourceType;
+use proto::pb::envoy::config::core::v3::Node;
+use proto::pb::google::protobuf::Any;
+use tonic::transport::{Channel, Endpoint};
+
+/// A connection to a discovery server; streams share it.
+#[derive(Clone, Debug)]
+pub struct Wire {
+    channel: Channel,
+}
+
+impl Wire {
+    /// Connects to `http://IP:PORT` or `unix:/path`.
+    ///
+    /// # Errors
+    /// If it is no address, or nobody listens there.
+    pub async fn connect(address: impl Into<String>) -> Result<Wire> {
+        let address = address.into();
+        let endpoint =
+            Endpoint::from_shared(address.clone()).with_context(|| format!("\"{address}\" is no address"))?;
+        let channel = endpoint.connect().await.with_context(|| format!("could not connect to \"{address}\""))?;
+        Ok(Wire { channel })
+    }
+
+    /// Opens a stream of any method with these messages, for instance `/envoy.service.load_stats.v3.LoadReportingService/
+    /// StreamLoadStats`.
+    ///
+    /// # Panics
+    /// If `method` is not a path.
+    pub fn open<Request, Response>(&self, method: &str) -> Exchange<Request, Response>
+    where
+        Request: prost::Message + Send + Sync + 'static,
+        Response: prost::Message + Default + std::fmt::Debug + Send + 'static,
+    {
+        Exchange::open(self.channel.clone(), method)
+    }
+
+    /// Opens an aggregated state-of-the-world stream for a node.
+    pub fn sotw(&self, node: Node) -> Sotw {
+        Sotw::new(self.open(services::AGGREGATED.0), node)
+    }
+
+    /// Opens an aggregated incremental stream for a node.
+    pub fn delta(&self, node: Node) -> Delta {
+        Delta::new(self.open(services::AGGREGATED.1), node)
+    }
+
+    /// Opens a state-of-the-world stream of one type's own service (CDS, EDS, ...).
+    ///
+    /// # Panics
+    /// For virtual hosts, whose service has only the incremental variant.
+    pub fn sotw_of(&self, kind: ResourceType, node: Node) -> Sotw {
+        let method = services::methods(kind).0.unwrap_or_else(|| panic!("{kind} has no state-of-the-world variant"));
+        Sotw::new(self.open(method), node)
+    }
+
+    /// Opens an incremental stream of one type's own service (CDS, EDS, ...).
+    pub fn delta_of(&self, kind: ResourceType, node: Node) -> Delta {
+        Delta::new(self.open(services::methods(kind).1), node)
+    }
+}
+
+/// A node with only an id and a cluster.
+pub fn node(id: &str, cluster: &str) -> Node {
+    Node { id: id.to_owned(), cluster: cluster.to_owned(), ..Node::default() }
+}
+
+/// Decodes packed messages of one type.
+///
+/// # Errors
+/// If one is of another type, or its bytes are not a message of it.
+pub fn unpack<'a, M: prost::Message + prost::Name + Default>(
+    packed: impl IntoIterator<Item = &'a Any>,
+) -> Result<Vec<M>> {
+    let one = |any: &Any| {
+        anyhow::ensure!(any.type_url == M::type_url(), "a \"{}\" is not a \"{}\"", any.type_url, M::type_url());
+        M::decode(any.value.as_slice()).with_context(|| format!("could not decode a \"{}\"", any.type_url))
+    };
+    packed.into_iter().map(one).collect()
+}
+
+/// What a stream remembers of each type, by type URL.
+type Memory<State> = HashMap<String, State>;
+
+#[cfg(test)]
+mod tests;
