@@ -126,16 +126,13 @@ fn compile_own(protos: &Path, envoy: &[u8], out: &Path) -> Result<Vec<u8>> {
 /// `udpa.annotations.sensitive`), and those are what the descriptors are embedded for.
 fn without_source_info(set: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(set.len() / 4);
-    for (number, _, file) in fields(set)? {
-        if number != SET_FILE {
-            continue;
-        }
-        let mut kept = Vec::with_capacity(file.len());
-        for (number, whole, _) in fields(file)? {
-            if number != FILE_SOURCE_CODE_INFO {
-                kept.extend_from_slice(whole);
-            }
-        }
+    for file in fields(set)?.iter().filter(|f| f.number == SET_FILE) {
+        let kept: Vec<u8> = fields(file.payload)?
+            .iter()
+            .filter(|f| f.number != FILE_SOURCE_CODE_INFO)
+            .flat_map(|f| f.whole)
+            .copied()
+            .collect();
         encode_key(SET_FILE, WireType::LengthDelimited, &mut out);
         encode_varint(kept.len() as u64, &mut out);
         out.put_slice(&kept);
@@ -143,8 +140,17 @@ fn without_source_info(set: &[u8]) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// The fields of a message: number, the whole field with its key, and the payload (of length-delimited ones).
-fn fields(message: &[u8]) -> Result<Vec<(u32, &[u8], &[u8])>> {
+/// A field of an encoded message.
+struct Field<'a> {
+    number: u32,
+    /// All of it, its key included.
+    whole: &'a [u8],
+    /// What a length-delimited field holds; empty for others.
+    payload: &'a [u8],
+}
+
+/// The fields of a message, in order.
+fn fields(message: &[u8]) -> Result<Vec<Field<'_>>> {
     let mut found = Vec::new();
     let mut rest = message;
     while !rest.is_empty() {
@@ -158,7 +164,7 @@ fn fields(message: &[u8]) -> Result<Vec<(u32, &[u8], &[u8])>> {
         } else {
             skip_field(wire_type, number, &mut rest, Default::default())?;
         }
-        found.push((number, &start[..start.len() - rest.len()], payload));
+        found.push(Field { number, whole: &start[..start.len() - rest.len()], payload });
     }
     Ok(found)
 }

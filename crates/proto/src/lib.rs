@@ -2,10 +2,15 @@
 //!
 //! - [`pb`] holds Envoy's messages, [`admin`] our own.
 //! - [`ResourceType`] names the kinds of resources.
+//! - [`descriptor`] turns any message into JSON and back, by the descriptors that are embedded here.
+//! - [`wire`] works on encoded bytes: it gives equal messages equal bytes, and checks them against the rules that Envoy's
+//!   API states about its own fields.
 //!
 //! Nothing here decides what to publish.
 
+pub mod descriptor;
 mod resource_type;
+pub mod wire;
 
 /// Our admin API, generated from `proto/pointsman/admin/v1/admin.proto`; the stubs need the feature `grpc`.
 #[allow(clippy::all, missing_docs)]
