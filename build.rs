@@ -3,6 +3,9 @@
 //! No `protoc` is needed. Envoy's descriptors are a file inside the source of the crate `envoy-types`, which that crate does not
 //! export; Cargo says where the source is. Our own protos are compiled by `protox` against those same descriptors.
 
+// A build script is nothing but IO.
+#![allow(clippy::disallowed_methods)]
+
 use std::env;
 use std::error::Error;
 use std::fs;

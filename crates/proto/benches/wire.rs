@@ -92,7 +92,6 @@ fn assignment(endpoints: u32) -> ClusterLoadAssignment {
         metadata: Some(metadata(&["workload"])),
         load_balancing_weight: Some(UInt32Value { value: 1 }),
         health_status: 1,
-        ..Default::default()
     };
     ClusterLoadAssignment {
         cluster_name: "outbound|9080|v1|reviews.default.svc.cluster.local".into(),

@@ -225,16 +225,15 @@ impl Check {
             if record.number != number {
                 continue;
             }
-            let is_packed = record.encoding == Encoding::Delimited && record.encoding != field.encoding;
-            let repeated = if is_packed {
-                packed(field.kind, bytes, &record).any(|v| v.is_ok_and(|bits| !values.insert((bits, &[]))))
+            let again = if may_be_packed(field, &record) {
+                packed(field.kind, bytes, &record).position(|v| v.is_ok_and(|bits| !values.insert((bits, &[]))))
             } else if record.encoding == Encoding::Delimited {
-                !values.insert((0, &bytes[record.payload()]))
+                (!values.insert((0, &bytes[record.payload()]))).then_some(0)
             } else {
-                !values.insert((record.bits, &[]))
+                (!values.insert((record.bits, &[]))).then_some(0)
             };
-            if repeated {
-                let here = Step { parent, table, field, bytes, at: record.key, packed: 0 };
+            if let Some(packed) = again {
+                let here = Step { parent, table, field, bytes, at: record.key, packed };
                 let rule = "repeated.unique".to_owned();
                 return self.broken(&here, Broken { rule, value: "a second value like an earlier one".to_owned() });
             }

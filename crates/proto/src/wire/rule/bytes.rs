@@ -76,7 +76,8 @@ mod tests {
 
     #[test]
     fn each_rule_is_checked() {
-        let cases: [(fn(&mut BytesRules), &[u8], &[u8]); 9] = [
+        type Case<'a> = (fn(&mut BytesRules), &'a [u8], &'a [u8]);
+        let cases: [Case<'_>; 9] = [
             (|r| r.len = Some(2), b"ab", b"a"),
             (|r| r.min_len = Some(2), b"ab", b"a"),
             (|r| r.max_len = Some(2), b"ab", b"abc"),
