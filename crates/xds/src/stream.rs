@@ -1,0 +1,482 @@
+//! One discovery stream.
+
+mod flight;
+mod order;
+mod plan;
+mod substream;
+mod subscription;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use proto::ResourceType;
+use proto::pb::envoy::config::core::v3 as core;
+use proto::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
+use proto::pb::google::rpc::Status;
+use snapshot::{Name, Snapshot, Version};
+
+use self::flight::Flight;
+use self::order::{ORDER, Order, assignments};
+use self::plan::{Plan, Planner};
+use self::substream::Substream;
+use crate::response::Head;
+use crate::{Holding, Node, Outcome, Refusal, Request, Response, Service, Settings, Summary, Variant};
+
+type Substreams = [Option<Box<Substream>>; ResourceType::ALL.len()];
+
+/// The server's end of one stream. Feed it with the `handle_` methods, then drain `poll_response` and `poll_outcome`
+/// until both return `None`, and come back at `poll_timeout` at the latest.
+#[derive(Debug)]
+pub struct Stream {
+    variant: Variant,
+    service: Service,
+    settings: Settings,
+    node: Option<Arc<Node>>,
+    snapshot: Option<Snapshot>,
+    substreams: Substreams,
+    /// Shared by all types, so that no nonce is used twice on the stream (rule P-11).
+    last_nonce: u64,
+    outcomes: VecDeque<Outcome>,
+    /// Assignments that a returning client holds in their newest form together with the cluster they belong to.
+    trusted_assignments: BTreeSet<Name>,
+}
+
+enum Step {
+    Sent(Response),
+    /// Nothing to send, but other types may go on now.
+    Moved,
+    Idle,
+}
+
+impl Stream {
+    /// A stream on which nothing was said yet.
+    pub fn new(variant: Variant, service: Service, settings: Settings) -> Self {
+        Self {
+            variant,
+            service,
+            settings,
+            node: None,
+            snapshot: None,
+            substreams: Substreams::default(),
+            last_nonce: 0,
+            outcomes: VecDeque::new(),
+            trusted_assignments: BTreeSet::new(),
+        }
+    }
+
+    /// Takes in a message from the client.
+    ///
+    /// # Errors
+    /// The stream must be closed with the refusal's status: the first message says no node id (rule P-08), a type URL
+    /// is missing or not this service's (rule P-02), or a limit is exceeded.
+    pub fn handle_request(&mut self, now: Instant, request: Request) -> Result<(), Refusal> {
+        match (self.variant, request) {
+            (Variant::StateOfTheWorld, Request::StateOfTheWorld(request)) => self.handle_sotw(now, request),
+            (Variant::Delta, Request::Delta(request)) => self.handle_delta(now, request),
+            (Variant::StateOfTheWorld, Request::Delta(_)) | (Variant::Delta, Request::StateOfTheWorld(_)) => {
+                Err(Refusal::invalid("the request belongs to the other variant of the protocol"))
+            }
+        }
+    }
+
+    /// Takes in what is published now. Until the first snapshot requests wait: what is not loaded yet must not look
+    /// like nothing (rule P-42). A snapshot that was not delivered yet is skipped, and the order starts again with
+    /// the clusters of the newest (rule P-61).
+    pub fn handle_snapshot(&mut self, _now: Instant, snapshot: Snapshot) {
+        self.snapshot = Some(snapshot);
+    }
+
+    /// Lets time pass. Resources whose waits are over are handed out by the next `poll_response`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let mut cold = false;
+        for substream in self.substreams.iter_mut().flatten() {
+            let resource_type = substream.resource_type();
+            for flight in substream.flights.iter_mut().filter(|flight| !flight.overdue) {
+                if now < flight.sent_at + self.settings.acknowledgement_wait {
+                    continue;
+                }
+                flight.overdue = true;
+                cold |= flight.first && resource_type == ResourceType::Cluster;
+                self.outcomes.push_back(Outcome::Overdue { resource_type, nonce: flight.nonce.clone() });
+            }
+        }
+        if cold {
+            // A returning client that does not acknowledge its clusters has one that is not warm: the assignment that
+            // it says it holds may be older than the cluster (rule P-50). So it gets all of them after all.
+            let trusted = std::mem::take(&mut self.trusted_assignments);
+            self.repeat_assignments(trusted.iter());
+        }
+    }
+
+    /// The next message for the client, computed from the newest snapshot; `None` when nothing is owed now.
+    pub fn poll_response(&mut self, now: Instant) -> Option<Response> {
+        let target = self.snapshot.clone()?;
+        loop {
+            let mut moved = false;
+            for resource_type in ORDER {
+                match self.step(resource_type, &target, now) {
+                    Step::Sent(response) => return Some(response),
+                    Step::Moved => moved = true,
+                    Step::Idle => {}
+                }
+            }
+            if !moved {
+                return None;
+            }
+        }
+    }
+
+    /// What happened since the last call, oldest first, one at a time.
+    pub fn poll_outcome(&mut self) -> Option<Outcome> {
+        self.outcomes.pop_front()
+    }
+
+    /// When `handle_timeout` and `poll_response` must be called again even if nothing comes in.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.substreams.iter().flatten().filter_map(|substream| substream.deadline(&self.settings)).min()
+    }
+
+    /// Who the client is; `None` before its first request.
+    pub fn node(&self) -> Option<&Arc<Node>> {
+        self.node.as_ref()
+    }
+
+    /// Exactly what the client was sent and still subscribes to, by type in the order of `ResourceType::ALL`.
+    pub fn holdings(&self) -> Vec<Holding> {
+        self.substreams.iter().flatten().flat_map(|substream| substream.holdings()).collect()
+    }
+
+    /// How each type that was asked for stands, in the order of `ResourceType::ALL`.
+    pub fn summary(&self) -> Vec<Summary> {
+        self.substreams.iter().flatten().map(|substream| substream.summary()).collect()
+    }
+
+    fn handle_sotw(&mut self, now: Instant, request: DiscoveryRequest) -> Result<(), Refusal> {
+        self.identify(request.node)?;
+        let Some(resource_type) = self.resource_type(&request.type_url)? else { return Ok(()) };
+        self.check_names(request.resource_names.len())?;
+        let snapshot = self.snapshot.clone();
+        let substream = self.substream(resource_type);
+        let amendment = substream.subscription.replace(resource_type, &request.resource_names, |name| {
+            intern(&snapshot, resource_type, name)
+        });
+        self.acknowledge(now, resource_type, &request.response_nonce, request.error_detail, &request.version_info);
+        if let Some(amendment) = amendment {
+            let substream = self.substream(resource_type);
+            substream.follow(amendment, BTreeMap::new());
+            self.report_subscription(resource_type);
+        }
+        Ok(())
+    }
+
+    fn handle_delta(&mut self, now: Instant, request: DeltaDiscoveryRequest) -> Result<(), Refusal> {
+        self.identify(request.node)?;
+        let Some(resource_type) = self.resource_type(&request.type_url)? else { return Ok(()) };
+        let first = self.substreams[resource_type.index()].is_none();
+        let names = self.substreams[resource_type.index()].as_ref().map_or(0, |s| s.subscription.names().len());
+        let claimed = if first { request.initial_resource_versions.len() } else { 0 };
+        self.check_names(names + claimed + request.resource_names_subscribe.len())?;
+        let snapshot = self.snapshot.clone();
+        self.acknowledge(now, resource_type, &request.response_nonce, request.error_detail, "");
+        let substream = self.substream(resource_type);
+        let amendment = substream.subscription.amend(
+            resource_type,
+            first,
+            &request.resource_names_subscribe,
+            &request.resource_names_unsubscribe,
+            |name| intern(&snapshot, resource_type, name),
+        );
+        // Rule P-49: versions from an earlier stream come with the first request of a type, and only then.
+        let mut claims = BTreeMap::new();
+        if first {
+            for (name, version) in request.initial_resource_versions {
+                let name = intern(&snapshot, resource_type, &name);
+                if !substream.subscription.wildcard() {
+                    substream.subscription.insert(name.clone());
+                }
+                claims.insert(name, Version::parse(&version));
+            }
+        }
+        let changed = first || !amendment.is_empty(&substream.subscription);
+        if changed {
+            substream.follow(amendment, claims);
+            self.report_subscription(resource_type);
+        }
+        Ok(())
+    }
+
+    /// Binds the stream to the node of its first message (rules P-07 to P-09).
+    fn identify(&mut self, node: Option<core::Node>) -> Result<(), Refusal> {
+        let node = node.filter(|node| !node.id.is_empty());
+        match (&mut self.node, node) {
+            (None, None) => Err(Refusal::invalid("the first request of a stream must hold a node with an id")),
+            (None, Some(node)) => {
+                let node = Arc::new(Node::from_message(node));
+                self.node = Some(node.clone());
+                self.outcomes.push_back(Outcome::Identified(node));
+                Ok(())
+            }
+            (Some(known), Some(node)) => {
+                let parameters = crate::node::parameters(&node);
+                if known.dynamic_parameters != parameters {
+                    Arc::make_mut(known).dynamic_parameters = parameters;
+                    self.outcomes.push_back(Outcome::ParametersChanged(known.clone()));
+                }
+                Ok(())
+            }
+            (Some(_), None) => Ok(()),
+        }
+    }
+
+    /// The type that a request is about; `None` when it is unknown, which must not hurt the other types (rule P-05).
+    fn resource_type(&mut self, type_url: &str) -> Result<Option<ResourceType>, Refusal> {
+        match (self.service, type_url) {
+            (Service::Only(own), "") => Ok(Some(own)),
+            (Service::Only(own), url) if url == own.type_url() => Ok(Some(own)),
+            (Service::Only(own), url) => Err(Refusal::invalid(format!(
+                "type URL \"{url}\" asked for on the service of \"{}\"; ask for it on its own or on the aggregated service",
+                own.type_url()
+            ))),
+            (Service::Aggregated, "") => Err(Refusal::invalid("a request on the aggregated service must hold a type URL")),
+            (Service::Aggregated, url) => {
+                let known = ResourceType::from_type_url(url);
+                if known.is_none() {
+                    self.outcomes.push_back(Outcome::UnknownType { type_url: url.to_owned() });
+                }
+                Ok(known)
+            }
+        }
+    }
+
+    fn check_names(&self, count: usize) -> Result<(), Refusal> {
+        if count > self.settings.max_names {
+            return Err(Refusal::exhausted(format!(
+                "subscription to {count} names of one type; at most {} are allowed",
+                self.settings.max_names
+            )));
+        }
+        Ok(())
+    }
+
+    fn substream(&mut self, resource_type: ResourceType) -> &mut Substream {
+        self.substreams[resource_type.index()].get_or_insert_with(|| Box::new(Substream::new(resource_type)))
+    }
+
+    /// Books an acceptance or a rejection. Only a nonce that is awaited means either (rules P-12, P-21, P-22), and
+    /// only an error means rejection (rule P-13).
+    fn acknowledge(
+        &mut self,
+        now: Instant,
+        resource_type: ResourceType,
+        nonce: &str,
+        error: Option<Status>,
+        version: &str,
+    ) {
+        let substream = self.substream(resource_type);
+        let Some(mut index) = substream.flights.iter().position(|flight| flight.nonce == nonce) else { return };
+        if let Some(error) = error {
+            // Envoy 1.40 was seen to keep a rejection of clusters to itself while one of them warms, and to attach it
+            // to the acknowledgement of the next response, whose version it names as the accepted one.
+            let belongs_to_older = index > 0 && substream.flights[index].version.to_string() == version;
+            let refused = if belongs_to_older { index - 1 } else { index };
+            let rejection = substream.reject(refused, error.code, &error.message, now);
+            self.outcomes.push_back(Outcome::Rejected(rejection));
+            if !belongs_to_older {
+                self.substream(resource_type).flights.drain(..refused);
+                return;
+            }
+            index -= 1;
+        }
+        let flight = self.substream(resource_type).accept(index);
+        self.forget_trusted_assignments();
+        self.outcomes.push_back(Outcome::Accepted {
+            resource_type,
+            nonce: flight.nonce,
+            version: flight.version,
+            after: now.saturating_duration_since(flight.sent_at),
+        });
+    }
+
+    fn report_subscription(&mut self, resource_type: ResourceType) {
+        let subscription = &self.substream(resource_type).subscription;
+        let (wildcard, names) = (subscription.wildcard(), subscription.names().len());
+        self.outcomes.push_back(Outcome::Subscribed { resource_type, wildcard, names });
+    }
+
+    /// Brings one type closer to `target`, if its last response does not keep it back.
+    fn step(&mut self, resource_type: ResourceType, target: &Snapshot, now: Instant) -> Step {
+        let Some(substream) = &mut self.substreams[resource_type.index()] else { return Step::Idle };
+        if substream.subscription.is_empty() || substream.is_blocked() {
+            return Step::Idle;
+        }
+        self.resolve_claims(resource_type, target);
+        let substream = self.substream(resource_type);
+        if !substream.must_answer && substream.view.matches(resource_type, target) {
+            // The newest snapshot of equal content, so that an old one is not kept alive by a type that rests.
+            substream.view.base = Some(target.clone());
+            return Step::Idle;
+        }
+        let Some(substream) = self.substreams[resource_type.index()].as_deref() else { return Step::Idle };
+        let planner = Planner {
+            variant: self.variant,
+            resource_type,
+            substream,
+            order: Order::new(resource_type, self.service, &self.substreams, target),
+            target,
+            settings: &self.settings,
+            now,
+            tell_missing: self.node.as_ref().is_some_and(|node| node.is_grpc()),
+        };
+        let plan = planner.plan();
+        // A full state must not be sent in part to a client whose holdings are not known: what is left out is deleted.
+        let held_up = planner.is_full_state() && substream.view.base.is_none() && !plan.waits.is_empty();
+        let send = !held_up && (plan.is_news() || substream.must_answer && plan.waits.is_empty());
+        if !send {
+            return self.rest(resource_type, target, plan, held_up);
+        }
+        let (version, body, changed) = (plan.version(&planner), plan.body(&planner), plan.changed(&planner));
+        Step::Sent(self.send(resource_type, target, now, plan, Draft { version, body, changed }))
+    }
+
+    /// Books a plan that says nothing.
+    fn rest(&mut self, resource_type: ResourceType, target: &Snapshot, plan: Plan, held_up: bool) -> Step {
+        self.report_waits(resource_type, &plan);
+        let substream = self.substream(resource_type);
+        substream.waits = plan.waits;
+        if held_up {
+            return Step::Idle;
+        }
+        substream.view.base = Some(target.clone());
+        substream.view.exceptions = plan.keep;
+        if plan.dropped { Step::Moved } else { Step::Idle }
+    }
+
+    fn send(
+        &mut self,
+        resource_type: ResourceType,
+        target: &Snapshot,
+        now: Instant,
+        mut plan: Plan,
+        draft: Draft,
+    ) -> Response {
+        self.last_nonce += 1;
+        let nonce = self.last_nonce.to_string();
+        let head = Head {
+            variant: self.variant,
+            resource_type,
+            version: draft.version,
+            nonce: &nonce,
+            control_plane: &self.settings.control_plane,
+            removed: if self.variant == Variant::Delta { &plan.remove } else { &[] },
+            missing: &plan.missing,
+        }
+        .encode();
+        let response = Response { resource_type, nonce: nonce.clone(), version: draft.version, head, body: draft.body };
+        self.report_waits(resource_type, &plan);
+        self.outcomes.push_back(Outcome::Sent {
+            resource_type,
+            nonce: nonce.clone(),
+            version: draft.version,
+            changed: draft.changed,
+            removed: plan.remove.len(),
+            bytes: response.len(),
+        });
+        if resource_type == ResourceType::Cluster {
+            self.mark_assignments(&plan, target);
+        }
+        let (contents, fresh) = plan.contents(target);
+        let substream = self.substream(resource_type);
+        let first = substream.responses == 0;
+        substream.view.base = Some(target.clone());
+        substream.view.exceptions = plan.keep;
+        substream.waits = plan.waits;
+        substream.depart(Flight {
+            nonce,
+            version: draft.version,
+            sent_at: now,
+            contents,
+            fresh,
+            replaced: plan.replaced,
+            overdue: false,
+            first,
+        });
+        response
+    }
+
+    /// Rule P-55: a cluster that changed waits for its assignment to come once more, after it, even if the endpoints
+    /// stayed the same. Rule P-56 follows: what is marked now is only cleared by sending it from now on.
+    fn mark_assignments(&mut self, plan: &Plan, target: &Snapshot) {
+        if self.substreams[ResourceType::Endpoints.index()].is_none() {
+            return;
+        }
+        let changed: Vec<Name> = if plan.is_whole() {
+            target.iter(ResourceType::Cluster).flat_map(assignments).cloned().collect()
+        } else {
+            plan.send.iter().flat_map(assignments).cloned().collect()
+        };
+        self.repeat_assignments(changed.iter());
+    }
+
+    fn repeat_assignments<'a>(&mut self, names: impl Iterator<Item = &'a Name>) {
+        if let Some(endpoints) = &mut self.substreams[ResourceType::Endpoints.index()] {
+            for name in names.filter(|name| endpoints.subscription.covers(name)).cloned().collect::<Vec<_>>() {
+                endpoints.repeat_name(name);
+            }
+        }
+    }
+
+    /// Compares what a returning client says it holds with the snapshot (rule P-49).
+    ///
+    /// An assignment of equal version is not sent again if the client came with the newest version of its cluster,
+    /// too (rule P-50): then nothing of it changed while the client was away. What remains is a cluster that was
+    /// replaced just before the connection broke and still waits for its assignment; Envoy shows it by not
+    /// acknowledging its clusters, and `handle_timeout` acts on that.
+    fn resolve_claims(&mut self, resource_type: ResourceType, target: &Snapshot) {
+        let trusted = std::mem::take(&mut self.trusted_assignments);
+        let is_trusted = |name: &str| resource_type != ResourceType::Endpoints || trusted.contains(name);
+        let current = self.substream(resource_type).resolve_claims(target, is_trusted);
+        self.trusted_assignments = trusted;
+        if resource_type == ResourceType::Cluster {
+            self.trusted_assignments.extend(current.iter().flat_map(assignments).cloned());
+        } else if resource_type == ResourceType::Endpoints {
+            self.forget_trusted_assignments();
+        }
+    }
+
+    /// Trust is of use until assignments were asked for, and until the first clusters are acknowledged.
+    fn forget_trusted_assignments(&mut self) {
+        let awaited = |clusters: &Substream| clusters.responses == 0 || clusters.flights.iter().any(|f| f.first);
+        let clusters_awaited = self.substreams[ResourceType::Cluster.index()].as_deref().is_some_and(awaited);
+        let asked = self.substreams[ResourceType::Endpoints.index()].is_some();
+        if asked && !clusters_awaited && !self.trusted_assignments.is_empty() {
+            self.trusted_assignments = BTreeSet::new();
+        }
+    }
+
+    fn report_waits(&mut self, resource_type: ResourceType, plan: &Plan) {
+        if let Some(wait) = plan.begun.first() {
+            self.outcomes.push_back(Outcome::Waiting { resource_type, count: plan.begun.len(), wait: wait.clone() });
+        }
+        if let Some(wait) = plan.expired.first() {
+            let count = plan.expired.len();
+            self.outcomes.push_back(Outcome::WaitExpired { resource_type, count, wait: wait.clone() });
+        }
+    }
+}
+
+/// The parts of a response that are worked out while the stream is only looked at.
+struct Draft {
+    version: Version,
+    body: snapshot::Body,
+    changed: usize,
+}
+
+/// The snapshot's own name where there is one, so that streams share it.
+fn intern(snapshot: &Option<Snapshot>, resource_type: ResourceType, name: &str) -> Name {
+    match snapshot.as_ref().and_then(|snapshot| snapshot.get(resource_type, name)) {
+        Some(cell) => cell.name().clone(),
+        None => name.into(),
+    }
+}

@@ -1,0 +1,131 @@
+//! Make before break: what must reach the client, or leave it, first (rules P-53 to P-61).
+//!
+//! Two questions are asked of every resource that is owed. May it be sent: are the clusters that it uses there? And
+//! may it be removed: has everything gone that refers to it? Both look at the other types of the same stream only. A
+//! type that the client did not ask for on this stream never holds another one up (rule P-60).
+//!
+//! No wait can go round in a circle: clusters and endpoints are sent without waiting for anybody, an acknowledgement
+//! of clusters needs nothing but endpoints and secrets, and removals wait for later types only. That holds for the
+//! first delivery, too, where Envoy does not ask for listeners before it has accepted its clusters, and gRPC asks for
+//! clusters only once it holds the routes that name them.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proto::ResourceType;
+use snapshot::{Cell, Name, Snapshot};
+
+use super::Substreams;
+use super::substream::Substream;
+use super::view::Held;
+use crate::{Service, Wait};
+
+/// In which order types are looked at: those that others refer to first; secrets right after the clusters and before
+/// the listeners that use them, runtime values before everything.
+pub(crate) const ORDER: [ResourceType; ResourceType::ALL.len()] = [
+    ResourceType::Runtime,
+    ResourceType::Cluster,
+    ResourceType::Endpoints,
+    ResourceType::Secret,
+    ResourceType::Listener,
+    ResourceType::ExtensionConfig,
+    ResourceType::ScopedRoute,
+    ResourceType::Route,
+    ResourceType::VirtualHost,
+];
+
+/// The order as it concerns one type at one moment.
+pub(crate) struct Order<'a> {
+    resource_type: ResourceType,
+    service: Service,
+    substreams: &'a Substreams,
+    target: &'a Snapshot,
+    /// Clusters, if resources of this type must look at them.
+    clusters: Option<&'a Substream>,
+    /// Names of this type that the client may still refer to against the target's will, and by what.
+    referred: OnceCell<BTreeMap<Name, (ResourceType, Name)>>,
+}
+
+impl<'a> Order<'a> {
+    pub(crate) fn new(
+        resource_type: ResourceType,
+        service: Service,
+        substreams: &'a Substreams,
+        target: &'a Snapshot,
+    ) -> Self {
+        let clusters = substreams[ResourceType::Cluster.index()]
+            .as_deref()
+            .filter(|clusters| resource_type > ResourceType::Cluster && !clusters.is_settled(target));
+        Self { resource_type, service, substreams, target, clusters, referred: OnceCell::new() }
+    }
+
+    /// Whether nothing that is sent now can have to wait.
+    pub(crate) fn is_free_to_send(&self) -> bool {
+        self.clusters.is_none()
+    }
+
+    /// What this resource must wait for before it is sent: a cluster that it uses and that the client subscribes to,
+    /// but has not in its newest form (rule P-61) or has not accepted in any form (rules P-18, P-59). A changed
+    /// cluster need not be accepted: the client serves with the old one until the new one is warm.
+    pub(crate) fn before_sending(&self, cell: &Cell) -> Option<Wait> {
+        let clusters = self.clusters?;
+        cell.references().filter(|(to, _)| *to == ResourceType::Cluster).find_map(|(_, name)| {
+            if !clusters.subscription.covers(name) {
+                return None;
+            }
+            let newest = self.target.get(ResourceType::Cluster, name)?;
+            let sent = clusters.view.cell(ResourceType::Cluster, name);
+            if sent.is_none_or(|sent| sent.version() != newest.version()) {
+                return Some(Wait::ClusterNotSent { cluster: name.clone() });
+            }
+            clusters.is_unproven(newest).then(|| Wait::ClusterNotAccepted { cluster: name.clone() })
+        })
+    }
+
+    /// What the removal of this name must wait for: a resource that the client may still hold and that refers to it.
+    pub(crate) fn before_removing(&self, name: &Name, held: &Held) -> Option<Wait> {
+        let referred = self.referred.get_or_init(|| self.find_referred());
+        if let Some((by_type, by)) = referred.get(name) {
+            return Some(Wait::StillReferred { by_type: *by_type, by: by.clone() });
+        }
+        match held {
+            Held::Foreign if self.service == Service::Aggregated => self.before_removing_foreign(),
+            Held::Foreign | Held::Nothing | Held::Cell(_) | Held::Again(_) => None,
+        }
+    }
+
+    fn find_referred(&self) -> BTreeMap<Name, (ResourceType, Name)> {
+        let mut referred = BTreeMap::new();
+        for substream in self.later_types().filter_map(|t| self.substreams[t.index()].as_deref()) {
+            for cell in substream.leftovers(self.target) {
+                let names = cell.references().filter(|(to, _)| *to == self.resource_type);
+                for (_, name) in names {
+                    referred.entry(name.clone()).or_insert_with(|| (cell.resource_type(), cell.name().clone()));
+                }
+            }
+        }
+        referred
+    }
+
+    /// What a client came back with is not known by content, so neither is what it refers to: its removal waits until
+    /// the types that lead traffic to it are up to date.
+    fn before_removing_foreign(&self) -> Option<Wait> {
+        let leads = [ResourceType::Cluster, ResourceType::Route, ResourceType::Listener];
+        self.later_types().filter(|later| leads.contains(later)).find_map(|later| {
+            let settled = self.substreams[later.index()].as_ref().is_some_and(|s| s.is_settled(self.target));
+            (!settled).then_some(Wait::NotYetAsked { resource_type: later })
+        })
+    }
+
+    /// The types that can refer to this one.
+    fn later_types(&self) -> impl Iterator<Item = ResourceType> + use<> {
+        let own = self.resource_type;
+        ResourceType::ALL.into_iter().filter(move |other| *other > own)
+    }
+}
+
+/// The assignments of a resource's endpoints: what a changed cluster waits for (rule P-55).
+pub(crate) fn assignments(cell: &Arc<Cell>) -> impl Iterator<Item = &Name> {
+    cell.references().filter(|(to, _)| *to == ResourceType::Endpoints).map(|(_, name)| name)
+}

@@ -1,0 +1,267 @@
+//! What one type is owed now: the difference between what the client was sent and the newest snapshot, less what has
+//! to wait.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use proto::ResourceType;
+use snapshot::{Body, Cell, Changes, Name, Snapshot, Version};
+
+use super::flight::{Contents, Fresh};
+use super::order::Order;
+use super::substream::Substream;
+use super::view::Held;
+use crate::{Settings, Variant, Wait};
+
+/// The next response of a type, and what is true of the client once it is sent.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) send: Vec<Arc<Cell>>,
+    pub(crate) remove: Vec<Name>,
+    /// Names asked for that do not exist, where that cannot be said by a removal.
+    pub(crate) missing: Vec<Name>,
+    /// Exceptions that remain: what waits, and what did not fit.
+    pub(crate) keep: BTreeMap<Name, Held>,
+    pub(crate) waits: BTreeMap<Name, (Instant, Wait)>,
+    pub(crate) expired: Vec<Wait>,
+    /// Waits that began now.
+    pub(crate) begun: Vec<Wait>,
+    pub(crate) replaced: Vec<Arc<Cell>>,
+    /// Something was forgotten without a word, which may set others free.
+    pub(crate) dropped: bool,
+    /// `send` stands for all of the target.
+    whole: bool,
+    /// The entries of all of `send`, shared.
+    shared: Option<Body>,
+    fresh: BTreeSet<Name>,
+    bytes: usize,
+}
+
+/// Works out a plan.
+pub(crate) struct Planner<'a> {
+    pub(crate) variant: Variant,
+    pub(crate) resource_type: ResourceType,
+    pub(crate) substream: &'a Substream,
+    pub(crate) order: Order<'a>,
+    pub(crate) target: &'a Snapshot,
+    pub(crate) settings: &'a Settings,
+    pub(crate) now: Instant,
+    /// Whether the client understands resource errors.
+    pub(crate) tell_missing: bool,
+}
+
+impl Planner<'_> {
+    /// The plan; `None` when the whole response has to wait, with the waits.
+    pub(crate) fn plan(&self) -> Plan {
+        let mut plan = Plan::default();
+        let (view, subscription) = (&self.substream.view, &self.substream.subscription);
+        let changes = match &view.base {
+            None if !subscription.wildcard() => Changes::default(),
+            None if view.exceptions.is_empty() && self.order.is_free_to_send() && self.fits_whole() => {
+                plan.whole = true;
+                return plan;
+            }
+            None => Changes { changed: self.target.iter(self.resource_type).cloned().collect(), ..Changes::default() },
+            Some(base) => self.target.changes(base, self.resource_type),
+        };
+        for (name, held) in &view.exceptions {
+            self.decide(&mut plan, name, held.clone());
+        }
+        let names = changes.changed.iter().map(|cell| cell.name()).chain(&changes.removed);
+        for name in names.filter(|name| subscription.covers(name) && !view.exceptions.contains_key(&**name)) {
+            self.decide(&mut plan, name, view.held(self.resource_type, name));
+        }
+        if view.exceptions.is_empty() && plan.send.len() == changes.changed.len() && view.base.is_some() {
+            plan.shared = Some(changes.delta_body);
+        }
+        plan.send.sort_by(|a, b| a.name().cmp(b.name()));
+        plan
+    }
+
+    /// Whether state-of-the-world responses of this type are the whole set (rule P-41).
+    pub(crate) fn is_full_state(&self) -> bool {
+        self.variant == Variant::StateOfTheWorld && self.resource_type.has_wildcard()
+    }
+
+    fn fits_whole(&self) -> bool {
+        let body = match self.variant {
+            Variant::StateOfTheWorld if self.is_full_state() => return true,
+            Variant::StateOfTheWorld => self.target.all_sotw(self.resource_type),
+            Variant::Delta => self.target.all_delta(self.resource_type),
+        };
+        body.len() <= self.settings.max_response_bytes
+    }
+
+    fn decide(&self, plan: &mut Plan, name: &Name, held: Held) {
+        match (self.target.get(self.resource_type, name), &held) {
+            (Some(want), Held::Cell(have)) if want.version() == have.version() => {}
+            (Some(want), _) => match self.wait(plan, name, self.order.before_sending(want)) {
+                Wanted::Later => _ = plan.keep.insert(name.clone(), held),
+                Wanted::Now => self.send(plan, want, held),
+            },
+            (None, Held::Nothing) => {}
+            (None, Held::Again(None)) => self.answer_missing(plan, name),
+            (None, Held::Cell(_) | Held::Foreign | Held::Again(Some(_))) => {
+                match self.wait(plan, name, self.order.before_removing(name, &held)) {
+                    Wanted::Later => _ = plan.keep.insert(name.clone(), held),
+                    Wanted::Now => self.remove(plan, name),
+                }
+            }
+        }
+    }
+
+    /// Books a wait, unless it has lasted as long as it may.
+    fn wait(&self, plan: &mut Plan, name: &Name, wait: Option<Wait>) -> Wanted {
+        let Some(wait) = wait else { return Wanted::Now };
+        let since = match self.substream.waits.get(name) {
+            Some((since, _)) => *since,
+            None => self.now,
+        };
+        if self.now >= since + self.settings.order_wait {
+            plan.expired.push(wait);
+            return Wanted::Now;
+        }
+        if !self.substream.waits.contains_key(name) {
+            plan.begun.push(wait.clone());
+        }
+        plan.waits.insert(name.clone(), (since, wait));
+        Wanted::Later
+    }
+
+    fn send(&self, plan: &mut Plan, want: &Arc<Cell>, held: Held) {
+        let len = want.delta_entry().len();
+        if !self.is_full_state() && !plan.send.is_empty() && plan.bytes + len > self.settings.max_response_bytes {
+            plan.keep.insert(want.name().clone(), held);
+            return;
+        }
+        plan.bytes += len;
+        let is_new = match &held {
+            Held::Foreign => false,
+            Held::Nothing | Held::Again(None) => true,
+            Held::Cell(have) | Held::Again(Some(have)) => self.substream.is_unproven(have),
+        };
+        if is_new {
+            plan.fresh.insert(want.name().clone());
+        }
+        plan.replaced.extend(
+            self.substream.possibly_held(want.name()).into_iter().filter(|cell| cell.version() != want.version()),
+        );
+        plan.send.push(want.clone());
+    }
+
+    fn remove(&self, plan: &mut Plan, name: &Name) {
+        let said = match self.variant {
+            Variant::StateOfTheWorld => self.is_full_state(),
+            // Rule P-48: the removal of a filter's configuration breaks the listener that names it.
+            Variant::Delta => self.resource_type != ResourceType::ExtensionConfig,
+        };
+        if said {
+            plan.replaced.extend(self.substream.possibly_held(name));
+            plan.remove.push(name.clone());
+        } else {
+            plan.dropped = true;
+        }
+    }
+
+    /// Rule P-38: a name that does not exist is answered at once, where there is a way to say so.
+    fn answer_missing(&self, plan: &mut Plan, name: &Name) {
+        match (self.variant, self.resource_type) {
+            (Variant::StateOfTheWorld, _) if self.tell_missing => plan.missing.push(name.clone()),
+            (Variant::StateOfTheWorld, _) | (Variant::Delta, ResourceType::ExtensionConfig) => {}
+            (Variant::Delta, ResourceType::VirtualHost) => plan.missing.push(name.clone()),
+            (Variant::Delta, _) => plan.remove.push(name.clone()),
+        }
+    }
+}
+
+enum Wanted {
+    Now,
+    Later,
+}
+
+impl Plan {
+    /// Whether there is something to say.
+    pub(crate) fn is_news(&self) -> bool {
+        self.whole || !self.send.is_empty() || !self.remove.is_empty() || !self.missing.is_empty()
+    }
+
+    /// Whether everything is sent, to a client that was sent nothing.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// How many resources are new or changed.
+    pub(crate) fn changed(&self, planner: &Planner<'_>) -> usize {
+        if self.whole { planner.target.len(planner.resource_type) } else { self.send.len() }
+    }
+
+    /// The version of the response: that of the whole type, unless the client is meant to hold something else for a
+    /// while.
+    pub(crate) fn version(&self, planner: &Planner<'_>) -> Version {
+        let version = planner.target.version(planner.resource_type);
+        if self.keep.is_empty() {
+            return version;
+        }
+        let mut text = version.to_string();
+        for (name, held) in &self.keep {
+            text.push_str(name);
+            if let Some(cell) = held.cell() {
+                text.push_str(&cell.version().to_string());
+            }
+        }
+        Version::of(text.as_bytes())
+    }
+
+    /// The resources of the response.
+    pub(crate) fn body(&self, planner: &Planner<'_>) -> Body {
+        let (target, resource_type) = (planner.target, planner.resource_type);
+        match planner.variant {
+            Variant::Delta if self.whole => target.all_delta(resource_type),
+            Variant::Delta => match &self.shared {
+                Some(body) => body.clone(),
+                None => Body::join(self.send.iter().map(|cell| cell.delta_entry())),
+            },
+            Variant::StateOfTheWorld if planner.is_full_state() => self.full_state(planner),
+            Variant::StateOfTheWorld if self.whole => target.all_sotw(resource_type),
+            Variant::StateOfTheWorld => join_sotw(self.send.iter()),
+        }
+    }
+
+    /// Every subscribed resource: the target's, but for those that wait the ones that the client holds. A removal
+    /// that waits makes this the union of old and new (rule P-54).
+    fn full_state(&self, planner: &Planner<'_>) -> Body {
+        let (target, resource_type) = (planner.target, planner.resource_type);
+        let subscription = &planner.substream.subscription;
+        let (changes_wait, removals_wait): (Vec<_>, Vec<_>) =
+            self.keep.iter().partition(|(name, _)| target.get(resource_type, name).is_some());
+        let kept = join_sotw(removals_wait.iter().filter_map(|(_, held)| held.cell()));
+        if subscription.wildcard() && changes_wait.is_empty() {
+            return target.all_sotw(resource_type).chain(&kept);
+        }
+        let all: Box<dyn Iterator<Item = &Arc<Cell>>> = if subscription.wildcard() {
+            Box::new(target.iter(resource_type))
+        } else {
+            Box::new(subscription.names().iter().filter_map(|name| target.get(resource_type, name)))
+        };
+        let now = all.filter_map(|cell| match self.keep.get(cell.name()) {
+            Some(held) => held.cell(),
+            None => Some(cell),
+        });
+        join_sotw(now).chain(&kept)
+    }
+
+    /// What the response is remembered by.
+    pub(crate) fn contents(&mut self, target: &Snapshot) -> (Contents, Fresh) {
+        if self.whole {
+            return (Contents::Whole(target.clone()), Fresh::All);
+        }
+        let cells = std::mem::take(&mut self.send);
+        (Contents::Cells(cells.into()), Fresh::Names(std::mem::take(&mut self.fresh)))
+    }
+}
+
+fn join_sotw<'a>(cells: impl Iterator<Item = &'a Arc<Cell>>) -> Body {
+    let entries: Vec<_> = cells.map(|cell| cell.sotw_entry()).collect();
+    Body::join(&entries)
+}

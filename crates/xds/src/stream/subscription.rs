@@ -1,0 +1,156 @@
+//! What the client asked for, of one type (rules P-29 to P-37).
+
+use std::collections::BTreeSet;
+
+use proto::ResourceType;
+use snapshot::Name;
+
+use crate::Variant;
+
+/// The name that means all resources.
+const WILDCARD: &str = "*";
+
+/// The subscribed names of one type.
+#[derive(Debug, Default)]
+pub(crate) struct Subscription {
+    wildcard: bool,
+    /// The wildcard is there because nothing was ever named, not because it was asked for by name.
+    legacy: bool,
+    ever_named: bool,
+    names: BTreeSet<Name>,
+}
+
+/// What one request did to a subscription.
+#[derive(Debug, Default)]
+pub(crate) struct Amendment {
+    /// Names that were asked for, and whether they had been subscribed already: then too they must be sent again.
+    pub(crate) subscribed: Vec<(Name, bool)>,
+    /// Names given up that were subscribed by name.
+    pub(crate) unsubscribed: Vec<Name>,
+    /// The wildcard was asked for, newly or once more.
+    pub(crate) wildcard_asked: bool,
+    /// The wildcard was there before.
+    pub(crate) wildcard_before: bool,
+}
+
+impl Amendment {
+    /// Whether nothing was asked for or given up.
+    pub(crate) fn is_empty(&self, subscription: &Subscription) -> bool {
+        self.subscribed.is_empty()
+            && self.unsubscribed.is_empty()
+            && !self.wildcard_asked
+            && self.wildcard_before == subscription.wildcard
+    }
+}
+
+impl Subscription {
+    /// Whether all resources are subscribed.
+    pub(crate) fn wildcard(&self) -> bool {
+        self.wildcard
+    }
+
+    /// Names subscribed one by one, in order.
+    pub(crate) fn names(&self) -> &BTreeSet<Name> {
+        &self.names
+    }
+
+    pub(crate) fn covers(&self, name: &str) -> bool {
+        self.wildcard || self.names.contains(name)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.wildcard && self.names.is_empty()
+    }
+
+    /// Replaces the whole set, as a state-of-the-world request does. `None` when it stays the same.
+    pub(crate) fn replace(
+        &mut self,
+        resource_type: ResourceType,
+        asked: &[String],
+        intern: impl Fn(&str) -> Name,
+    ) -> Option<Amendment> {
+        let wildcard_before = self.wildcard;
+        let explicit = asked.iter().any(|name| name == WILDCARD);
+        self.ever_named |= !asked.is_empty();
+        self.legacy = !self.ever_named && empty_means_all(resource_type, Variant::StateOfTheWorld);
+        self.wildcard = explicit || self.legacy;
+        let wildcard_asked = self.wildcard && !wildcard_before;
+        let same = self.wildcard == wildcard_before
+            && asked.len() == self.names.len() + usize::from(explicit)
+            && asked.iter().all(|name| name == WILDCARD || self.names.contains(name.as_str()));
+        if same {
+            return None;
+        }
+        let mut next = BTreeSet::new();
+        let mut subscribed = Vec::new();
+        for name in asked.iter().filter(|name| *name != WILDCARD) {
+            match self.names.take(name.as_str()) {
+                Some(kept) => _ = next.insert(kept),
+                None if next.contains(name.as_str()) => {}
+                None => {
+                    let name = intern(name);
+                    next.insert(name.clone());
+                    subscribed.push((name, false));
+                }
+            }
+        }
+        let unsubscribed: Vec<_> = std::mem::replace(&mut self.names, next).into_iter().collect();
+        Some(Amendment { subscribed, unsubscribed, wildcard_asked, wildcard_before })
+    }
+
+    /// Applies additions, then removals, as a delta request asks for them; in this order because Istio's clients say
+    /// `+* -*` for "connected, nothing yet" (rule P-32).
+    pub(crate) fn amend(
+        &mut self,
+        resource_type: ResourceType,
+        first: bool,
+        subscribe: &[String],
+        unsubscribe: &[String],
+        intern: impl Fn(&str) -> Name,
+    ) -> Amendment {
+        let mut amendment = Amendment { wildcard_before: self.wildcard, ..Amendment::default() };
+        if first && subscribe.is_empty() && unsubscribe.is_empty() && empty_means_all(resource_type, Variant::Delta) {
+            (self.wildcard, self.legacy) = (true, true);
+            amendment.wildcard_asked = true;
+        }
+        for name in subscribe {
+            if name == WILDCARD {
+                (self.wildcard, self.legacy) = (true, false);
+                amendment.wildcard_asked = true;
+                continue;
+            }
+            let name = intern(name);
+            let already = !self.names.insert(name.clone());
+            amendment.subscribed.push((name, already));
+        }
+        for name in unsubscribe {
+            if name == WILDCARD {
+                (self.wildcard, self.legacy) = (false, false);
+                amendment.wildcard_asked = false;
+            } else if let Some(name) = self.names.take(name.as_str()) {
+                amendment.subscribed.retain(|(other, _)| *other != name);
+                amendment.unsubscribed.push(name);
+            }
+        }
+        amendment
+    }
+
+    /// Counts names that the client says it holds as subscribed (rule P-49).
+    pub(crate) fn insert(&mut self, name: Name) {
+        self.names.insert(name);
+    }
+}
+
+/// Whether a first request without names means everything (rule P-30). Envoy relies on it for listeners, clusters and
+/// scoped routes, and in delta for the virtual hosts of a route configuration that is not on demand.
+fn empty_means_all(resource_type: ResourceType, variant: Variant) -> bool {
+    match resource_type {
+        ResourceType::Cluster | ResourceType::Listener | ResourceType::ScopedRoute => true,
+        ResourceType::VirtualHost => variant == Variant::Delta,
+        ResourceType::Runtime
+        | ResourceType::Secret
+        | ResourceType::Endpoints
+        | ResourceType::Route
+        | ResourceType::ExtensionConfig => false,
+    }
+}

@@ -1,0 +1,320 @@
+//! One type on a stream: an independent exchange with its own subscription, versions and acknowledgements (rule P-03).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use proto::ResourceType;
+use snapshot::{Cell, Name, Snapshot, Version};
+
+use super::flight::{Flight, Rejected};
+use super::subscription::{Amendment, Subscription};
+use super::view::{Held, View};
+use crate::{Holding, HoldingState, Rejection, Settings, Summary, Wait, Waiting};
+
+/// Rejected responses that are remembered at most; older ones are counted as accepted.
+const REJECTED_KEPT: usize = 16;
+
+/// The state of one type.
+#[derive(Debug)]
+pub(crate) struct Substream {
+    resource_type: ResourceType,
+    pub(crate) subscription: Subscription,
+    pub(crate) view: View,
+    /// Versions that the client says it holds from an earlier stream, until the first snapshot is there to compare.
+    claims: BTreeMap<Name, Option<Version>>,
+    /// The wildcard must be answered, with nothing if need be (rule P-42).
+    pub(crate) must_answer: bool,
+    /// Oldest first; all but the last are overdue.
+    pub(crate) flights: Vec<Flight>,
+    /// Oldest first.
+    pub(crate) rejected: Vec<Rejected>,
+    pub(crate) waits: BTreeMap<Name, (Instant, Wait)>,
+    pub(crate) responses: u64,
+    sent: Option<Version>,
+    accepted: Option<Version>,
+    last_rejection: Option<Rejection>,
+}
+
+impl Substream {
+    pub(crate) fn new(resource_type: ResourceType) -> Self {
+        Self {
+            resource_type,
+            subscription: Subscription::default(),
+            view: View::default(),
+            claims: BTreeMap::new(),
+            must_answer: false,
+            flights: Vec::new(),
+            rejected: Vec::new(),
+            waits: BTreeMap::new(),
+            responses: 0,
+            sent: None,
+            accepted: None,
+            last_rejection: None,
+        }
+    }
+
+    pub(crate) fn resource_type(&self) -> ResourceType {
+        self.resource_type
+    }
+
+    /// Sends a subscribed name again, whatever its version.
+    pub(crate) fn repeat_name(&mut self, name: Name) {
+        self.view.again(self.resource_type, name);
+    }
+
+    /// Follows what a request changed in the subscription.
+    pub(crate) fn follow(&mut self, amendment: Amendment, claims: BTreeMap<Name, Option<Version>>) {
+        if self.subscription.is_empty() {
+            // Rule P-17: nobody is left to acknowledge anything.
+            self.flights.clear();
+            self.rejected.clear();
+            self.waits.clear();
+            self.claims.clear();
+            self.view = View::default();
+            self.must_answer = false;
+            return;
+        }
+        if amendment.wildcard_asked && !amendment.wildcard_before {
+            self.widen();
+        } else if amendment.wildcard_asked {
+            self.repeat();
+        }
+        if !self.subscription.wildcard() && amendment.wildcard_before {
+            self.narrow();
+        }
+        for name in amendment.unsubscribed {
+            if self.subscription.wildcard() {
+                // Rule P-35: the client cannot know whether the wildcard still holds it.
+                self.view.again(self.resource_type, name);
+            } else {
+                self.view.exceptions.remove(&name);
+                self.waits.remove(&name);
+            }
+        }
+        for (name, already) in amendment.subscribed {
+            // Rules P-33 and P-34: what is named is sent, whatever was sent before. A name that was not covered until
+            // now is not held, even if it was once.
+            if amendment.wildcard_before || already {
+                self.view.again(self.resource_type, name);
+            } else {
+                self.view.exceptions.insert(name, Held::Again(None));
+            }
+        }
+        self.claims = claims;
+    }
+
+    /// The wildcard is new: of all names but the exceptions, nothing was sent.
+    fn widen(&mut self) {
+        let held: Vec<_> = self.subscription.names().iter().cloned().collect();
+        let base = self.view.base.take();
+        for name in held {
+            if !self.view.exceptions.contains_key(&name) {
+                let cell = base.as_ref().and_then(|base| base.get(self.resource_type, &name));
+                self.view.exceptions.insert(name, cell.map_or(Held::Nothing, |cell| Held::Cell(cell.clone())));
+            }
+        }
+        self.must_answer = true;
+    }
+
+    /// The wildcard was asked for once more: everything is sent again (rule P-33).
+    fn repeat(&mut self) {
+        let names: Vec<_> = match &self.view.base {
+            Some(base) => base.iter(self.resource_type).map(|cell| cell.name().clone()).collect(),
+            None => Vec::new(),
+        };
+        for name in names {
+            self.view.again(self.resource_type, name);
+        }
+        self.must_answer = true;
+    }
+
+    /// The wildcard is gone: what it alone held is given up.
+    fn narrow(&mut self) {
+        let Self { subscription, view, waits, .. } = self;
+        view.exceptions.retain(|name, _| subscription.names().contains(name));
+        waits.retain(|name, _| subscription.names().contains(name));
+        self.must_answer = false;
+    }
+
+    /// Compares what the client says it holds with the first snapshot. `trusted` tells for which names an equal
+    /// version means that nothing need be sent. Returns the resources that it holds in their newest form.
+    pub(crate) fn resolve_claims(&mut self, target: &Snapshot, trusted: impl Fn(&str) -> bool) -> Vec<Arc<Cell>> {
+        let mut current = Vec::new();
+        for (name, version) in std::mem::take(&mut self.claims) {
+            if !self.subscription.covers(&name) {
+                continue;
+            }
+            let held = match target.get(self.resource_type, &name) {
+                Some(cell) if version == Some(cell.version()) => {
+                    current.push(cell.clone());
+                    if trusted(&name) { Held::Cell(cell.clone()) } else { Held::Again(Some(cell.clone())) }
+                }
+                _ => Held::Foreign,
+            };
+            self.view.exceptions.insert(name, held);
+        }
+        current
+    }
+
+    /// Whether a response is awaited that keeps the next one back.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.flights.iter().any(|flight| !flight.overdue)
+    }
+
+    /// Whether the client has accepted all of `target`, as far as it subscribed.
+    pub(crate) fn is_settled(&self, target: &Snapshot) -> bool {
+        !self.is_blocked()
+            && self.rejected.is_empty()
+            && self.claims.is_empty()
+            && self.view.matches(self.resource_type, target)
+    }
+
+    /// Whether the client may not have this resource under its name in any form: it was introduced by a response
+    /// that is awaited or was rejected.
+    pub(crate) fn is_unproven(&self, cell: &Cell) -> bool {
+        self.flights.iter().any(|flight| !flight.overdue && flight.introduces(cell))
+            || self.rejected.iter().any(|rejected| rejected.flight.introduces(cell))
+    }
+
+    /// All that the client may hold under a name: what it was sent last, and what that was to replace if it was not
+    /// accepted.
+    pub(crate) fn possibly_held(&self, name: &str) -> Vec<Arc<Cell>> {
+        let replaced = self.flights.iter().chain(self.rejected.iter().map(|rejected| &rejected.flight));
+        self.view
+            .cell(self.resource_type, name)
+            .into_iter()
+            .chain(replaced.flat_map(|flight| &flight.replaced).filter(|cell| &**cell.name() == name))
+            .cloned()
+            .collect()
+    }
+
+    /// All that the client may hold although `target` does not want it any more.
+    pub(crate) fn leftovers(&self, target: &Snapshot) -> Vec<Arc<Cell>> {
+        let mut found = Vec::new();
+        if let Some(base) = &self.view.base
+            && !base.same_as(target)
+        {
+            let changes = target.changes(base, self.resource_type);
+            let names = changes.changed.iter().map(|cell| cell.name()).chain(&changes.removed);
+            for name in names.filter(|name| self.subscription.covers(name)) {
+                found.extend(self.view.cell(self.resource_type, name).cloned());
+            }
+        }
+        found.extend(self.view.exceptions.values().filter_map(Held::cell).cloned());
+        found.extend(self.flights.iter().filter(|f| !f.overdue).flat_map(|f| f.replaced.iter().cloned()));
+        found.extend(self.rejected.iter().flat_map(|r| r.flight.replaced.iter().cloned()));
+        found.retain(|cell| target.get(self.resource_type, cell.name()).is_none_or(|new| new.version() != cell.version()));
+        found
+    }
+
+    /// Books a response that was handed out.
+    pub(crate) fn depart(&mut self, flight: Flight) {
+        self.sent = Some(flight.version);
+        self.responses += 1;
+        self.must_answer = false;
+        self.flights.push(flight);
+    }
+
+    /// Books the acknowledgement of the response at `index`, and with it of the older ones.
+    pub(crate) fn accept(&mut self, index: usize) -> Flight {
+        self.flights.drain(..index);
+        let flight = self.flights.remove(0);
+        self.accepted = Some(flight.version);
+        self.forget_replaced_rejections();
+        flight
+    }
+
+    /// Books the rejection of the response at `index`.
+    pub(crate) fn reject(&mut self, index: usize, code: i32, message: &str, at: Instant) -> Rejection {
+        let flight = self.flights.remove(index);
+        let mut suspects: Vec<_> =
+            flight.contents.iter(self.resource_type).map(|cell| cell.name()).filter(|n| message.contains(&***n)).collect();
+        if suspects.is_empty() && flight.contents.len(self.resource_type) == 1 {
+            suspects = flight.contents.iter(self.resource_type).map(|cell| cell.name()).collect();
+        }
+        let rejection = Rejection {
+            resource_type: self.resource_type,
+            nonce: flight.nonce.clone(),
+            version: flight.version,
+            code,
+            message: message.into(),
+            at,
+            suspects: suspects.into_iter().cloned().collect(),
+        };
+        self.last_rejection = Some(rejection.clone());
+        self.rejected.push(Rejected { flight, message: rejection.message.clone() });
+        self.forget_replaced_rejections();
+        if self.rejected.len() > REJECTED_KEPT {
+            self.rejected.remove(0);
+        }
+        rejection
+    }
+
+    /// Drops rejections of which nothing is in the view any more.
+    fn forget_replaced_rejections(&mut self) {
+        let Self { view, subscription, rejected, flights, resource_type, .. } = self;
+        rejected.retain(|rejected| {
+            let still_sent = |cell: &Arc<Cell>| {
+                subscription.covers(cell.name())
+                    && view.cell(*resource_type, cell.name()).is_some_and(|held| held.version() == cell.version())
+            };
+            // While a newer response is in flight the client may hold what the rejected one was to replace.
+            !flights.is_empty() || rejected.flight.contents.iter(*resource_type).any(still_sent)
+        });
+    }
+
+    fn state(&self, cell: &Cell) -> HoldingState {
+        if self.flights.iter().any(|flight| flight.contents.contains(cell)) {
+            return HoldingState::Sent;
+        }
+        match self.rejected.iter().rev().find(|rejected| rejected.flight.contents.contains(cell)) {
+            Some(rejected) => HoldingState::Rejected { message: rejected.message.clone() },
+            None => HoldingState::Accepted,
+        }
+    }
+
+    /// What the client was sent and still subscribes to.
+    pub(crate) fn holdings(&self) -> Vec<Holding> {
+        let View { base, exceptions } = &self.view;
+        let from_base: Box<dyn Iterator<Item = &Arc<Cell>>> = match base {
+            None => Box::new(std::iter::empty()),
+            Some(base) if self.subscription.wildcard() => Box::new(base.iter(self.resource_type)),
+            Some(base) => Box::new(
+                self.subscription.names().iter().filter_map(|name| base.get(self.resource_type, name)),
+            ),
+        };
+        from_base
+            .filter(|cell| !exceptions.contains_key(cell.name()))
+            .chain(exceptions.values().filter_map(Held::cell))
+            .map(|cell| Holding { cell: cell.clone(), state: self.state(cell) })
+            .collect()
+    }
+
+    pub(crate) fn summary(&self) -> Summary {
+        let waiting = |(name, (since, wait)): (&Name, &(Instant, Wait))| Waiting {
+            resource_type: self.resource_type,
+            name: name.clone(),
+            since: *since,
+            wait: wait.clone(),
+        };
+        Summary {
+            resource_type: self.resource_type,
+            wildcard: self.subscription.wildcard(),
+            names: self.subscription.names().len(),
+            sent: self.sent,
+            accepted: self.accepted,
+            unacknowledged: self.flights.len(),
+            last_rejection: self.last_rejection.clone(),
+            waiting: self.waits.iter().map(waiting).collect(),
+        }
+    }
+
+    /// When something here runs out: an acknowledgement, or else a wait for another type.
+    pub(crate) fn deadline(&self, settings: &Settings) -> Option<Instant> {
+        if let Some(flight) = self.flights.iter().find(|flight| !flight.overdue) {
+            return Some(flight.sent_at + settings.acknowledgement_wait);
+        }
+        self.waits.values().map(|(since, _)| *since + settings.order_wait).min()
+    }
+}

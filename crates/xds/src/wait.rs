@@ -1,0 +1,70 @@
+//! What a resource waits for, in words.
+
+use std::fmt;
+use std::time::Instant;
+
+use proto::ResourceType;
+use snapshot::Name;
+
+/// Why a resource is not sent yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// It uses a cluster that was not sent yet in its newest form (rule P-61).
+    ClusterNotSent {
+        /// The cluster.
+        cluster: Name,
+    },
+    /// It uses a new cluster that the client has not accepted yet, which also means: not warm yet (rules P-18, P-59).
+    ClusterNotAccepted {
+        /// The cluster.
+        cluster: Name,
+    },
+    /// It is to be removed, but the client may still hold a resource that refers to it (rule P-53).
+    StillReferred {
+        /// The type of that resource.
+        by_type: ResourceType,
+        /// Its name.
+        by: Name,
+    },
+    /// It was removed while the client was away, and what the client holds of another type is not known yet.
+    NotYetAsked {
+        /// That type.
+        resource_type: ResourceType,
+    },
+}
+
+/// A resource that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its type.
+    pub resource_type: ResourceType,
+    /// Its name.
+    pub name: Name,
+    /// Since when.
+    pub since: Instant,
+    /// What for.
+    pub wait: Wait,
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let own = self.resource_type.short().to_uppercase();
+        let name = &self.name;
+        match &self.wait {
+            Wait::ClusterNotSent { cluster } => {
+                write!(f, "waiting for CDS to be sent before {own} \"{name}\" that uses cluster \"{cluster}\"")
+            }
+            Wait::ClusterNotAccepted { cluster } => {
+                write!(f, "waiting for CDS to be accepted before {own} \"{name}\" that uses new cluster \"{cluster}\"")
+            }
+            Wait::StillReferred { by_type, by } => {
+                let by_type = by_type.short().to_uppercase();
+                write!(f, "waiting for {by_type} \"{by}\" to be given up before {own} \"{name}\" is removed")
+            }
+            Wait::NotYetAsked { resource_type } => {
+                let other = resource_type.short().to_uppercase();
+                write!(f, "waiting for {other} to be brought up to date before {own} \"{name}\" is removed")
+            }
+        }
+    }
+}
