@@ -20,7 +20,6 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use plan::{Plan, Rate};
@@ -28,7 +27,7 @@ pub use sample::{Outcome, Sample};
 pub use window::Window;
 
 use crate::netns::Namespace;
-use crate::wait::Late;
+use crate::wait::{self, Late};
 use crate::worker::{StopSignal, Worker};
 
 /// Running load. Dropping it stops it at once and forgets the requests under way.
@@ -39,12 +38,11 @@ pub struct Load {
     worker: Worker,
 }
 
-/// What the connections write down and the owner reads.
+/// What the connections write down and the owner reads. The owner looks into it again and again: to wake another thread
+/// after each request would cost the client more than anything else but the request itself.
 #[derive(Debug)]
 struct Record {
     book: Mutex<Book>,
-    /// Changes whenever a request is finished.
-    finished: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -66,8 +64,6 @@ impl Record {
         let mut book = self.book();
         book.under_way[connection] = None;
         book.samples.push(sample);
-        drop(book);
-        self.finished.send_replace(());
     }
 }
 
@@ -88,7 +84,7 @@ impl Load {
     pub fn start_in(place: Option<&Namespace>, plan: Plan) -> io::Result<Load> {
         plan.request().map_err(io::Error::other)?;
         let book = Book { under_way: vec![None; plan.connections], ..Book::default() };
-        let record = Arc::new(Record { book: Mutex::new(book), finished: watch::Sender::new(()) });
+        let record = Arc::new(Record { book: Mutex::new(book) });
         let (timeout, shared) = (plan.timeout, record.clone());
         let (worker, ()) = Worker::start("load", place, move |stop| Ok(((), run(plan, shared, stop))))?;
         Ok(Load { record, timeout, worker })
@@ -97,15 +93,15 @@ impl Load {
     /// What came of the requests that were begun from `from` on and before `to`. Waits until all of those are finished,
     /// which takes no longer than the plan's timeout.
     pub async fn window(&self, from: Instant, to: Instant) -> Window {
-        let mut finished = self.record.finished.subscribe();
         // Twice the timeout is only a safeguard: each request ends by itself at its timeout.
-        let settled = async {
-            while self.record.book().under_way.iter().flatten().any(|begun| *begun >= from && *begun < to) {
-                // The sender lives as long as the record.
-                let _ = finished.changed().await;
+        let settled = wait::until("the requests under way", self.timeout * 2, async || {
+            let book = self.record.book();
+            match book.under_way.iter().flatten().filter(|begun| **begun >= from && **begun < to).count() {
+                0 => Ok(()),
+                count => Err(count),
             }
-        };
-        let _ = tokio::time::timeout(self.timeout * 2, settled).await;
+        });
+        let _ = settled.await;
         let book = self.record.book();
         Window::new(book.samples.iter().filter(|sample| sample.begun >= from && sample.begun < to).cloned().collect())
     }
@@ -115,32 +111,24 @@ impl Load {
         self.window(from, Instant::now()).await
     }
 
-    /// What comes of the next `count` requests (or a few more), counted from those that are begun now.
+    /// What comes of the next `count` requests, in the order in which they are begun, from now on.
     ///
     /// # Errors
     /// If they are not finished `within` this time.
     pub async fn next(&self, count: usize, within: Duration) -> Result<Window, Late> {
         let from = Instant::now();
-        let mut finished = self.record.finished.subscribe();
         let (mut looked_at, mut found) = (self.record.book().samples.len(), 0);
-        let enough = async {
-            loop {
-                {
-                    let book = self.record.book();
-                    found += book.samples[looked_at..].iter().filter(|sample| sample.begun >= from).count();
-                    looked_at = book.samples.len();
-                }
-                if found >= count {
-                    return;
-                }
-                let _ = finished.changed().await;
-            }
-        };
-        if tokio::time::timeout(within, enough).await.is_err() {
-            let window = self.window(from, Instant::now()).await;
-            return Err(Late::new(format!("{count} requests"), within, Some(window.to_string())));
+        let what = format!("{count} requests");
+        let enough = wait::until(&what, within, async || {
+            let book = self.record.book();
+            found += book.samples[looked_at..].iter().filter(|sample| sample.begun >= from).count();
+            looked_at = book.samples.len();
+            if found >= count { Ok(()) } else { Err(found) }
+        });
+        match enough.await {
+            Ok(()) => Ok(self.since(from).await.first(count)),
+            Err(_) => Err(Late::new(what, within, Some(self.since(from).await.to_string()))),
         }
-        Ok(self.since(from).await)
     }
 
     /// The first request begun from `from` on that satisfies `wanted`, in the order in which they were begun, as far as
@@ -154,28 +142,18 @@ impl Load {
         within: Duration,
         wanted: impl Fn(&Sample) -> bool,
     ) -> Result<Sample, Late> {
-        let mut finished = self.record.finished.subscribe();
+        let what = "a request with the wanted outcome";
         let mut looked_at = 0;
-        let found = async {
-            loop {
-                {
-                    let book = self.record.book();
-                    let fresh = book.samples[looked_at..].iter();
-                    let first = fresh.filter(|sample| sample.begun >= from && wanted(sample)).min_by_key(|s| s.begun);
-                    if let Some(sample) = first {
-                        return sample.clone();
-                    }
-                    looked_at = book.samples.len();
-                }
-                let _ = finished.changed().await;
-            }
-        };
-        match tokio::time::timeout(within, found).await {
+        let found = wait::until(what, within, async || {
+            let book = self.record.book();
+            let fresh = book.samples[looked_at..].iter().filter(|sample| sample.begun >= from && wanted(sample));
+            let first = fresh.min_by_key(|sample| sample.begun).cloned();
+            looked_at = book.samples.len();
+            first.ok_or(looked_at)
+        });
+        match found.await {
             Ok(sample) => Ok(sample),
-            Err(_) => {
-                let window = self.since(from).await;
-                Err(Late::new("a request with the wanted outcome", within, Some(window.to_string())))
-            }
+            Err(_) => Err(Late::new(what, within, Some(self.since(from).await.to_string()))),
         }
     }
 

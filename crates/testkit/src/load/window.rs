@@ -39,6 +39,12 @@ impl Window {
         Window { samples: inside.cloned().collect() }
     }
 
+    /// Those that were begun first, `count` of them if there are so many.
+    pub fn first(mut self, count: usize) -> Window {
+        self.samples.truncate(count);
+        self
+    }
+
     /// Requests per backend, of those that were answered as expected by a backend that said who it is.
     pub fn by_backend(&self) -> BTreeMap<String, u64> {
         let mut counts = BTreeMap::new();
