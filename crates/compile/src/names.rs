@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use world::Hostname;
+use world::{Hostname, ObjectRef};
 
 /// Cluster without endpoints: traffic that must not go anywhere.
 pub const BLACK_HOLE: &str = "BlackHoleCluster";
@@ -35,4 +35,9 @@ pub fn virtual_host(host: &Hostname, port: u16) -> Arc<str> {
 /// Route configuration of the HTTP servers on a gateway's port: `http.80`.
 pub fn gateway_route(port: u16) -> Arc<str> {
     format!("http.{port}").into()
+}
+
+/// Route configuration of one HTTPS server of a gateway: `https.443.<port name>.<gateway>.<namespace>`.
+pub fn gateway_tls_route(port: u16, port_name: &str, gateway: &ObjectRef) -> Arc<str> {
+    format!("https.{port}.{port_name}.{}.{}", gateway.name, gateway.namespace).into()
 }

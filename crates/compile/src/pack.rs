@@ -1,8 +1,12 @@
 //! Small conversions into Envoy's message types that every builder needs.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use prost::{Message, Name};
+use proto::pb::envoy::config::core::v3::socket_address::PortSpecifier;
+use proto::pb::envoy::config::core::v3::{Address, SocketAddress, address};
+use proto::pb::envoy::config::listener::v3::{Filter, filter};
 use proto::pb::google::protobuf;
 
 /// A message inside an `Any`.
@@ -26,4 +30,19 @@ pub(crate) fn uint32(value: u32) -> protobuf::UInt32Value {
 /// A wrapped boolean.
 pub(crate) fn boolean(value: bool) -> protobuf::BoolValue {
     protobuf::BoolValue { value }
+}
+
+/// A network filter with its configuration.
+pub(crate) fn network_filter<M: Message + Name>(name: &str, config: &M) -> Filter {
+    Filter { name: name.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(any(config))) }
+}
+
+/// A TCP socket address.
+pub(crate) fn socket_address(address: IpAddr, port: u16) -> Address {
+    let socket = SocketAddress {
+        address: address.to_string(),
+        port_specifier: Some(PortSpecifier::PortValue(port.into())),
+        ..SocketAddress::default()
+    };
+    Address { address: Some(address::Address::SocketAddress(socket)) }
 }

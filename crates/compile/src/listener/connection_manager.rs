@@ -1,0 +1,178 @@
+//! The filter that speaks HTTP.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use prost::{Message, Name};
+use proto::pb::envoy::config::accesslog::v3::{AccessLog, access_log};
+use proto::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
+use proto::pb::envoy::config::core::v3::{AggregatedConfigSource, ApiVersion, ConfigSource};
+use proto::pb::envoy::config::listener::v3::Filter;
+use proto::pb::envoy::config::route::v3::RouteConfiguration;
+use proto::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog;
+use proto::pb::envoy::extensions::filters::http::cors::v3::Cors;
+use proto::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
+use proto::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
+use proto::pb::envoy::extensions::filters::http::grpc_stats::v3::filter_config::PerMethodStatSpecifier;
+use proto::pb::envoy::extensions::filters::http::grpc_web::v3::GrpcWeb;
+use proto::pb::envoy::extensions::filters::http::router::v3::Router;
+use proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
+    ForwardClientCertDetails, RouteSpecifier, SetCurrentClientCertDetails, UpgradeConfig,
+};
+use proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, HttpFilter, Rds, RequestIdExtension, http_filter,
+};
+use proto::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
+
+use crate::pack::{any, boolean, duration, network_filter};
+
+/// What the proxy calls itself towards those who call the workload or the mesh. Outbound it stays Envoy's `envoy`.
+const SERVER_NAME: &str = "istio-envoy";
+
+/// Where requests come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// From the sidecar's own workload.
+    Outbound,
+    /// To the sidecar's own workload.
+    Inbound,
+    /// From outside, at a gateway: the peer's address is the client's.
+    Gateway,
+    /// gRPC without a proxy, which knows few of the settings and refuses some.
+    Grpc,
+}
+
+/// Where routes come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Routes<'a> {
+    /// The route configuration of this name, over ADS.
+    Discovered(&'a str),
+    /// These.
+    Inline(RouteConfiguration),
+}
+
+/// All that a connection manager depends on.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectionManagerInput<'a> {
+    /// Where requests come from.
+    pub(crate) side: Side,
+    /// Names its statistics, not empty and without the `;` that ends it (dashboards rely on that end).
+    pub(crate) stat_prefix: &'a str,
+    /// Where routes come from.
+    pub(crate) routes: Routes<'a>,
+    /// Whether gRPC-Web is translated to gRPC.
+    pub(crate) grpc_web: bool,
+    /// File that requests are logged to, such as `/dev/stdout`; none are logged without it.
+    pub(crate) access_log: Option<&'a str>,
+}
+
+/// The connection manager, with its HTTP filters in Istio's order: gRPC-Web, gRPC statistics, fault, CORS, router.
+pub(crate) fn connection_manager(input: &ConnectionManagerInput<'_>) -> HttpConnectionManager {
+    let route_specifier = match &input.routes {
+        Routes::Discovered(name) => {
+            RouteSpecifier::Rds(Rds { config_source: Some(ads()), route_config_name: (*name).to_owned() })
+        }
+        Routes::Inline(routes) => RouteSpecifier::RouteConfig(routes.clone()),
+    };
+    let bare = HttpConnectionManager {
+        stat_prefix: format!("{};", input.stat_prefix),
+        http_filters: filters(input),
+        route_specifier: Some(route_specifier),
+        ..HttpConnectionManager::default()
+    };
+    if input.side == Side::Grpc {
+        return bare;
+    }
+    HttpConnectionManager {
+        server_name: if input.side == Side::Outbound { "" } else { SERVER_NAME }.to_owned(),
+        stream_idle_timeout: Some(duration(Duration::ZERO)),
+        access_log: input.access_log.map(file_access_log).into_iter().collect(),
+        use_remote_address: Some(boolean(input.side == Side::Gateway)),
+        forward_client_cert_details: match input.side {
+            Side::Outbound | Side::Grpc => ForwardClientCertDetails::Sanitize,
+            Side::Inbound => ForwardClientCertDetails::AppendForward,
+            Side::Gateway => ForwardClientCertDetails::SanitizeSet,
+        }
+        .into(),
+        set_current_client_cert_details: match input.side {
+            Side::Outbound | Side::Grpc => None,
+            Side::Inbound | Side::Gateway => Some(SetCurrentClientCertDetails {
+                subject: Some(boolean(true)),
+                dns: true,
+                uri: true,
+                ..SetCurrentClientCertDetails::default()
+            }),
+        },
+        upgrade_configs: vec![UpgradeConfig { upgrade_type: "websocket".to_owned(), ..UpgradeConfig::default() }],
+        // What MeshConfig calls BASE, its default.
+        normalize_path: Some(boolean(true)),
+        request_id_extension: Some(REQUEST_ID.clone()),
+        ..bare
+    }
+}
+
+/// [`connection_manager`] as the network filter `envoy.filters.network.http_connection_manager`.
+pub(crate) fn connection_manager_filter(input: &ConnectionManagerInput<'_>) -> Filter {
+    network_filter("envoy.filters.network.http_connection_manager", &connection_manager(input))
+}
+
+static REQUEST_ID: LazyLock<RequestIdExtension> = LazyLock::new(|| RequestIdExtension {
+    typed_config: Some(any(&UuidRequestIdConfig {
+        use_request_id_for_trace_sampling: Some(boolean(true)),
+        ..UuidRequestIdConfig::default()
+    })),
+});
+
+fn filters(input: &ConnectionManagerInput<'_>) -> Vec<HttpFilter> {
+    static GRPC_WEB: LazyLock<HttpFilter> = LazyLock::new(|| filter("envoy.filters.http.grpc_web", &GrpcWeb {}));
+    static GRPC_STATS: LazyLock<HttpFilter> = LazyLock::new(|| {
+        let stats = GrpcStats {
+            emit_filter_state: true,
+            per_method_stat_specifier: Some(PerMethodStatSpecifier::StatsForAllMethods(boolean(false))),
+            ..GrpcStats::default()
+        };
+        filter("envoy.filters.http.grpc_stats", &stats)
+    });
+    static FAULT: LazyLock<HttpFilter> = LazyLock::new(|| filter("envoy.filters.http.fault", &HttpFault::default()));
+    static CORS: LazyLock<HttpFilter> = LazyLock::new(|| filter("envoy.filters.http.cors", &Cors {}));
+    static ROUTER: LazyLock<HttpFilter> = LazyLock::new(|| filter("envoy.filters.http.router", &Router::default()));
+
+    if input.side == Side::Grpc {
+        // A client that does not know the fault filter may do without it instead of refusing the listener (gRFC A39).
+        return vec![HttpFilter { is_optional: true, ..FAULT.clone() }, ROUTER.clone()];
+    }
+    let mut filters = Vec::with_capacity(5);
+    if input.grpc_web {
+        filters.push(GRPC_WEB.clone());
+    }
+    filters.extend([GRPC_STATS.clone(), FAULT.clone(), CORS.clone(), ROUTER.clone()]);
+    filters
+}
+
+fn filter<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
+    HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(any(config))),
+        ..HttpFilter::default()
+    }
+}
+
+/// Over the stream that the listener itself came on. Without a fetch timeout: a listener that waits is better than one
+/// that answers 404.
+fn ads() -> ConfigSource {
+    ConfigSource {
+        initial_fetch_timeout: Some(duration(Duration::ZERO)),
+        resource_api_version: ApiVersion::V3.into(),
+        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+        ..ConfigSource::default()
+    }
+}
+
+fn file_access_log(path: &str) -> AccessLog {
+    let file = FileAccessLog { path: path.to_owned(), access_log_format: None };
+    AccessLog {
+        name: "envoy.access_loggers.file".to_owned(),
+        config_type: Some(access_log::ConfigType::TypedConfig(any(&file))),
+        filter: None,
+    }
+}
