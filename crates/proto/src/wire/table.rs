@@ -318,7 +318,8 @@ impl MessageTable {
         Self {
             sorts: !maps.is_empty() || sort == Sort::Any,
             ruled: sort == Sort::Any
-                || !(absences.is_empty() && counters.is_empty() && uniques.is_empty())
+                || absences.iter().any(|a| matches!(a.complaint, Complaint::Rule(_)))
+                || !(counters.is_empty() && uniques.is_empty())
                 || fields.iter().any(|f| f.rule.is_some()),
             places: places(&fields),
             fields: fields.into(),
