@@ -7,16 +7,17 @@
 
 mod audience;
 mod built;
-mod cluster;
+pub mod cluster;
 mod compiler;
-mod endpoints;
+pub mod endpoints;
+mod flat;
 mod gateway;
 mod layers;
 mod listener;
 pub mod names;
 mod options;
 mod pack;
-mod policy;
+pub mod policy;
 mod route;
 mod target;
 

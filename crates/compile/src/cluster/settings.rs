@@ -1,0 +1,86 @@
+//! The settings of a cluster: everything but its names and metadata.
+
+use std::sync::OnceLock;
+
+use prost::Message;
+use proto::pb::envoy::config::cluster::v3::Cluster;
+use proto::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, CommonLbConfig, DiscoveryType};
+use proto::pb::envoy::r#type::v3::Percent;
+
+use super::http::Upstream;
+use super::{ClusterInput, Discovery, connection_pool, discovery, dns, http, load_balancer, outlier, tls};
+use crate::Built;
+use crate::policy::Policy;
+
+/// The settings of `input`'s cluster, with the problems of its policy.
+pub(super) fn of(input: &ClusterInput<'_>) -> Built<Cluster> {
+    build(input, &input.policy())
+}
+
+fn build(input: &ClusterInput<'_>, policy: &Policy<'_>) -> Built<Cluster> {
+    let mut built = Built::new(Cluster::default());
+    let discovery = discovery::of(input, policy);
+    let (cluster, problems) = (&mut built.value, &mut built.problems);
+    set_discovery(cluster, discovery);
+    load_balancer::set(cluster, input, policy, discovery, problems);
+    if input.audience.is_grpc() {
+        connection_pool::set_for_grpc(cluster, policy, problems);
+        outlier::refuse_for_grpc(policy, problems);
+        tls::refuse_for_grpc(policy, problems);
+    } else {
+        connection_pool::set(cluster, policy, problems);
+        let tls = tls::of(policy, http::upstream(input, policy), problems);
+        http::set(cluster, input, policy, tls.as_ref(), problems);
+        cluster.transport_socket = tls.map(|tls| tls.socket);
+        outlier::set(cluster, policy, problems);
+        set_panic_threshold(cluster, policy, discovery);
+    }
+    dns::set(cluster, input, discovery, problems);
+    built
+}
+
+/// The encoded settings of a cluster by EDS without any policy: the same for all services of one protocol. `None` for
+/// other clusters.
+pub(super) fn template(input: &ClusterInput<'_>) -> Option<&'static [u8]> {
+    static GRPC: OnceLock<Vec<u8>> = OnceLock::new();
+    static OPAQUE: OnceLock<Vec<u8>> = OnceLock::new();
+    static HTTP1: OnceLock<Vec<u8>> = OnceLock::new();
+    static HTTP2: OnceLock<Vec<u8>> = OnceLock::new();
+    static SAME: OnceLock<Vec<u8>> = OnceLock::new();
+    let policy = input.policy();
+    if !policy.is_default() || discovery::of(input, &policy) != Discovery::Eds || !input.endpoints.is_empty() {
+        return None;
+    }
+    // Nothing else of the input has a say here; a test goes through every combination.
+    let cell = match http::upstream(input, &policy) {
+        _ if input.audience.is_grpc() => &GRPC,
+        Upstream::Opaque => &OPAQUE,
+        Upstream::Http1 => &HTTP1,
+        Upstream::Http2 => &HTTP2,
+        Upstream::Same => &SAME,
+    };
+    Some(cell.get_or_init(|| build(input, &policy).value.encode_to_vec()))
+}
+
+fn set_discovery(cluster: &mut Cluster, discovery: Discovery) {
+    let kind = match discovery {
+        Discovery::Eds => DiscoveryType::Eds,
+        Discovery::StrictDns => DiscoveryType::StrictDns,
+        Discovery::LogicalDns => DiscoveryType::LogicalDns,
+        Discovery::OriginalDestination => DiscoveryType::OriginalDst,
+        Discovery::Nothing => DiscoveryType::Static,
+    };
+    cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind as i32));
+}
+
+/// Without `minHealthPercent` never: with few endpoints, sending to all of them when most are ejected is worse than
+/// refusing. Envoy's own default is 50.
+fn set_panic_threshold(cluster: &mut Cluster, policy: &Policy<'_>, discovery: Discovery) {
+    if discovery != Discovery::OriginalDestination {
+        let percent = f64::from(outlier::min_health_percent(policy));
+        cluster.common_lb_config = Some(CommonLbConfig {
+            healthy_panic_threshold: Some(Percent { value: percent }),
+            ..CommonLbConfig::default()
+        });
+    }
+}

@@ -1,0 +1,171 @@
+//! TLS towards the endpoints, with certificates from the proxy's own files.
+
+use proto::pb::envoy::config::core::v3::data_source::Specifier;
+use proto::pb::envoy::config::core::v3::transport_socket::ConfigType;
+use proto::pb::envoy::config::core::v3::{DataSource, TransportSocket, UpstreamHttpProtocolOptions};
+use proto::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
+use proto::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
+use proto::pb::envoy::extensions::transport_sockets::tls::v3::tls_parameters::TlsProtocol;
+use proto::pb::envoy::extensions::transport_sockets::tls::v3::{
+    CertificateValidationContext, CommonTlsContext, SubjectAltNameMatcher, TlsCertificate, TlsParameters,
+    UpstreamTlsContext,
+};
+use proto::pb::envoy::r#type::matcher::v3::StringMatcher;
+use proto::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+use world::Problem;
+use world::api::istio::ClientTls;
+
+use super::http::Upstream;
+use crate::pack;
+use crate::policy::{Part, Policy};
+
+/// The certificate authorities that a rule trusts when it names none: the file of Debian, Ubuntu, Alpine and Envoy's
+/// own images. Envoy has no notion of "the system's".
+const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// What TLS adds to a cluster.
+#[derive(Debug)]
+pub(super) struct Tls {
+    /// The transport socket.
+    pub(super) socket: TransportSocket,
+    /// What is taken from each request's host because the rule does not say it.
+    pub(super) automatic: Option<UpstreamHttpProtocolOptions>,
+}
+
+/// The TLS that the policy asks for; `None` for plaintext.
+pub(super) fn of(policy: &Policy<'_>, upstream: Upstream, problems: &mut Vec<Problem>) -> Option<Tls> {
+    let part = policy.tls.as_ref()?;
+    let asked = part.value;
+    let certificate = match Mode::of(part, problems) {
+        Mode::Plaintext => return None,
+        Mode::Simple => None,
+        Mode::Mutual => client_certificate(part, problems),
+    };
+    if asked.credential_name.as_deref().is_some_and(|name| !name.is_empty()) {
+        problems.push(part.error("credentialName", "secrets are not supported yet", "plaintext is used"));
+        return None;
+    }
+    let sni = asked.sni.clone().unwrap_or_default();
+    let insecure = asked.insecure_skip_verify == Some(true);
+    // The host is known only of HTTP requests.
+    let by_host = sni.is_empty() && upstream != Upstream::Opaque;
+    let automatic = by_host.then(|| UpstreamHttpProtocolOptions {
+        auto_sni: true,
+        auto_san_validation: asked.subject_alt_names.is_empty() && !insecure,
+        ..UpstreamHttpProtocolOptions::default()
+    });
+    let context = UpstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            tls_params: Some(TlsParameters {
+                tls_minimum_protocol_version: TlsProtocol::TlSv12 as i32,
+                // Envoy's default for clients stops at 1.2.
+                tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
+                ..TlsParameters::default()
+            }),
+            tls_certificates: certificate.into_iter().collect(),
+            alpn_protocols: alpn(upstream).iter().map(|&name| name.to_owned()).collect(),
+            validation_context_type: (!insecure).then(|| ValidationContextType::ValidationContext(validation(asked))),
+            ..CommonTlsContext::default()
+        }),
+        sni,
+        ..UpstreamTlsContext::default()
+    };
+    let socket = TransportSocket {
+        name: "envoy.transport_sockets.tls".to_owned(),
+        config_type: Some(ConfigType::TypedConfig(pack::any(&context))),
+    };
+    Some(Tls { socket, automatic })
+}
+
+/// gRPC takes certificates from its own bootstrap only (rule G-06).
+pub(super) fn refuse_for_grpc(policy: &Policy<'_>, problems: &mut Vec<Problem>) {
+    let Some(part) = &policy.tls else { return };
+    match Mode::of(part, problems) {
+        Mode::Plaintext => {}
+        Mode::Simple | Mode::Mutual => problems.push(part.error(
+            "mode",
+            "gRPC clients do not take certificates from a rule",
+            "gRPC clients use plaintext",
+        )),
+    }
+}
+
+enum Mode {
+    Plaintext,
+    Simple,
+    Mutual,
+}
+
+impl Mode {
+    fn of(part: &Part<'_, ClientTls>, problems: &mut Vec<Problem>) -> Self {
+        match part.value.mode.as_deref() {
+            None | Some("" | "DISABLE") => Mode::Plaintext,
+            Some("SIMPLE") => Mode::Simple,
+            Some("MUTUAL") => Mode::Mutual,
+            Some("ISTIO_MUTUAL") => {
+                problems.push(part.error("mode", "ISTIO_MUTUAL is not supported yet", "plaintext is used"));
+                Mode::Plaintext
+            }
+            Some(other) => {
+                let message = format!("\"{other}\" is none of DISABLE, SIMPLE, MUTUAL, ISTIO_MUTUAL");
+                problems.push(part.error("mode", message, "plaintext is used"));
+                Mode::Plaintext
+            }
+        }
+    }
+}
+
+fn client_certificate(part: &Part<'_, ClientTls>, problems: &mut Vec<Problem>) -> Option<TlsCertificate> {
+    let given = |path: &Option<String>| path.clone().filter(|path| !path.is_empty());
+    let (chain, key) = (given(&part.value.client_certificate), given(&part.value.private_key));
+    if let (Some(chain), Some(key)) = (&chain, &key) {
+        return Some(TlsCertificate {
+            certificate_chain: Some(file(chain)),
+            private_key: Some(file(key)),
+            ..TlsCertificate::default()
+        });
+    }
+    // With a credentialName the files are not missing; that it is not supported is said elsewhere.
+    if part.value.credential_name.as_deref().unwrap_or("").is_empty() {
+        let field = if chain.is_none() { "clientCertificate" } else { "privateKey" };
+        problems.push(part.error(
+            field,
+            "MUTUAL needs the files of both clientCertificate and privateKey",
+            "TLS is used without a client certificate",
+        ));
+    }
+    None
+}
+
+fn validation(asked: &ClientTls) -> CertificateValidationContext {
+    let authorities = asked.ca_certificates.as_deref().filter(|path| !path.is_empty()).unwrap_or(SYSTEM_AUTHORITIES);
+    CertificateValidationContext {
+        trusted_ca: Some(file(authorities)),
+        match_typed_subject_alt_names: asked.subject_alt_names.iter().flat_map(|name| san_matchers(name)).collect(),
+        ..CertificateValidationContext::default()
+    }
+}
+
+/// Istio's rules do not say of which type a name is, so it is tried as both that occur.
+fn san_matchers(name: &str) -> [SubjectAltNameMatcher; 2] {
+    [SanType::Dns, SanType::Uri].map(|san_type| SubjectAltNameMatcher {
+        san_type: san_type as i32,
+        matcher: Some(StringMatcher {
+            match_pattern: Some(MatchPattern::Exact(name.to_owned())),
+            ..StringMatcher::default()
+        }),
+        ..SubjectAltNameMatcher::default()
+    })
+}
+
+fn alpn(upstream: Upstream) -> &'static [&'static str] {
+    match upstream {
+        Upstream::Opaque | Upstream::Http1 => &[],
+        Upstream::Http2 => &["h2"],
+        Upstream::Same => &["h2", "http/1.1"],
+    }
+}
+
+fn file(path: &str) -> DataSource {
+    DataSource { specifier: Some(Specifier::Filename(path.to_owned())), ..DataSource::default() }
+}
