@@ -95,42 +95,4 @@ impl GrpcClient {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use std::net::Ipv4Addr;
-
-    use super::*;
-    use crate::backend::Backend;
-
-    const TIMEOUT: Duration = Duration::from_secs(10);
-
-    #[tokio::test]
-    async fn calls_are_answered_by_the_sample_service_and_counted() {
-        let backend = Backend::start("v1", (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        let mut client = GrpcClient::start(&backend.address().to_string(), None).unwrap();
-        for total in [10, 20] {
-            let answers = client.call("/echo.Echo/Echo", 10, TIMEOUT, &[("x-user", "ann")]).await.unwrap();
-            assert_eq!(answers, Answers { by_backend: [("v1".to_owned(), 10)].into(), ..Answers::default() });
-            assert_eq!(backend.requests(), total);
-        }
-    }
-
-    #[tokio::test]
-    async fn failed_calls_are_counted_with_their_status() {
-        let nobody = crate::ports::local().unwrap();
-        let mut client = GrpcClient::start(&nobody.to_string(), None).unwrap();
-        let answers = client.call("/echo.Echo/Echo", 2, TIMEOUT, &[]).await.unwrap();
-        assert!(answers.by_backend.is_empty());
-        let (reason, count) = answers.errors.first_key_value().unwrap();
-        assert!(reason.starts_with("UNAVAILABLE: ") && *count == 2, "{answers:?}");
-    }
-
-    #[tokio::test]
-    async fn a_bootstrap_that_is_refused_is_reported_with_its_reason() {
-        let mut client = GrpcClient::start("xds:///without-a-bootstrap", Some(&json!("nonsense"))).unwrap();
-        let answers = client.call("/echo.Echo/Echo", 1, TIMEOUT, &[]).await.unwrap();
-        let (reason, _) = answers.errors.first_key_value().unwrap();
-        assert!(reason.starts_with("UNAVAILABLE: Failed to create XdsClient"), "{reason}");
-    }
-}
+mod tests;

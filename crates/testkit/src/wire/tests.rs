@@ -32,7 +32,7 @@ fn cluster(name: &str) -> Any {
     Any { type_url: Cluster::type_url(), value: cluster.encode_to_vec() }
 }
 
-type Answers<T> = Result<Response<ReceiverStream<Result<T, Status>>>, Status>;
+type Responses<T> = Result<Response<ReceiverStream<Result<T, Status>>>, Status>;
 
 #[tonic::async_trait]
 impl server::AggregatedDiscoveryService for Script {
@@ -42,7 +42,7 @@ impl server::AggregatedDiscoveryService for Script {
     async fn stream_aggregated_resources(
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
-    ) -> Answers<DiscoveryResponse> {
+    ) -> Responses<DiscoveryResponse> {
         let (mut requests, seen) = (request.into_inner(), self.sotw.clone());
         let (answers, stream) = mpsc::channel(4);
         tokio::spawn(async move {
@@ -64,7 +64,7 @@ impl server::AggregatedDiscoveryService for Script {
     async fn delta_aggregated_resources(
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Answers<DeltaDiscoveryResponse> {
+    ) -> Responses<DeltaDiscoveryResponse> {
         let (mut requests, seen) = (request.into_inner(), self.delta.clone());
         let (answers, stream) = mpsc::channel(4);
         tokio::spawn(async move {
