@@ -1,0 +1,235 @@
+//! One layer: its units, what they read, and what they built.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use proto::ResourceType;
+use snapshot::{Layer, Name};
+use world::{Hostname, Key, Problem, Reader, World};
+
+use super::listeners::ListenerTable;
+use super::output::Output;
+use super::table::Table;
+use super::unit::Unit;
+use super::unit::catch_all;
+use super::{LayerKey, Role, encode};
+use crate::{Options, Work};
+
+/// Compiles one layer and keeps it up to date.
+#[derive(Debug)]
+pub(super) struct LayerCompiler {
+    key: LayerKey,
+    options: Options,
+    built: bool,
+    layer: Arc<Layer>,
+    units: HashMap<Unit, Run>,
+    /// Which units read a key.
+    readers: HashMap<Key, HashSet<Unit>>,
+    tables: BTreeMap<Name, Table>,
+    listeners: ListenerTable,
+    /// Problems of tables and listeners, found when they were last put together.
+    shared_problems: BTreeMap<Name, Vec<Problem>>,
+}
+
+/// What the last run of a unit left behind.
+#[derive(Debug, Default)]
+struct Run {
+    reads: Box<[Key]>,
+    cells: Box<[(ResourceType, Name)]>,
+    hosts: Box<[(Name, Name)]>,
+    problems: Box<[Problem]>,
+}
+
+impl LayerCompiler {
+    pub(super) fn new(key: LayerKey, options: Options) -> Self {
+        let listeners = ListenerTable::new(key.clone(), options.clone());
+        Self {
+            key,
+            options,
+            built: false,
+            layer: Layer::new(),
+            units: HashMap::new(),
+            readers: HashMap::new(),
+            tables: BTreeMap::new(),
+            listeners,
+            shared_problems: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn is_built(&self) -> bool {
+        self.built
+    }
+
+    pub(super) fn layer(&self) -> &Arc<Layer> {
+        &self.layer
+    }
+
+    pub(super) fn problems(&self) -> impl Iterator<Item = &Problem> {
+        let of_units = self.units.values().flat_map(|run| run.problems.iter());
+        of_units.chain(self.shared_problems.values().flatten())
+    }
+
+    /// Runs every unit that the world gives rise to.
+    pub(super) fn build(&mut self, world: &World) {
+        self.built = true;
+        let mut dirty: BTreeSet<Unit> = Unit::fixed(self.key.role).collect();
+        if self.key.role == Role::Outbound {
+            dirty.extend(world.hosts().flat_map(|host| Unit::of_host(host, &self.key.audience)));
+            dirty.extend(world.route_hosts().flat_map(|host| Unit::of_route_host(host, &self.key.audience)));
+        }
+        self.run(world, dirty, &mut Work::default());
+    }
+
+    /// Runs the units that read something that was touched, and those of hosts that are new.
+    pub(super) fn update(&mut self, world: &World, touched: &BTreeSet<Key>, work: &mut Work) {
+        let mut dirty = BTreeSet::new();
+        for key in touched {
+            dirty.extend(self.readers.get(key).into_iter().flatten().cloned());
+            if self.key.role == Role::Outbound {
+                match key {
+                    Key::Service(host) => dirty.extend(self.unknown(Unit::of_host(host, &self.key.audience))),
+                    Key::Routes(host) => dirty.extend(self.unknown(Unit::of_route_host(host, &self.key.audience))),
+                    _ => {}
+                }
+            }
+        }
+        self.run(world, dirty, work);
+    }
+
+    fn unknown(&self, units: impl Iterator<Item = Unit>) -> Vec<Unit> {
+        units.filter(|unit| !self.units.contains_key(unit)).collect()
+    }
+
+    fn run(&mut self, world: &World, dirty: BTreeSet<Unit>, work: &mut Work) {
+        if dirty.is_empty() {
+            return;
+        }
+        let mut edit = self.layer.edit();
+        let mut stale_tables = BTreeSet::new();
+        for unit in dirty {
+            if !unit.is_wanted(world) {
+                self.forget(&unit, &mut edit, &mut stale_tables);
+                continue;
+            }
+            let reader = Reader::new(world);
+            let output = unit.run(&reader, &self.key.audience, &self.options);
+            work.units += 1;
+            work.resources += output.cells.len() + output.hosts.len();
+            self.take(unit, reader.into_reads(), output, &mut edit, &mut stale_tables);
+        }
+        for name in stale_tables {
+            self.finish_table(name, &mut edit);
+        }
+        let problems = &mut self.shared_problems;
+        work.resources += self.listeners.finish(&mut edit, |name, found| {
+            problems.insert(name, found);
+        });
+        self.shared_problems.retain(|_, problems| !problems.is_empty());
+        self.layer = edit.finish();
+    }
+
+    fn finish_table(&mut self, name: Name, edit: &mut snapshot::Edit) {
+        let Some(table) = self.tables.get_mut(&name) else { return };
+        let mut problems = Vec::new();
+        if table.is_empty() {
+            self.tables.remove(&name);
+            edit.remove(ResourceType::Route, &name);
+        } else {
+            let head = encode::route_head(&name, &self.key.audience);
+            edit.set(table.finish(&name, head, &mut problems));
+            problems.extend(table.conflicts(&name));
+        }
+        self.shared_problems.insert(name, problems);
+    }
+
+    /// Puts in what a unit built, and takes out what it built the time before and no longer does.
+    fn take(
+        &mut self,
+        unit: Unit,
+        reads: BTreeSet<Key>,
+        output: Output,
+        edit: &mut snapshot::Edit,
+        stale_tables: &mut BTreeSet<Name>,
+    ) {
+        let previous = self.units.remove(&unit).unwrap_or_default();
+        if !reads.iter().eq(previous.reads.iter()) {
+            self.unread(&unit, previous.reads.iter().filter(|key| !reads.contains(*key)));
+            for key in &reads {
+                self.readers.entry(key.clone()).or_default().insert(unit.clone());
+            }
+        }
+        let mut run = Run { reads: reads.into_iter().collect(), ..Run::default() };
+        let mut problems = output.problems;
+        let mut cells = Vec::with_capacity(output.cells.len());
+        for cell in output.cells {
+            cells.push((cell.resource_type(), cell.name().clone()));
+            edit.set(cell);
+        }
+        for (resource_type, name) in previous.cells.iter().filter(|gone| !cells.contains(gone)) {
+            edit.remove(*resource_type, name);
+        }
+        let mut hosts = Vec::with_capacity(output.hosts.len());
+        for host in output.hosts {
+            hosts.push((host.table.clone(), host.name.clone()));
+            stale_tables.insert(host.table.clone());
+            let catch_all = || Table::new(catch_all(&host.table, &self.key.audience, &self.options));
+            self.tables.entry(host.table.clone()).or_insert_with(catch_all).set(host);
+        }
+        for (table, name) in previous.hosts.iter().filter(|gone| !hosts.contains(gone)) {
+            self.drop_host(table, name, stale_tables);
+        }
+        self.listeners.set(unit.clone(), output.chains);
+        problems.sort();
+        problems.dedup();
+        run.cells = cells.into();
+        run.hosts = hosts.into();
+        run.problems = problems.into();
+        self.units.insert(unit, run);
+    }
+
+    fn forget(&mut self, unit: &Unit, edit: &mut snapshot::Edit, stale_tables: &mut BTreeSet<Name>) {
+        let Some(run) = self.units.remove(unit) else { return };
+        self.unread(unit, run.reads.iter());
+        for (resource_type, name) in &run.cells {
+            edit.remove(*resource_type, name);
+        }
+        for (table, name) in &run.hosts {
+            self.drop_host(table, name, stale_tables);
+        }
+        self.listeners.set(unit.clone(), Vec::new());
+    }
+
+    fn drop_host(&mut self, table: &Name, name: &Name, stale_tables: &mut BTreeSet<Name>) {
+        if let Some(of_table) = self.tables.get_mut(table) {
+            of_table.remove(name);
+            stale_tables.insert(table.clone());
+        }
+    }
+
+    fn unread<'k>(&mut self, unit: &Unit, keys: impl Iterator<Item = &'k Key>) {
+        for key in keys {
+            if let Some(readers) = self.readers.get_mut(key) {
+                readers.remove(unit);
+                if readers.is_empty() {
+                    self.readers.remove(key);
+                }
+            }
+        }
+    }
+}
+
+impl Unit {
+    /// Whether the world still has what the unit is about.
+    fn is_wanted(&self, world: &World) -> bool {
+        let has_service = |host: &Hostname| world.has_host(host);
+        match self {
+            Unit::Statics | Unit::Inbound | Unit::Edge => true,
+            Unit::Clusters(host)
+            | Unit::Assignments(host)
+            | Unit::VirtualHosts(host)
+            | Unit::Chains(host)
+            | Unit::ApiListeners(host) => has_service(host),
+            Unit::RouteHost(host) => world.has_route_host(host),
+        }
+    }
+}

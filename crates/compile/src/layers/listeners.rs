@@ -1,0 +1,88 @@
+//! Listeners that several services share, put together from what each of them wants.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use proto::ResourceType;
+use snapshot::{Edit, Name};
+use world::Problem;
+
+use super::output::Output;
+use super::unit::Unit;
+use super::LayerKey;
+use crate::Options;
+use crate::listener::{self, Contribution, Key, OutboundInput};
+
+/// The contributions of all units, by listener.
+#[derive(Debug)]
+pub(super) struct ListenerTable {
+    key: LayerKey,
+    options: Options,
+    wanted: BTreeMap<Key, BTreeMap<Unit, Vec<Contribution>>>,
+    /// The listeners that each unit has a share in.
+    of_unit: HashMap<Unit, BTreeSet<Key>>,
+    stale: BTreeSet<Key>,
+}
+
+impl ListenerTable {
+    pub(super) fn new(key: LayerKey, options: Options) -> Self {
+        Self { key, options, wanted: BTreeMap::new(), of_unit: HashMap::new(), stale: BTreeSet::new() }
+    }
+
+    /// Takes what a unit wants now, in place of what it wanted before.
+    pub(super) fn set(&mut self, unit: Unit, contributions: Vec<Contribution>) {
+        let before = self.of_unit.remove(&unit).unwrap_or_default();
+        if before.is_empty() && contributions.is_empty() {
+            return;
+        }
+        let mut by_key: BTreeMap<Key, Vec<Contribution>> = BTreeMap::new();
+        for contribution in contributions {
+            by_key.entry(contribution.key.clone()).or_default().push(contribution);
+        }
+        let now: BTreeSet<Key> = by_key.keys().cloned().collect();
+        for gone in before.difference(&now) {
+            if let Some(units) = self.wanted.get_mut(gone) {
+                units.remove(&unit);
+            }
+            self.stale.insert(gone.clone());
+        }
+        for (key, contributions) in by_key {
+            let units = self.wanted.entry(key.clone()).or_default();
+            if units.get(&unit) != Some(&contributions) {
+                units.insert(unit.clone(), contributions);
+                self.stale.insert(key);
+            }
+        }
+        if !now.is_empty() {
+            self.of_unit.insert(unit, now);
+        }
+    }
+
+    /// Builds what is stale, reports its problems under the listener's name, and returns how many were encoded.
+    pub(super) fn finish(&mut self, edit: &mut Edit, mut report: impl FnMut(Name, Vec<Problem>)) -> usize {
+        let mut encoded = 0;
+        for key in std::mem::take(&mut self.stale) {
+            let name = key.name();
+            let contributions: Vec<_> = self.wanted.get(&key).into_iter().flat_map(|u| u.values()).flatten().collect();
+            if contributions.is_empty() {
+                self.wanted.remove(&key);
+                edit.remove(ResourceType::Listener, &name);
+                report(name, Vec::new());
+                continue;
+            }
+            let audience = &self.key.audience;
+            let input =
+                OutboundInput { audience, key, contributions: &contributions, options: &self.options, access_log: None };
+            let mut output = Output::default();
+            let routes = contributions.iter().filter_map(|c| c.http_route.clone());
+            let routes: BTreeSet<_> = routes.map(|name| (ResourceType::Route, name)).collect();
+            output.add_listener(listener::outbound(&input), routes);
+            let mut problems = output.problems;
+            problems.sort();
+            problems.dedup();
+            encoded += output.cells.len();
+            output.cells.into_iter().for_each(|cell| edit.set(cell));
+            report(name, problems);
+        }
+        encoded
+    }
+}

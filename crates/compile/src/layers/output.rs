@@ -1,0 +1,105 @@
+//! What a unit gives.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proto::ResourceType;
+use proto::pb::envoy::config::listener::v3::Listener;
+use snapshot::{Cell, Name};
+use world::{ObjectRef, Problem};
+
+use super::encode;
+use crate::Built;
+use crate::listener::Contribution;
+
+/// Everything that one run of a unit built.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    /// Whole resources that only this unit builds.
+    pub(super) cells: Vec<Cell>,
+    /// Virtual hosts for route configurations that several units share.
+    pub(super) hosts: Vec<HostPart>,
+    /// Filter chains for listeners that several units share.
+    pub(super) chains: Vec<Contribution>,
+    /// What was wrong.
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Output {
+    /// Encodes a resource and adds it; one that breaks Envoy's rules becomes a problem instead.
+    pub(super) fn add<M: prost::Message>(
+        &mut self,
+        resource_type: ResourceType,
+        name: Name,
+        message: &M,
+        references: impl IntoIterator<Item = (ResourceType, Name)>,
+        origins: &BTreeSet<ObjectRef>,
+    ) {
+        self.add_encoded(resource_type, name, &message.encode_to_vec(), references, origins);
+    }
+
+    /// The same for an encoded message.
+    pub(super) fn add_encoded(
+        &mut self,
+        resource_type: ResourceType,
+        name: Name,
+        bytes: &[u8],
+        references: impl IntoIterator<Item = (ResourceType, Name)>,
+        origins: &BTreeSet<ObjectRef>,
+    ) {
+        match encode::cell(resource_type, name, bytes, references, origins) {
+            Ok(cell) => self.cells.push(cell),
+            Err(problem) => self.problems.push(problem),
+        }
+    }
+
+    /// Adds a listener with the findings of its builder, and the route configurations that it asks for.
+    pub(super) fn add_listener(
+        &mut self,
+        built: Built<Listener>,
+        routes: impl IntoIterator<Item = (ResourceType, Name)>,
+    ) {
+        let clusters = built.clusters.into_iter().map(|name| (ResourceType::Cluster, name)).chain(routes);
+        let name: Name = built.value.name.as_str().into();
+        self.problems.extend(built.problems);
+        self.add(ResourceType::Listener, name, &built.value, clusters, &built.origins);
+    }
+}
+
+/// One virtual host, encoded but for its name and domains, which are settled with the other hosts of its table.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct HostPart {
+    /// The route configuration that it belongs to.
+    pub(super) table: Name,
+    /// Its name, unique in the table.
+    pub(super) name: Name,
+    /// Who keeps a domain that two hosts claim: the lower rank, then the lower name.
+    pub(super) rank: Rank,
+    /// The domains that it would like to have.
+    pub(super) domains: Vec<Arc<str>>,
+    /// The encoded `VirtualHost` without `name` and `domains`.
+    pub(super) rest: Bytes,
+    /// Clusters that its routes name.
+    pub(super) references: Arc<[(ResourceType, Name)]>,
+    /// Objects that it came from.
+    pub(super) origins: Arc<[Arc<str>]>,
+    /// The object to tell when it loses a domain.
+    pub(super) owner: Option<ObjectRef>,
+}
+
+/// Precedence of virtual hosts of one table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    /// A service's.
+    Service,
+    /// A VirtualService's for a host that no service has.
+    Routes,
+    /// What takes everything else.
+    CatchAll,
+}
+
+/// Origins as resources carry them.
+pub(super) fn paths(origins: &BTreeSet<ObjectRef>) -> Arc<[Arc<str>]> {
+    origins.iter().map(|origin| Arc::from(origin.path())).collect()
+}

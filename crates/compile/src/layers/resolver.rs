@@ -1,0 +1,138 @@
+//! From a destination in a route to the cluster that serves it.
+
+use std::collections::BTreeSet;
+
+use world::api::istio::{Destination, TrafficPolicy};
+use world::{EffectiveRule, Hostname, Labels, Reader, Scope, Service, Subset};
+
+use crate::{Audience, Missing, Options, Target, names, policy, target};
+
+/// Longest chain of `ExternalName` services that is followed.
+const MOST_ALIASES: usize = 4;
+
+/// Answers for one audience; everything it looks at is noted by the reader.
+pub(super) struct Resolver<'r, 'w> {
+    pub(super) reader: &'r Reader<'w>,
+    pub(super) audience: &'r Audience,
+    pub(super) options: &'r Options,
+    pub(super) scope: Scope,
+}
+
+impl<'r, 'w> Resolver<'r, 'w> {
+    pub(super) fn new(reader: &'r Reader<'w>, audience: &'r Audience, options: &'r Options) -> Self {
+        Self { reader, audience, options, scope: audience.scope() }
+    }
+
+    /// The service of this very host.
+    pub(super) fn own_service(&self, host: &Hostname) -> Option<&'w Service> {
+        self.reader.service(host, &self.scope).map(|service| &**service)
+    }
+
+    /// The service of a host; an `ExternalName` service whose name is another service's leads there.
+    pub(super) fn service(&self, host: &Hostname) -> Option<&'w Service> {
+        let mut found = self.reader.service(host, &self.scope)?;
+        for _ in 0..MOST_ALIASES {
+            let Some(next) = found.alias_of.as_ref().and_then(|alias| self.reader.service(alias, &self.scope)) else {
+                break;
+            };
+            found = next;
+        }
+        Some(found)
+    }
+
+    /// The merged rule of a service.
+    pub(super) fn rule(&self, service: &Service) -> EffectiveRule {
+        self.reader.rule(&service.host, &service.namespace, &self.scope, &self.audience.labels)
+    }
+
+    /// The subsets of a service: those of its rule, then inferred ones in order of name.
+    pub(super) fn subsets(&self, service: &Service, rule: &EffectiveRule) -> Vec<Subset> {
+        let mut subsets = rule.subsets.clone();
+        if let Some(key) = &self.options.infer_subsets {
+            let mut values = BTreeSet::new();
+            for port in &service.ports {
+                for endpoint in self.reader.endpoints(service, port.number) {
+                    values.extend(endpoint.labels.get(key).cloned());
+                }
+            }
+            for value in values {
+                if !subsets.iter().any(|s| *s.name == *value) {
+                    subsets.push(Subset {
+                        name: value.as_str().into(),
+                        labels: Labels::from([(key.clone(), value)]),
+                        policy: None,
+                        origin: service.origin.clone(),
+                    });
+                }
+            }
+        }
+        subsets
+    }
+
+    /// Follows a destination; `wanted` are all subsets that the same object asks of hosts, for the suggestion.
+    pub(super) fn resolve(
+        &self,
+        namespace: &str,
+        destination: &Destination,
+        listener_port: u16,
+        wanted: &[(Hostname, String)],
+    ) -> Target {
+        let domain = &self.reader.settings().domain;
+        let host = Hostname::qualified(&destination.host, namespace, domain);
+        let Some(service) = self.service(&host) else { return Target::Missing(Missing::Service { host }) };
+        let known: Vec<u16> = service.ports.iter().map(|p| p.number).collect();
+        let asked = destination.port.as_ref().map(|p| p.number);
+        let port = match (asked, &known[..]) {
+            (Some(port), _) => known.contains(&port).then_some(port),
+            (None, [only]) => Some(*only),
+            (None, _) => known.contains(&listener_port).then_some(listener_port),
+        };
+        let Some(port) = port else {
+            return Target::Missing(Missing::Port { host, port: asked, known });
+        };
+        let rule = self.rule(service);
+        let inferred;
+        let subset = if destination.subset.is_empty() {
+            None
+        } else if let Some(defined) = rule.subset(&destination.subset) {
+            Some(defined)
+        } else {
+            inferred = self.subsets(service, &rule);
+            match inferred.iter().find(|s| *s.name == *destination.subset) {
+                Some(subset) => Some(subset),
+                None => return Target::Missing(self.missing_subset(host, &destination.subset, &rule, wanted)),
+            }
+        };
+        let hash = policy::effective(&rule, subset, port).load_balancer.and_then(|lb| lb.consistent_hash);
+        Target::Cluster { name: names::outbound_cluster(port, &destination.subset, &service.host), hash }
+    }
+
+    /// The effective policy towards a destination; the default where it leads nowhere.
+    pub(super) fn policy(&self, namespace: &str, destination: &Destination, listener_port: u16) -> TrafficPolicy {
+        let host = Hostname::qualified(&destination.host, namespace, &self.reader.settings().domain);
+        let Some(service) = self.service(&host) else { return TrafficPolicy::default() };
+        let asked = destination.port.as_ref().map(|port| port.number);
+        let port = asked.or(match &service.ports[..] {
+            [only] => Some(only.number),
+            _ => None,
+        });
+        let rule = self.rule(service);
+        policy::effective(&rule, rule.subset(&destination.subset), port.unwrap_or(listener_port))
+    }
+
+    fn missing_subset(
+        &self,
+        host: Hostname,
+        subset: &str,
+        rule: &EffectiveRule,
+        wanted: &[(Hostname, String)],
+    ) -> Missing {
+        let of_host = wanted.iter().filter(|(h, name)| *h == host && rule.subset(name).is_none());
+        let mut missing: BTreeSet<&str> = of_host.map(|(_, name)| name.as_str()).collect();
+        missing.insert(subset);
+        let missing: Vec<&str> = missing.into_iter().collect();
+        let label = self.options.infer_subsets.as_deref().unwrap_or("version");
+        let suggestion = target::suggestion(&host, &missing, label);
+        Missing::Subset { host, subset: subset.to_owned(), suggestion }
+    }
+}

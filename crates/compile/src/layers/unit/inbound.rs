@@ -1,0 +1,44 @@
+//! Everything towards a sidecar's own workload.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use proto::ResourceType;
+use world::Service;
+
+use crate::cluster;
+use crate::layers::output::Output;
+use crate::layers::resolver::Resolver;
+use crate::listener::{self, InboundInput};
+
+/// Listeners and clusters for the ports that services lead to.
+pub(in crate::layers) fn inbound(resolver: &Resolver<'_, '_>) -> Output {
+    let mut output = Output::default();
+    let audience = resolver.audience;
+    let by = resolver.reader.served_by(&audience.namespace, &audience.labels, &audience.addresses);
+    let served = listener::served(&by);
+    output.problems.extend(served.problems);
+    let served = served.value;
+    for port in &served {
+        let services: Vec<&Arc<Service>> = by.iter().filter(|(_, _, t)| *t == port.target).map(|(s, _, _)| s).collect();
+        let cluster = cluster::inbound(&cluster::InboundInput {
+            target_port: port.target,
+            protocol: port.protocol,
+            interception: audience.interception(),
+            default_endpoint: None,
+            services: &services.iter().map(|service| &***service).collect::<Vec<_>>(),
+        });
+        let origins: BTreeSet<_> = services.iter().map(|service| service.origin.clone()).collect();
+        output.add(ResourceType::Cluster, cluster.name.as_str().into(), &cluster, [], &origins);
+    }
+    let input = InboundInput { audience, served: &served, access_log: None };
+    if let Some(listener) = listener::virtual_inbound(&input) {
+        output.add_listener(listener, []);
+    }
+    if audience.interception() == crate::Interception::None {
+        for listener in listener::bound_inbound(&input) {
+            output.add_listener(listener, []);
+        }
+    }
+    output
+}
