@@ -65,6 +65,16 @@ impl World {
         self.index.mesh_routes.keys()
     }
 
+    /// Whether any service has this host.
+    pub fn has_host(&self, host: &Hostname) -> bool {
+        self.index.services.contains_key(host)
+    }
+
+    /// Whether any mesh VirtualService names this host or pattern.
+    pub fn has_route_host(&self, host: &Hostname) -> bool {
+        self.index.mesh_routes.contains_key(host)
+    }
+
     /// The label keys of clients that any VirtualService (`sourceLabels`) or DestinationRule (`workloadSelector`)
     /// asks about, in order: clients that differ only in other labels are compiled alike.
     pub fn client_label_keys(&self) -> impl Iterator<Item = &str> {

@@ -133,6 +133,8 @@ pub struct Percent {
 #[allow(missing_docs)]
 pub struct Redirect {
     pub uri: Option<String>,
+    /// Replaces the matched prefix only; `uri`, which replaces the whole path, wins.
+    pub prefix_rewrite: Option<String>,
     pub authority: Option<String>,
     pub port: Option<u16>,
     /// `FROM_PROTOCOL_DEFAULT` or `FROM_REQUEST_PORT`.

@@ -25,6 +25,9 @@ impl Index {
     }
 
     fn kubernetes(&self, service: &Service, port: &ServicePort, objects: &Objects) -> Vec<Endpoint> {
+        if let Some(name) = &service.alias_of {
+            return vec![from_pod(parse_address(name.as_str()), port.number, None)];
+        }
         let key = (service.namespace.clone(), service.name.clone());
         let Some(slices) = self.slices.get(&key) else {
             // Without slices, as in hand-written files, the selector itself says which pods serve.

@@ -47,7 +47,11 @@ fn kubernetes(object: &Object, spec: &ServiceSpec, settings: &Settings) -> Servi
         ports: ports.collect(),
         addresses,
         ranges: Vec::new(),
-        resolution: if headless { Resolution::Passthrough } else { Resolution::Static },
+        resolution: match external_name {
+            Some(_) => Resolution::Dns,
+            None if headless => Resolution::Passthrough,
+            None => Resolution::Static,
+        },
         headless,
         external: false,
         alias_of: external_name.map(Hostname::new),

@@ -1,0 +1,7 @@
+//! Pointsman with real clients: the binary, real Envoys, gRPC's own xDS client, and load that counts what fails.
+//!
+//! Every test starts its own server with its own files and its own Envoys, on addresses that nothing else uses.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
+
+mod mesh;
+mod splits;

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Runs everything that must hold on a change, and ends with one summary line over all tests.
+#
+#   tests/run.sh        everything
+#   tests/run.sh lint   format, lints, documentation and licences only
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}" CARGO_TERM_PROGRESS_WHEN=never
+log="$(mktemp)"
+trap 'rm -f "$log"' EXIT
+
+step() { printf '== %s\n' "$*"; }
+
+lint() {
+  step "format"
+  cargo fmt --all --check
+  step "lints"
+  cargo clippy --quiet --workspace --all-targets -- -D warnings
+  step "documentation"
+  RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --document-private-items
+  step "licences"
+  if command -v cargo-deny > /dev/null; then
+    cargo deny --log-level error check licenses bans sources
+  else
+    echo "skipped: cargo-deny is not installed (cargo install cargo-deny)"
+  fi
+}
+
+lint
+[ "${1:-}" = lint ] && exit 0
+
+step "tools"
+ENVOY_BIN="$(deploy/tools/envoy.sh)"
+GRPC_PYTHON="$(deploy/tools/grpc-client.sh)"
+export ENVOY_BIN GRPC_PYTHON
+deploy/tools/packages.sh
+
+step "tests"
+set +e
+cargo test --workspace --no-fail-fast -- --show-output 2>&1 | tee "$log" |
+  grep -vE '^(test .* \.\.\. ok|running [0-9]+ tests?|successes:|)$'
+status="${PIPESTATUS[0]}"
+set -e
+awk '
+  /^test result:/ { for (i = 1; i < NF; i++) { if ($(i+1) ~ /^passed/) p += $i; if ($(i+1) ~ /^failed/) f += $i } }
+  /^skipped: / { s++ }
+  END { printf "%d passed, %d failed, %d skipped\n", p, f, s }
+' "$log"
+exit "$status"
