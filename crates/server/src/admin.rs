@@ -1,0 +1,10 @@
+//! The admin API, over HTTP and over gRPC. Read-only; both forms answer from the same views.
+
+mod grpc;
+mod http;
+mod index;
+mod views;
+
+pub(crate) use grpc::AdminService;
+pub(crate) use http::router;
+pub(crate) use views::{ObjectFilter, Views};

@@ -1,0 +1,36 @@
+//! What the plane needs of what a client says about itself.
+
+use proto::pb::google::protobuf::value::Kind;
+use proto::pb::google::protobuf::{Struct, Value};
+use serde_json::{Map, Value as Json};
+
+/// The plane's form of a node.
+pub(super) fn plane_node(node: &xds::Node) -> plane::Node {
+    plane::Node {
+        id: node.id.clone(),
+        cluster: node.cluster.clone(),
+        metadata: object(&node.metadata),
+        user_agent: node.user_agent_name.clone(),
+    }
+}
+
+/// The version of the proxy's distribution; `unknown` when the client states none.
+pub(super) fn distribution_version(node: &xds::Node) -> &str {
+    node.metadata_text(&["ISTIO_VERSION"]).unwrap_or("unknown")
+}
+
+fn object(message: &Struct) -> Map<String, Json> {
+    message.fields.iter().map(|(key, value)| (key.clone(), json(value))).collect()
+}
+
+/// As protobuf's JSON mapping says. The depth is bounded: the decoder takes 100 levels of messages at most.
+fn json(value: &Value) -> Json {
+    match &value.kind {
+        None | Some(Kind::NullValue(_)) => Json::Null,
+        Some(Kind::BoolValue(value)) => Json::Bool(*value),
+        Some(Kind::NumberValue(value)) => serde_json::Number::from_f64(*value).map_or(Json::Null, Json::Number),
+        Some(Kind::StringValue(value)) => Json::String(value.clone()),
+        Some(Kind::StructValue(value)) => Json::Object(object(value)),
+        Some(Kind::ListValue(value)) => Json::Array(value.values.iter().map(json).collect()),
+    }
+}

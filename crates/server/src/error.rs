@@ -1,0 +1,47 @@
+//! Why a server cannot be bound or had to end.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::Listen;
+
+/// What keeps the server from serving.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address cannot be listened at: in use, not of this machine, or not permitted.
+    #[error("cannot listen at {listen}: {source}")]
+    Bind {
+        /// Where.
+        listen: Listen,
+        /// Why.
+        source: io::Error,
+    },
+    /// A process answers on the Unix socket.
+    #[error("cannot listen at unix:{path}: another process is listening there; stop it, or choose another path")]
+    SocketInUse {
+        /// The socket's path.
+        path: PathBuf,
+    },
+    /// Something that is not a socket has the path of the Unix socket.
+    #[error("cannot listen at unix:{path}: the file exists and is not a socket; remove it, or choose another path")]
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The descriptors for reflection could not be loaded.
+    #[error("cannot offer gRPC reflection: {0}")]
+    Reflection(String),
+    /// A task that must not end has ended.
+    #[error("the task \"{task}\" ended: {reason}")]
+    TaskEnded {
+        /// Its name, as in the task table of ARCHITECTURE.md.
+        task: &'static str,
+        /// The words of its panic.
+        reason: String,
+    },
+}
+
+/// The server no longer takes input: it has been shut down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the server has been shut down")]
+pub struct Stopped;

@@ -1,0 +1,361 @@
+//! What is counted and timed. `docs/metrics.md` lists every name with its meaning.
+//!
+//! Names that dashboards of Istio know are used where the meaning is the same; they have no `_total`, because
+//! Istio's have none.
+
+mod counter;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use compile::Work;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use proto::ResourceType;
+
+use crate::plane_task::Counts;
+use counter::Counter;
+
+/// 50 µs, doubled up to 26 s.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_05, 2.0, 20))
+}
+
+/// 256 bytes, four times as much each step, up to 64 MiB.
+fn bytes() -> Histogram {
+    Histogram::new(exponential_buckets(256.0, 4.0, 10))
+}
+
+/// A type of resources by its short name: `cds`, `eds`, ...
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct TypeLabel {
+    r#type: &'static str,
+}
+
+impl From<ResourceType> for TypeLabel {
+    fn from(resource_type: ResourceType) -> Self {
+        Self { r#type: resource_type.short() }
+    }
+}
+
+/// The distribution version that clients state, such as Istio's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VersionLabel {
+    version: String,
+}
+
+/// The service that a stream was opened on, and the variant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct StreamLabel {
+    /// `ads`, or the short name of a type.
+    pub(crate) service: &'static str,
+    /// `sotw` or `delta`.
+    pub(crate) variant: &'static str,
+}
+
+/// The gRPC status of a stream's end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabel {
+    code: i32,
+}
+
+/// A reason out of a closed set.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SeverityLabel {
+    severity: &'static str,
+}
+
+/// Every metric, and the registry that knows their names.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+
+    nodes: Family<VersionLabel, Gauge>,
+    nodes_by_version: Mutex<HashMap<String, i64>>,
+    pushes: Family<TypeLabel, Counter>,
+    push_time: Family<TypeLabel, Histogram, fn() -> Histogram>,
+    send_time: Histogram,
+    convergence_time: Histogram,
+    config_size: Family<TypeLabel, Histogram, fn() -> Histogram>,
+    rejects: Family<TypeLabel, Counter>,
+    services: Gauge,
+    virtual_services: Gauge,
+
+    connections: Gauge,
+    connections_closed: Family<ReasonLabel, Counter>,
+    streams: Family<StreamLabel, Gauge>,
+    streams_ended: Family<CodeLabel, Counter>,
+    sent_bytes: Family<TypeLabel, Counter>,
+    acknowledgement: Family<TypeLabel, Histogram, fn() -> Histogram>,
+    waits: Family<ReasonLabel, Counter>,
+    waits_expired: Family<ReasonLabel, Counter>,
+    unknown_types: Counter,
+    first_response_wait: Histogram,
+    publish: Histogram,
+    seen_to_published: Histogram,
+    compile_units: Counter,
+    resources_encoded: Counter,
+    objects: Gauge,
+    audiences: Gauge,
+    problems: Family<SeverityLabel, Gauge>,
+}
+
+impl Metrics {
+    /// All of them at zero.
+    pub(crate) fn new() -> Arc<Self> {
+        let mut metrics = Self {
+            registry: Registry::default(),
+            nodes: Family::default(),
+            nodes_by_version: Mutex::default(),
+            pushes: Family::default(),
+            push_time: Family::new_with_constructor(seconds),
+            send_time: seconds(),
+            convergence_time: seconds(),
+            config_size: Family::new_with_constructor(bytes),
+            rejects: Family::default(),
+            services: Gauge::default(),
+            virtual_services: Gauge::default(),
+            connections: Gauge::default(),
+            connections_closed: Family::default(),
+            streams: Family::default(),
+            streams_ended: Family::default(),
+            sent_bytes: Family::default(),
+            acknowledgement: Family::new_with_constructor(seconds),
+            waits: Family::default(),
+            waits_expired: Family::default(),
+            unknown_types: Counter::default(),
+            first_response_wait: seconds(),
+            publish: seconds(),
+            seen_to_published: seconds(),
+            compile_units: Counter::default(),
+            resources_encoded: Counter::default(),
+            objects: Gauge::default(),
+            audiences: Gauge::default(),
+            problems: Family::default(),
+        };
+        metrics.register();
+        Arc::new(metrics)
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        let info: Family<VersionLabel, Gauge> = Family::default();
+        info.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION").to_owned() }).set(1);
+        r.register("pilot_info", "Version of this control plane; always 1", info);
+        r.register(
+            "pilot_xds",
+            "Streams with an identified node, by the node's distribution version",
+            self.nodes.clone(),
+        );
+        r.register("pilot_xds_pushes", "Responses handed out, by type", self.pushes.clone());
+        r.register(
+            "pilot_xds_push_time",
+            "Seconds from the decision to respond until HTTP/2 took the whole response, by type",
+            self.push_time.clone(),
+        );
+        r.register(
+            "pilot_xds_send_time",
+            "Seconds from a finished response until HTTP/2 took the whole of it",
+            self.send_time.clone(),
+        );
+        r.register(
+            "pilot_proxy_convergence_time",
+            "Seconds from a change being seen by its source until a node was sent all that follows from it",
+            self.convergence_time.clone(),
+        );
+        r.register("pilot_xds_config_size_bytes", "Bytes of responses, by type", self.config_size.clone());
+        r.register("pilot_total_xds_rejects", "Responses that nodes rejected, by type", self.rejects.clone());
+        r.register("pilot_services", "Hosts that have a service", self.services.clone());
+        r.register("pilot_virt_services", "VirtualServices", self.virtual_services.clone());
+
+        r.register("pointsman_connections", "Open connections on the xDS listeners", self.connections.clone());
+        r.register(
+            "pointsman_connections_closed",
+            "Connections that were closed or refused from this side, by reason",
+            self.connections_closed.clone(),
+        );
+        r.register("pointsman_streams", "Open discovery streams, by service and variant", self.streams.clone());
+        r.register(
+            "pointsman_streams_ended",
+            "Discovery streams that were ended or refused from this side, by gRPC status code",
+            self.streams_ended.clone(),
+        );
+        r.register("pointsman_sent_bytes", "Bytes of response messages handed out, by type", self.sent_bytes.clone());
+        r.register(
+            "pointsman_acknowledgement_seconds",
+            "Seconds from a response being handed out until the node accepted it, by type",
+            self.acknowledgement.clone(),
+        );
+        r.register("pointsman_waits", "Times that resources began to wait, by reason", self.waits.clone());
+        r.register(
+            "pointsman_waits_expired",
+            "Times that resources waited as long as they may and went on, by reason",
+            self.waits_expired.clone(),
+        );
+        r.register("pointsman_unknown_types", "Requests for types that are not known here", self.unknown_types.clone());
+        r.register(
+            "pointsman_first_response_wait_seconds",
+            "Seconds that new streams waited for their turn",
+            self.first_response_wait.clone(),
+        );
+        r.register(
+            "pointsman_publish_seconds",
+            "Seconds that applying, compiling and publishing one batch of changes took",
+            self.publish.clone(),
+        );
+        r.register(
+            "pointsman_seen_to_published_seconds",
+            "Seconds from a change being seen by its source until its snapshots were published",
+            self.seen_to_published.clone(),
+        );
+        r.register("pointsman_compile_units", "Units of compilation that ran", self.compile_units.clone());
+        r.register("pointsman_resources_encoded", "Resources that were encoded", self.resources_encoded.clone());
+        r.register("pointsman_objects", "Objects that were read", self.objects.clone());
+        r.register("pointsman_audiences", "Distinct audiences that are compiled for", self.audiences.clone());
+        r.register("pointsman_problems", "Problems that there are now, by severity", self.problems.clone());
+    }
+
+    /// Everything in the OpenMetrics text format.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)
+            .expect("writing to a string cannot fail, and every metric encodes itself in the text format");
+        text
+    }
+
+    /// Takes over what the plane counts.
+    pub(crate) fn set_counts(&self, counts: Counts) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.services.set(number(counts.services));
+        self.virtual_services.set(number(counts.virtual_services));
+        self.objects.set(number(counts.objects));
+        self.audiences.set(number(counts.audiences));
+        self.problems.get_or_create(&SeverityLabel { severity: "error" }).set(number(counts.errors));
+        self.problems.get_or_create(&SeverityLabel { severity: "warning" }).set(number(counts.warnings));
+    }
+
+    /// A batch of changes was applied and published; `seen_at` has an entry for each update in it.
+    pub(crate) fn published(&self, took: Duration, work: Work, seen_at: &[Instant]) {
+        self.publish.observe(took.as_secs_f64());
+        self.compile_units.add(work.units as u64);
+        self.resources_encoded.add(work.resources as u64);
+        for seen in seen_at {
+            self.seen_to_published.observe(seen.elapsed().as_secs_f64());
+        }
+    }
+
+    /// A connection was opened.
+    pub(crate) fn connection_opened(&self) {
+        self.connections.inc();
+    }
+
+    /// A connection has ended, for whatever reason.
+    pub(crate) fn connection_ended(&self) {
+        self.connections.dec();
+    }
+
+    /// A connection was closed from this side.
+    pub(crate) fn connection_closed(&self, reason: &'static str) {
+        self.connections_closed.get_or_create(&ReasonLabel { reason }).add(1);
+    }
+
+    /// A stream was opened.
+    pub(crate) fn stream_opened(&self, label: &StreamLabel) {
+        self.streams.get_or_create(label).inc();
+    }
+
+    /// A stream has ended; with a code when this side ended it.
+    pub(crate) fn stream_ended(&self, label: &StreamLabel, code: Option<tonic::Code>) {
+        self.streams.get_or_create(label).dec();
+        if let Some(code) = code {
+            self.stream_refused(code);
+        }
+    }
+
+    /// A stream was refused before it began.
+    pub(crate) fn stream_refused(&self, code: tonic::Code) {
+        self.streams_ended.get_or_create(&CodeLabel { code: code as i32 }).add(1);
+    }
+
+    /// A node said who it is.
+    pub(crate) fn node_identified(&self, distribution_version: &str) {
+        self.count_node(distribution_version, 1);
+    }
+
+    /// The stream of a node that had said who it is has ended.
+    pub(crate) fn node_gone(&self, distribution_version: &str) {
+        self.count_node(distribution_version, -1);
+    }
+
+    /// A version that no node has any more is forgotten, so that clients cannot fill the memory with versions.
+    fn count_node(&self, distribution_version: &str, difference: i64) {
+        let label = VersionLabel { version: distribution_version.to_owned() };
+        let mut counts = self.nodes_by_version.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.get(distribution_version).copied().unwrap_or(0) + difference;
+        if count > 0 {
+            counts.insert(distribution_version.to_owned(), count);
+            self.nodes.get_or_create(&label).set(count);
+        } else {
+            counts.remove(distribution_version);
+            self.nodes.remove(&label);
+        }
+    }
+
+    /// A response was handed out.
+    pub(crate) fn sent(&self, resource_type: ResourceType, bytes: usize) {
+        let label = resource_type.into();
+        self.pushes.get_or_create(&label).add(1);
+        self.sent_bytes.get_or_create(&label).add(bytes as u64);
+        self.config_size.get_or_create(&label).observe(bytes as f64);
+    }
+
+    /// HTTP/2 took the whole of a response that was decided on at `begun` and finished at `made`.
+    pub(crate) fn taken(&self, resource_type: ResourceType, begun: Instant, made: Instant) {
+        self.push_time.get_or_create(&resource_type.into()).observe(begun.elapsed().as_secs_f64());
+        self.send_time.observe(made.elapsed().as_secs_f64());
+    }
+
+    /// A node was sent all that follows from a change that was seen at `seen`.
+    pub(crate) fn converged(&self, seen: Instant) {
+        self.convergence_time.observe(seen.elapsed().as_secs_f64());
+    }
+
+    /// A node accepted a response.
+    pub(crate) fn accepted(&self, resource_type: ResourceType, after: Duration) {
+        self.acknowledgement.get_or_create(&resource_type.into()).observe(after.as_secs_f64());
+    }
+
+    /// A node rejected a response.
+    pub(crate) fn rejected(&self, resource_type: ResourceType) {
+        self.rejects.get_or_create(&resource_type.into()).add(1);
+    }
+
+    /// Resources began to wait.
+    pub(crate) fn waiting(&self, reason: &'static str, count: usize) {
+        self.waits.get_or_create(&ReasonLabel { reason }).add(count as u64);
+    }
+
+    /// Resources waited as long as they may.
+    pub(crate) fn wait_expired(&self, reason: &'static str, count: usize) {
+        self.waits_expired.get_or_create(&ReasonLabel { reason }).add(count as u64);
+    }
+
+    /// A type was asked for that is not known here.
+    pub(crate) fn unknown_type(&self) {
+        self.unknown_types.add(1);
+    }
+
+    /// A new stream had its turn.
+    pub(crate) fn admitted(&self, after: Duration) {
+        self.first_response_wait.observe(after.as_secs_f64());
+    }
+}

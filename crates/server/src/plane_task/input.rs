@@ -1,0 +1,40 @@
+//! The way in for sources.
+
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use world::{Change, Problem};
+
+use super::Word;
+use crate::Stopped;
+
+/// Takes what sources say to the plane. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Input {
+    say: mpsc::Sender<Word>,
+}
+
+impl Input {
+    pub(super) fn new(say: mpsc::Sender<Word>) -> Self {
+        Self { say }
+    }
+
+    /// Takes in changes, together with all problems that the sources have now. `seen` is when the source noticed the
+    /// change; the latency metrics begin there. Waits while 64 updates are queued. Updates that queue up are compiled
+    /// and published together.
+    ///
+    /// # Errors
+    /// The server has been shut down.
+    pub async fn apply(&self, changes: Vec<Change>, problems: Vec<Problem>, seen: Instant) -> Result<(), Stopped> {
+        self.say.send(Word::Changed { changes, problems, seen }).await.map_err(|_| Stopped)
+    }
+
+    /// Says that everything that the sources had at the start has been given to [`Input::apply`]. Until then streams
+    /// are refused as UNAVAILABLE and `/readyz` answers 503.
+    ///
+    /// # Errors
+    /// The server has been shut down.
+    pub async fn set_synced(&self) -> Result<(), Stopped> {
+        self.say.send(Word::Synced).await.map_err(|_| Stopped)
+    }
+}

@@ -1,0 +1,87 @@
+//! The way to ask the plane.
+
+use plane::{NodeError, ObjectView, Plane};
+use tokio::sync::{mpsc, oneshot, watch};
+use world::{Kind, Problem, Severity};
+
+use super::{Attachment, Question};
+use crate::Stopped;
+
+/// Asks the plane's task. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub(crate) struct PlaneHandle {
+    ask: mpsc::Sender<Question>,
+    synced: watch::Receiver<bool>,
+}
+
+/// How much of what there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) services: usize,
+    pub(crate) virtual_services: usize,
+    pub(crate) objects: usize,
+    pub(crate) audiences: usize,
+    pub(crate) errors: usize,
+    pub(crate) warnings: usize,
+}
+
+impl Counts {
+    pub(super) fn of(plane: &Plane) -> Self {
+        let world = plane.world();
+        let problems = plane.problems();
+        let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+        let is_virtual_service = |kind: &Kind| *kind == Kind::VirtualService;
+        Self {
+            services: world.hosts().count(),
+            virtual_services: world.objects().filter(|object| is_virtual_service(&object.reference.kind)).count(),
+            objects: world.objects().count(),
+            audiences: plane.snapshots().len(),
+            errors,
+            warnings: problems.len() - errors,
+        }
+    }
+}
+
+impl PlaneHandle {
+    pub(super) fn new(ask: mpsc::Sender<Question>, synced: watch::Receiver<bool>) -> Self {
+        Self { ask, synced }
+    }
+
+    /// Whether everything that the sources had at the start is in.
+    pub(crate) fn is_synced(&self) -> bool {
+        *self.synced.borrow()
+    }
+
+    /// Waits for [`PlaneHandle::is_synced`]. Never returns when the plane's task ends before.
+    pub(crate) async fn synced(&mut self) {
+        if self.synced.wait_for(|synced| *synced).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Attaches a node to the audience that it belongs to, which may have to be compiled first.
+    pub(crate) async fn attach(&self, node: plane::Node) -> Result<Result<Attachment, NodeError>, Stopped> {
+        self.question(|reply| Question::Attach { node: Box::new(node), reply }).await
+    }
+
+    /// Every object, and every name that has a problem, in order.
+    pub(crate) async fn objects(&self) -> Result<Vec<ObjectView>, Stopped> {
+        self.question(|reply| Question::Objects { reply }).await
+    }
+
+    /// Every problem, in order.
+    pub(crate) async fn problems(&self) -> Result<Vec<Problem>, Stopped> {
+        self.question(|reply| Question::Problems { reply }).await
+    }
+
+    /// How much of what there is.
+    pub(crate) async fn counts(&self) -> Result<Counts, Stopped> {
+        self.question(|reply| Question::Counts { reply }).await
+    }
+
+    async fn question<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.ask.send(question(reply)).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+}

@@ -1,0 +1,275 @@
+//! The server as a whole: what is bound, what runs, and how it ends.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use plane::Plane;
+use tokio::runtime::Handle;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::{HealthReporter, HealthService};
+
+use crate::admin::{self, AdminService, Views};
+use crate::discovery::{Discovery, serve_connection, service_names};
+use crate::listen::{Listener, Lobby, Peer, Socket, accept_until};
+use crate::metrics::Metrics;
+use crate::plane_task::{PlaneHandle, PlaneTask};
+use crate::{Config, Deadlines, Error, Input, Limits, Listen};
+
+/// File descriptors that are kept for everything but xDS connections: listeners, watched files, the admin API.
+const OTHER_DESCRIPTORS: usize = 64;
+/// The health service's name for the server as a whole.
+const WHOLE_SERVER: &str = "";
+const AGGREGATED: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// xDS, in the order of the configuration, with the ports that were taken where port 0 was asked for.
+    pub xds: Vec<Listen>,
+    /// The admin HTTP API.
+    pub admin: Option<SocketAddr>,
+}
+
+/// A server that is bound and does not run yet. Clients that connect wait.
+#[derive(Debug)]
+pub struct Server {
+    addresses: Addresses,
+    xds: Vec<Listener>,
+    admin: Option<Listener>,
+    discovery: Arc<Discovery>,
+    plane: PlaneHandle,
+    plane_task: PlaneTask,
+    input: Input,
+    views: Views,
+    health: HealthReporter,
+    others: Routes,
+    /// Cuts every connection off.
+    cut_off: CancellationToken,
+}
+
+impl Server {
+    /// Takes all addresses.
+    ///
+    /// # Errors
+    /// [`Error::Bind`], [`Error::SocketInUse`] or [`Error::NotASocket`] when one cannot be had; none is kept then.
+    pub async fn bind(config: Config, plane: Plane) -> Result<Self, Error> {
+        let mut xds = Vec::new();
+        for listen in &config.xds_listen {
+            xds.push(Listener::bind(listen).await?);
+        }
+        let admin = match config.admin_listen {
+            Some(address) => Some(Listener::bind(&Listen::Tcp(address)).await?),
+            None => None,
+        };
+        let addresses = addresses(&config, &xds, admin.as_ref())?;
+
+        let metrics = Metrics::new();
+        let lobby = Arc::new(Lobby::new(max_connections(&config.limits)));
+        let (plane_task, input, plane) = PlaneTask::new(plane, metrics.clone());
+        let patience = config.deadlines.inspect;
+        let discovery = Arc::new(Discovery::new(config, plane.clone(), metrics, lobby, CancellationToken::new()));
+        let views = Views::new(discovery.roster.clone(), plane.clone(), patience);
+        let health = HealthReporter::new();
+        for service in [WHOLE_SERVER, AGGREGATED] {
+            health.set_service_status(service, ServingStatus::NotServing).await;
+        }
+        let others = others(&health, &views)?;
+        let cut_off = CancellationToken::new();
+        Ok(Self { addresses, xds, admin, discovery, plane, plane_task, input, views, health, others, cut_off })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The way in for sources. Nothing is taken in before [`Server::run`].
+    pub fn input(&self) -> Input {
+        self.input.clone()
+    }
+
+    /// Serves until `shutdown` is cancelled; then no new connections are taken, streams end as UNAVAILABLE, and what
+    /// is still open at the drain deadline is cut off. When this returns, all tasks and Unix sockets are gone.
+    /// Needs a multi-threaded runtime to serve more than one client at a time.
+    ///
+    /// # Errors
+    /// [`Error::TaskEnded`] when a task that must not end has panicked; everything else is ended as above.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let Self { xds, admin, discovery, plane, plane_task, views, mut health, others, cut_off, input, .. } = self;
+        // Whoever feeds the server has its own.
+        drop(input);
+        let (stop_plane, stop_admin) = (CancellationToken::new(), CancellationToken::new());
+        let (runtime, stop) = (Handle::current(), stop_plane.clone());
+        let mut plane_thread = tokio::task::spawn_blocking(move || plane_task.run(&runtime, &stop));
+        let mut accepting = JoinSet::new();
+        for listener in xds {
+            accepting.spawn(accept_xds(listener, discovery.clone(), others.clone(), cut_off.clone()));
+        }
+        let mut administration = JoinSet::new();
+        if let Some(listener) = admin {
+            let Discovery { metrics, draining, config, .. } = &*discovery;
+            let deadlines = config.deadlines.clone();
+            let router = admin::router(views, plane.clone(), metrics.clone(), draining.clone(), deadlines.clone());
+            administration.spawn(accept_admin(listener, router, stop_admin.clone(), deadlines));
+        }
+
+        let outcome = serve(&shutdown, &mut plane_thread, &mut accepting, &mut administration, plane, &health).await;
+
+        discovery.draining.cancel();
+        for service in [WHOLE_SERVER, AGGREGATED] {
+            health.set_service_status(service, ServingStatus::NotServing).await;
+            // Ends the streams of those who watch it.
+            health.clear_service_status(service).await;
+        }
+        // The listeners are closed and their files removed when these have ended.
+        while accepting.join_next().await.is_some() {}
+        discovery.tasks.close();
+        let drain = discovery.config.deadlines.drain;
+        if tokio::time::timeout(drain, discovery.tasks.wait()).await.is_err() {
+            tracing::warn!(seconds = drain.as_secs_f64(), "cutting off what has not ended by itself");
+            cut_off.cancel();
+            discovery.tasks.wait().await;
+        }
+        stop_admin.cancel();
+        while administration.join_next().await.is_some() {}
+        stop_plane.cancel();
+        if !plane_thread.is_finished() {
+            ended("plane", plane_thread.await)?;
+        }
+        outcome
+    }
+}
+
+/// Waits for the shutdown, or for a task to end that must not.
+async fn serve(
+    shutdown: &CancellationToken,
+    plane_thread: &mut tokio::task::JoinHandle<()>,
+    accepting: &mut JoinSet<()>,
+    administration: &mut JoinSet<()>,
+    mut plane: PlaneHandle,
+    health: &HealthReporter,
+) -> Result<(), Error> {
+    let mut is_announced = false;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = plane.synced(), if !is_announced => {
+                is_announced = true;
+                for service in [WHOLE_SERVER, AGGREGATED] {
+                    health.set_service_status(service, ServingStatus::Serving).await;
+                }
+                tracing::info!("synchronised; streams are served");
+            }
+            result = &mut *plane_thread => return ended("plane", result),
+            Some(result) = accepting.join_next() => return ended("accept", result),
+            Some(result) = administration.join_next() => return ended("admin", result),
+        }
+    }
+}
+
+fn ended(task: &'static str, result: Result<(), JoinError>) -> Result<(), Error> {
+    result.map_err(|error| Error::TaskEnded { task, reason: error.to_string() })
+}
+
+fn addresses(config: &Config, xds: &[Listener], admin: Option<&Listener>) -> Result<Addresses, Error> {
+    let address = |listen: &Listen, listener: &Listener| {
+        listener.address().map_err(|source| Error::Bind { listen: listen.clone(), source })
+    };
+    let xds = config.xds_listen.iter().zip(xds).map(|(listen, listener)| address(listen, listener));
+    let admin = match (config.admin_listen, admin) {
+        (Some(asked), Some(listener)) => match address(&Listen::Tcp(asked), listener)? {
+            Listen::Tcp(address) => Some(address),
+            Listen::Unix(_) => None,
+        },
+        _ => None,
+    };
+    Ok(Addresses { xds: xds.collect::<Result<_, _>>()?, admin })
+}
+
+/// What the limit on open files leaves, unless the operator has chosen.
+fn max_connections(limits: &Limits) -> usize {
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let descriptors = descriptors.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    limits.max_connections.unwrap_or(usize::MAX).min(descriptors.saturating_sub(OTHER_DESCRIPTORS)).max(1)
+}
+
+/// The gRPC services beside discovery.
+fn others(health: &HealthReporter, views: &Views) -> Result<Routes, Error> {
+    let reflection = |error: tonic_reflection::server::Error| Error::Reflection(error.to_string());
+    let builder = || {
+        let names = ["pointsman.admin.v1.Admin", "grpc.health.v1.Health"].into_iter().chain(service_names());
+        names.fold(
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET),
+            |builder, name| builder.with_service_name(name),
+        )
+    };
+    let health = HealthService::from_health_reporter(health.clone());
+    Ok(Routes::new(tonic_health::pb::health_server::HealthServer::new(health))
+        .add_service(builder().build_v1().map_err(reflection)?)
+        .add_service(builder().build_v1alpha().map_err(reflection)?)
+        .add_service(AdminService::new(views.clone()))
+        .prepare())
+}
+
+async fn accept_xds(listener: Listener, discovery: Arc<Discovery>, others: Routes, cut_off: CancellationToken) {
+    let (stop, lobby) = (discovery.draining.clone(), discovery.lobby.clone());
+    let mut was_full = false;
+    let take = |socket: Socket, peer: Peer| match discovery.lobby.take_seat(cut_off.child_token()) {
+        Some(seat) => {
+            was_full = false;
+            discovery.tasks.spawn(serve_connection(discovery.clone(), others.clone(), socket, peer, seat));
+        }
+        None => {
+            discovery.metrics.connection_closed("full");
+            if !std::mem::replace(&mut was_full, true) {
+                let open = discovery.lobby.taken();
+                tracing::warn!(%peer, open, "connections are refused: as many are open as may be");
+            }
+        }
+    };
+    accept_until(stop, listener, take, move || lobby.cut_off_oldest_silent()).await;
+}
+
+/// Serves the admin API until `stop` is cancelled, and joins its connections.
+async fn accept_admin(listener: Listener, router: Router, stop: CancellationToken, deadlines: Deadlines) {
+    let connections = TaskTracker::new();
+    let take = |socket: Socket, peer: Peer| {
+        connections.spawn(serve_admin(socket, peer, router.clone(), stop.clone(), deadlines.clone()));
+    };
+    accept_until(stop.clone(), listener, take, || false).await;
+    connections.close();
+    connections.wait().await;
+}
+
+async fn serve_admin(socket: Socket, peer: Peer, router: Router, stop: CancellationToken, deadlines: Deadlines) {
+    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).http1_only();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(deadlines.first_request);
+    let serving = builder.serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
+    let mut serving = std::pin::pin!(serving);
+    let mut is_stopping = false;
+    loop {
+        tokio::select! {
+            ended = serving.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%peer, %error, "admin connection lost");
+                }
+                return;
+            }
+            () = stop.cancelled(), if !is_stopping => {
+                is_stopping = true;
+                serving.as_mut().graceful_shutdown();
+            }
+            // An answer that nobody takes must not keep the server from ending.
+            () = tokio::time::sleep(deadlines.inspect), if is_stopping => return,
+        }
+    }
+}
