@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use compile::{Audience, Compiler, Options, Work};
+use compile::{Audience, Compiler, Interception, Options, Proxy, Work};
 use snapshot::Snapshot;
-use world::{Change, Object, ObjectRef, Problem, Reader, Settings, World};
+use world::{Change, Labels, Object, ObjectRef, Problem, Reader, Settings, Spec, World};
 
 use crate::{Node, NodeError};
 
@@ -88,6 +88,39 @@ impl Plane {
     pub fn problems(&self) -> Vec<Problem> {
         let all = self.source_problems.iter().cloned().chain(self.world.problems()).chain(self.compiler.problems());
         all.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Everything that is wrong, whoever is connected: what [`Plane::problems`] says once everything has been compiled
+    /// for a sidecar of every namespace, and for a gateway of every selector. Compiles all of that and drops it again.
+    pub fn check(&mut self) -> Vec<Problem> {
+        let audiences = self.typical_audiences();
+        for audience in &audiences {
+            self.compiler.add(&self.world, audience);
+        }
+        let problems = self.problems();
+        for audience in audiences.iter().filter(|audience| !self.users.contains_key(audience)) {
+            self.compiler.remove(audience);
+        }
+        problems
+    }
+
+    fn typical_audiences(&self) -> BTreeSet<Audience> {
+        let of = |proxy, namespace: &Arc<str>, labels: Labels| Audience {
+            proxy,
+            namespace: namespace.clone(),
+            labels: Arc::new(labels),
+            addresses: Vec::new(),
+        };
+        let mut audiences = BTreeSet::new();
+        for object in self.world.objects().filter(|object| !object.reference.namespace.is_empty()) {
+            let namespace = &object.reference.namespace;
+            let sidecar = Proxy::Sidecar { interception: Interception::Redirect, http_proxy_port: None };
+            audiences.insert(of(sidecar, namespace, Labels::new()));
+            if let Spec::Gateway(gateway) = &object.spec {
+                audiences.insert(of(Proxy::Gateway, namespace, gateway.selector.clone()));
+            }
+        }
+        audiences
     }
 
     /// Every object, and every name that has a problem, in order, with its problems.

@@ -1,2 +1,74 @@
-//! placeholder
-fn main() {}
+//! `pointsman`: the command line.
+//!
+//! Arguments, wiring, signals and exit codes; everything else is in the crates below. Exit codes: 0 done, 1 the
+//! command found something wrong (`check` with errors, `demo` with failed requests), 2 it could not run.
+
+mod bootstrap;
+mod check;
+mod config;
+mod demo;
+mod serve;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// An xDS control plane that turns Istio and Kubernetes objects into Envoy configuration.
+#[derive(Parser)]
+#[command(name = "pointsman", version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// What to log: error, warn, info, debug, trace, or a filter such as `info,server=debug`.
+    #[arg(long, global = true, default_value = "info", env = "POINTSMAN_LOG", value_name = "FILTER")]
+    log: String,
+    /// Log as JSON, one object a line.
+    #[arg(long, global = true)]
+    log_json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve xDS from files and watch them.
+    Serve(serve::Arguments),
+    /// Read files and say what is wrong with them; exits with 1 if there are errors.
+    Check(check::Arguments),
+    /// Show the nodes and objects of a running server.
+    Status(status::Arguments),
+    /// Print a bootstrap configuration for an Envoy or a gRPC client.
+    Bootstrap(bootstrap::Arguments),
+    /// Move real traffic between two versions of a service with real Envoys, and count what fails.
+    Demo(demo::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_logging(&arguments);
+    let result = match arguments.command {
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Bootstrap(arguments) => bootstrap::run(&arguments),
+        Command::Demo(arguments) => demo::run(arguments),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("pointsman: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Logs go to standard error; results go to standard output.
+fn start_logging(arguments: &Arguments) {
+    let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if arguments.log_json {
+        builder.json().init();
+    } else {
+        builder.with_target(false).init();
+    }
+}

@@ -5,6 +5,7 @@
 //! | [`envoy`] | a real Envoy with a given bootstrap: start, admin interface, stop |
 //! | [`grpc_client`] | a real gRPC client with its own xDS resolver |
 //! | [`pointsman`] | the binary under test as a process: start, addresses, signals, restart |
+//! | [`http`] | one request to an admin interface |
 //! | [`wire`] | a raw discovery client that sends what it is told, for both protocol variants |
 //! | [`backend`], [`tcp_backend`] | sample services that say who they are |
 //! | [`load`] | continuous requests, and what came of each |
@@ -27,6 +28,7 @@ mod admin;
 pub mod backend;
 pub mod envoy;
 pub mod grpc_client;
+pub mod http;
 pub mod load;
 pub mod netns;
 pub mod pointsman;

@@ -156,15 +156,18 @@ async fn read(response: Response<Incoming>, names: &mut Vec<Arc<str>>) -> Result
             grpc_status = parse_grpc_status(trailers).or(grpc_status);
         }
     }
-    let backend = head.headers.get("x-backend").map(|name| {
-        let name = String::from_utf8_lossy(name.as_bytes());
-        names.iter().find(|known| ***known == *name).cloned().unwrap_or_else(|| {
-            let name: Arc<str> = name.into();
-            names.push(name.clone());
-            name
+    let mut text = |header: &str| {
+        head.headers.get(header).map(|value| {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            names.iter().find(|known| ***known == *value).cloned().unwrap_or_else(|| {
+                let value: Arc<str> = value.into();
+                names.push(value.clone());
+                value
+            })
         })
-    });
-    Ok(Outcome::Answer { status: head.status.as_u16(), grpc_status, backend })
+    };
+    let (backend, mark) = (text("x-backend"), text("x-mark"));
+    Ok(Outcome::Answer { status: head.status.as_u16(), grpc_status, backend, mark })
 }
 
 fn parse_grpc_status(headers: &HeaderMap) -> Option<u16> {

@@ -28,6 +28,8 @@ pub enum Outcome {
         grpc_status: Option<u16>,
         /// The header `x-backend`.
         backend: Option<Arc<str>>,
+        /// The header `x-mark`, by which a route says that it was the one.
+        mark: Option<Arc<str>>,
     },
     /// No whole response, for this reason.
     Broken(Arc<str>),
@@ -47,6 +49,14 @@ impl Sample {
         }
     }
 
+    /// What the route that governed the request set as `x-mark`.
+    pub fn mark(&self) -> Option<&str> {
+        match &self.outcome {
+            Outcome::Answer { mark, .. } => mark.as_deref(),
+            Outcome::Broken(_) => None,
+        }
+    }
+
     /// The HTTP status, if there was a whole response.
     pub fn status(&self) -> Option<u16> {
         match self.outcome {
@@ -59,7 +69,7 @@ impl Sample {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Outcome::Answer { status, grpc_status, backend } => {
+            Outcome::Answer { status, grpc_status, backend, .. } => {
                 write!(f, "status {status}")?;
                 if let Some(grpc_status) = grpc_status {
                     write!(f, ", grpc-status {grpc_status}")?;

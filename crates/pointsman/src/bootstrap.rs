@@ -1,0 +1,207 @@
+//! `pointsman bootstrap`: what a client needs to find the server and say who it is.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use serde_json::{Map, Value, json};
+
+/// Print a bootstrap configuration for an Envoy or a gRPC client.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  pointsman bootstrap --pod reviews-1 --ip 127.0.0.1 --interception none > envoy.json
+  envoy -c envoy.json --disable-hot-restart
+
+  pointsman bootstrap --kind gateway --pod ingress-1 --namespace istio-system --label istio=ingressgateway
+
+  pointsman bootstrap --kind grpc --pod client-1 > xds.json
+  GRPC_XDS_BOOTSTRAP=xds.json my-client xds:///reviews.default.svc.cluster.local:9080")]
+pub(crate) struct Arguments {
+    /// What kind of client it is for.
+    #[arg(long, value_enum, default_value = "sidecar")]
+    pub(crate) kind: Kind,
+    /// Name of the workload.
+    #[arg(long, default_value = "local", value_name = "NAME")]
+    pub(crate) pod: String,
+    /// Namespace of the workload.
+    #[arg(long, short, default_value = "default")]
+    pub(crate) namespace: String,
+    /// IP address of the workload.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(crate) ip: IpAddr,
+    /// A label of the workload, as key=value; may be repeated. A pod object that the server knows counts instead.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// How traffic gets into a sidecar.
+    #[arg(long, value_enum, default_value = "redirect")]
+    pub(crate) interception: Interception,
+    /// Give the sidecar an explicit HTTP proxy on 127.0.0.1 at this port.
+    #[arg(long, value_name = "PORT")]
+    pub(crate) http_proxy_port: Option<u16>,
+    /// Where the server listens: HOST:PORT or unix:PATH.
+    #[arg(long, default_value = "127.0.0.1:15010", value_name = "ADDRESS")]
+    pub(crate) xds: String,
+    /// Use the state-of-the-world protocol instead of the incremental one (Envoy only; gRPC always does).
+    #[arg(long)]
+    pub(crate) state_of_the_world: bool,
+    /// Address of Envoy's own admin interface.
+    #[arg(long, default_value = "127.0.0.1:15000", value_name = "IP:PORT")]
+    pub(crate) admin: std::net::SocketAddr,
+    /// The DNS domain of the cluster.
+    #[arg(long, default_value = "cluster.local")]
+    pub(crate) domain: String,
+}
+
+/// Kinds of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Envoy beside a workload.
+    Sidecar,
+    /// Envoy at the edge.
+    Gateway,
+    /// A gRPC client without a proxy.
+    Grpc,
+}
+
+/// How traffic gets into a sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Interception {
+    /// iptables REDIRECT to 15001 and 15006.
+    Redirect,
+    /// iptables TPROXY.
+    Tproxy,
+    /// None: listeners really bind their ports.
+    None,
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .ok_or_else(|| format!("\"{text}\" is not KEY=VALUE"))
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let text = serde_json::to_string_pretty(&bootstrap(arguments)?).context("cannot print the bootstrap")?;
+    println!("{text}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The bootstrap as JSON.
+pub(crate) fn bootstrap(arguments: &Arguments) -> Result<Value> {
+    match arguments.kind {
+        Kind::Grpc => grpc(arguments),
+        Kind::Sidecar | Kind::Gateway => envoy(arguments),
+    }
+}
+
+/// `<type>~<ip>~<pod>.<namespace>~<namespace>.svc.<domain>`, as Istio's agents write it.
+fn node_id(arguments: &Arguments) -> String {
+    let kind = match arguments.kind {
+        Kind::Sidecar | Kind::Grpc => "sidecar",
+        Kind::Gateway => "router",
+    };
+    let Arguments { ip, pod, namespace, domain, .. } = arguments;
+    format!("{kind}~{ip}~{pod}.{namespace}~{namespace}.svc.{domain}")
+}
+
+fn metadata(arguments: &Arguments) -> Map<String, Value> {
+    let labels: BTreeMap<_, _> = arguments.labels.iter().cloned().collect();
+    let mut metadata = Map::new();
+    metadata.insert("NAMESPACE".into(), json!(arguments.namespace));
+    metadata.insert("INSTANCE_IPS".into(), json!(arguments.ip.to_string()));
+    metadata.insert("LABELS".into(), json!(labels));
+    match arguments.kind {
+        Kind::Grpc => {
+            metadata.insert("GENERATOR".into(), json!("grpc"));
+        }
+        Kind::Sidecar => {
+            let mode = match arguments.interception {
+                Interception::Redirect => "REDIRECT",
+                Interception::Tproxy => "TPROXY",
+                Interception::None => "NONE",
+            };
+            metadata.insert("INTERCEPTION_MODE".into(), json!(mode));
+            if let Some(port) = arguments.http_proxy_port {
+                metadata.insert("HTTP_PROXY_PORT".into(), json!(port.to_string()));
+            }
+        }
+        Kind::Gateway => {}
+    }
+    metadata
+}
+
+fn envoy(arguments: &Arguments) -> Result<Value> {
+    let address = match arguments.xds.strip_prefix("unix:") {
+        Some(path) => json!({ "pipe": { "path": path } }),
+        None => {
+            let (host, port) = host_and_port(&arguments.xds)?;
+            json!({ "socket_address": { "address": host, "port_value": port } })
+        }
+    };
+    // A name needs resolving; an IP address or a Unix socket does not.
+    let is_name = address["socket_address"]["address"].as_str().is_some_and(|host| host.parse::<IpAddr>().is_err());
+    let from_ads = json!({ "ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s" });
+    Ok(json!({
+        "node": { "id": node_id(arguments), "cluster": arguments.pod, "metadata": metadata(arguments) },
+        "admin": { "address": { "socket_address": {
+            "address": arguments.admin.ip().to_string(), "port_value": arguments.admin.port(),
+        } } },
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": if arguments.state_of_the_world { "GRPC" } else { "DELTA_GRPC" },
+                "transport_api_version": "V3",
+                // The node with the list of all extensions is 61 KB: once is enough.
+                "set_node_on_first_message_only": true,
+                "grpc_services": [{ "envoy_grpc": { "cluster_name": "xds-grpc" } }],
+            },
+            "cds_config": from_ads,
+            "lds_config": from_ads,
+        },
+        "static_resources": { "clusters": [{
+            "name": "xds-grpc",
+            "type": if is_name { "STRICT_DNS" } else { "STATIC" },
+            "connect_timeout": "1s",
+            "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": { "http2_protocol_options": {
+                    // Finds half-open connections, which would otherwise stay silent for good.
+                    "connection_keepalive": { "interval": "30s", "timeout": "5s" },
+                } },
+            } },
+            "load_assignment": { "cluster_name": "xds-grpc", "endpoints": [{
+                "lb_endpoints": [{ "endpoint": { "address": address } }],
+            }] },
+        }] },
+    }))
+}
+
+/// The form of gRPC proposal A27.
+fn grpc(arguments: &Arguments) -> Result<Value> {
+    if !arguments.xds.starts_with("unix:") {
+        host_and_port(&arguments.xds)?;
+    }
+    Ok(json!({
+        "xds_servers": [{
+            "server_uri": arguments.xds,
+            "channel_creds": [{ "type": "insecure" }],
+            "server_features": ["xds_v3"],
+        }],
+        "node": {
+            "id": node_id(arguments),
+            "cluster": arguments.pod,
+            "metadata": metadata(arguments),
+            "locality": {},
+        },
+        "server_listener_resource_name_template": "xds.istio.io/grpc/lds/inbound/%s",
+    }))
+}
+
+fn host_and_port(address: &str) -> Result<(&str, u16)> {
+    let Some((host, port)) = address.rsplit_once(':') else {
+        bail!("--xds \"{address}\" is neither HOST:PORT nor unix:PATH");
+    };
+    let port = port.parse().with_context(|| format!("--xds \"{address}\": \"{port}\" is no port"))?;
+    Ok((host.trim_matches(['[', ']']), port))
+}

@@ -1,0 +1,97 @@
+//! Arguments that `serve` and `check` share: what to read, and how to compile it.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use compile::{MissingDestination, Options, OutboundPolicy};
+use world::Settings;
+
+/// What to read and how to compile it.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Compilation {
+    /// The DNS domain of the cluster.
+    #[arg(long, default_value = "cluster.local")]
+    pub(crate) domain: String,
+    /// The namespace whose rules hold for the whole mesh.
+    #[arg(long, default_value = "istio-system", value_name = "NAMESPACE")]
+    pub(crate) root_namespace: String,
+    /// Take subsets that no DestinationRule defines from this label of the pods, such as `version`.
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) infer_subsets: Option<String>,
+    /// What happens to the share of traffic whose destination does not exist.
+    #[arg(long, value_enum, default_value = "503")]
+    pub(crate) missing_destination: Missing,
+    /// What happens to traffic for which no service is known.
+    #[arg(long, value_enum, default_value = "allow-any")]
+    pub(crate) outbound_policy: Outbound,
+}
+
+/// What happens to the share of traffic whose destination does not exist.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Missing {
+    /// It is answered with 503 and the reason.
+    #[value(name = "503")]
+    Unavailable,
+    /// It goes to the route's other destinations.
+    Reweight,
+}
+
+/// What happens to traffic for which no service is known.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Outbound {
+    /// It goes to its original destination.
+    AllowAny,
+    /// It is refused.
+    RegistryOnly,
+}
+
+impl Compilation {
+    /// The settings of the world.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings { domain: self.domain.as_str().into(), root_namespace: self.root_namespace.as_str().into() }
+    }
+
+    /// The options of the compiler.
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            missing_destination: match self.missing_destination {
+                Missing::Unavailable => MissingDestination::Unavailable,
+                Missing::Reweight => MissingDestination::Reweight,
+            },
+            outbound_policy: match self.outbound_policy {
+                Outbound::AllowAny => OutboundPolicy::AllowAny,
+                Outbound::RegistryOnly => OutboundPolicy::RegistryOnly,
+            },
+            infer_subsets: self.infer_subsets.clone(),
+        }
+    }
+}
+
+/// The files to read.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Files {
+    /// A file or directory of YAML or JSON; may be repeated, or be given several paths.
+    #[arg(long, short, required = true, num_args = 1.., value_name = "PATH")]
+    pub(crate) config: Vec<PathBuf>,
+    /// The namespace of objects that name none.
+    #[arg(long, default_value = "default", value_name = "NAMESPACE")]
+    pub(crate) default_namespace: String,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl Files {
+    /// How these files are read and watched.
+    pub(crate) fn watch_options(&self) -> source::watch::Options {
+        let mut options = source::watch::Options::default();
+        options.text.default_namespace = self.default_namespace.as_str().into();
+        options
+    }
+}

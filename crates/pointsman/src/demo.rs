@@ -1,0 +1,83 @@
+//! `pointsman demo`: the main job, on one machine, with real traffic.
+//!
+//! ```text
+//!   load ──▶ client-side Envoy ──(split)──▶ server-side Envoy v1 ──▶ sample service v1
+//!                    ▲                 └──▶ server-side Envoy v2 ──▶ sample service v2
+//!                    └── all three configured by `pointsman serve` from a directory of YAML
+//! ```
+//!
+//! The demo rewrites one weight in one file per step and watches what the traffic does.
+
+#![allow(clippy::disallowed_methods, reason = "the demo starts processes and measures time")]
+
+mod mesh;
+mod table;
+mod walk;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use mesh::Mesh;
+use walk::Walk;
+
+/// Move real traffic between two versions of a service with real Envoys, and count what fails.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  make demo
+  make demo DEMO_SECONDS=20
+
+The demo finds Envoy through ENVOY_BIN; `make demo` sets it. Exits with 1 if a request failed or a split was off.")]
+pub(crate) struct Arguments {
+    /// How long the walk takes; 0 takes 40 seconds.
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    seconds: u64,
+}
+
+/// Without a wish.
+const USUAL_SECONDS: u64 = 40;
+
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let seconds = if arguments.seconds == 0 { USUAL_SECONDS } else { arguments.seconds };
+    runtime.block_on(async {
+        tokio::select! {
+            result = walk(Duration::from_secs(seconds)) => result,
+            // Whatever was started is owned by the future that is dropped here, and ends with it.
+            _ = interrupted() => {
+                println!("\nInterrupted; everything that was started is stopped.");
+                Ok(ExitCode::from(130))
+            }
+        }
+    })
+}
+
+async fn interrupted() {
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+    }
+}
+
+async fn walk(length: Duration) -> Result<ExitCode> {
+    println!("Starting two versions of a sample service, three Envoys and Pointsman...");
+    let mut mesh = Mesh::start().await?;
+    mesh.describe();
+    let report = Walk::new(length).run(&mut mesh).await?;
+    mesh.stop().await?;
+    report.print();
+    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,228 @@
+//! Everything that takes part in the demo.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+use testkit::backend::Backend;
+use testkit::envoy::{Envoy, Setup};
+use testkit::load::{Load, Plan};
+use testkit::pointsman::Pointsman;
+use testkit::{ports, wait};
+
+use crate::bootstrap::{self, Interception, Kind};
+
+/// The host that clients ask for.
+pub(super) const HOST: &str = "reviews";
+/// Requests per second: enough for the smallest share to be judged within a few seconds.
+const RATE: f64 = 400.0;
+const START: Duration = Duration::from_secs(30);
+
+/// How much of the traffic goes to v1 and to v2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Split {
+    pub(super) v1: u64,
+    pub(super) v2: u64,
+}
+
+impl std::fmt::Display for Split {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&format!("{}/{}", self.v1, self.v2))
+    }
+}
+
+/// Two versions of a service, their Envoys, a client's Envoy, the control plane, and load.
+pub(super) struct Mesh {
+    // In the order in which they must end: traffic first, configuration last.
+    load: Load,
+    client: Envoy,
+    servers: Vec<Envoy>,
+    _backends: Vec<Backend>,
+    server: Pointsman,
+    files: TempDir,
+    address: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Mesh {
+    /// Starts everything, with all traffic to v1, and waits until requests are answered.
+    pub(super) async fn start() -> Result<Mesh> {
+        let files = TempDir::with_prefix("pointsman-demo-").context("cannot make a directory for the configuration")?;
+        let address = ports::local().context("no free port")?;
+        let mut pods = Vec::new();
+        let mut backends = Vec::new();
+        for version in ["v1", "v2"] {
+            // The app listens on 127.0.0.1, its Envoy on the pod's address, both at the same port, as in a pod.
+            let app = ports::local().context("no free port")?;
+            let pod = ports::pod(app.port()).context("no free loopback address")?;
+            backends.push(Backend::start(version, app).with_context(|| format!("cannot start the service {version}"))?);
+            pods.push((version, pod));
+        }
+        fs::write(files.path().join("services.yaml"), services(address.port(), &pods))?;
+        fs::write(files.path().join("subsets.yaml"), SUBSETS)?;
+        write_routes(&files, Split { v1: 100, v2: 0 })?;
+
+        let binary = std::env::current_exe().context("cannot find this program")?;
+        let config = files.path().to_string_lossy().into_owned();
+        let local = "127.0.0.1:0";
+        let arguments = ["serve", "--config", &config, "--xds-listen", local, "--admin-listen", local];
+        let mut server = Pointsman::start(binary, arguments)?;
+        let xds = server.address("xds", START).await?;
+        let admin = server.address("admin", START).await?;
+
+        let mut servers = Vec::new();
+        for (version, pod) in &pods {
+            let bootstrap = envoy(&format!("reviews-{version}"), pod.ip().to_string().parse()?, xds)?;
+            servers.push(Setup::new(bootstrap).start().await?);
+        }
+        let client = Setup::new(envoy("client", Ipv4Addr::LOCALHOST, xds)?).start().await?;
+        let plan = || Plan::get(address, HOST, "/").timeout(Duration::from_secs(5));
+        answering(plan()).await?;
+        let load = Load::start(plan().per_second(RATE).connections(8)).context("cannot start the load")?;
+        Ok(Mesh { load, client, servers, _backends: backends, server, files, address, admin })
+    }
+
+    /// Tells where everything is.
+    pub(super) fn describe(&self) {
+        println!("  requests go to   http://{}/ (host: {HOST}), {RATE} per second", self.address);
+        println!("  configuration    {}", self.files.path().display());
+        println!("  admin            http://{}/", self.admin);
+        println!();
+    }
+
+    /// Writes a new split, and returns the moment just before.
+    pub(super) fn set(&self, split: Split) -> Result<Instant> {
+        let before = Instant::now();
+        write_routes(&self.files, split)?;
+        Ok(before)
+    }
+
+    /// The running load.
+    pub(super) fn load(&self) -> &Load {
+        &self.load
+    }
+
+    /// Stops everything in order.
+    pub(super) async fn stop(self) -> Result<()> {
+        drop(self.load);
+        self.client.stop().await?;
+        for envoy in self.servers {
+            envoy.stop().await?;
+        }
+        let mut server = self.server;
+        server.terminate(Duration::from_secs(10)).await?;
+        Ok(())
+    }
+}
+
+/// Waits until the route is there: before that, Envoy does not listen or has nowhere to send to.
+async fn answering(plan: Plan) -> Result<()> {
+    wait::until("answers through both Envoys", START, async || {
+        let Ok(load) = Load::start(plan.clone().per_second(50.0).connections(1)) else { return Err("no load".to_owned()) };
+        match load.next(1, Duration::from_secs(5)).await {
+            Ok(window) if window.failures().next().is_none() => Ok(()),
+            Ok(window) => Err(window.to_string()),
+            Err(late) => Err(late.to_string()),
+        }
+    })
+    .await
+    .map_err(Into::into)
+}
+
+/// A sidecar's bootstrap.
+fn envoy(pod: &str, ip: Ipv4Addr, xds: SocketAddr) -> Result<serde_json::Value> {
+    bootstrap::bootstrap(&bootstrap::Arguments {
+        kind: Kind::Sidecar,
+        pod: pod.to_owned(),
+        namespace: "default".to_owned(),
+        ip: ip.into(),
+        labels: Vec::new(),
+        interception: Interception::None,
+        http_proxy_port: None,
+        xds: xds.to_string(),
+        state_of_the_world: false,
+        admin: ports::local().context("no free port")?,
+        domain: "cluster.local".to_owned(),
+    })
+}
+
+const SUBSETS: &str = "\
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata:
+  name: reviews
+spec:
+  host: reviews
+  subsets:
+    - name: v1
+      labels: {version: v1}
+    - name: v2
+      labels: {version: v2}
+";
+
+/// The Service, and a Pod for each version. The container port has a name, so each version may have its own number.
+fn services(port: u16, pods: &[(&str, SocketAddr)]) -> String {
+    let mut text = format!(
+        "apiVersion: v1
+kind: Service
+metadata:
+  name: reviews
+spec:
+  selector: {{app: reviews}}
+  ports:
+    - {{name: http, port: {port}, targetPort: web}}
+"
+    );
+    for (version, address) in pods {
+        text += &format!(
+            "---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: reviews-{version}
+  labels: {{app: reviews, version: {version}}}
+spec:
+  containers:
+    - name: reviews
+      ports:
+        - {{name: web, containerPort: {}}}
+status:
+  podIP: {}
+  phase: Running
+",
+            address.port(),
+            address.ip(),
+        );
+    }
+    text
+}
+
+/// Writes the VirtualService as editors and `kubectl`-like tools do: a new file, renamed over the old one.
+fn write_routes(files: &TempDir, split: Split) -> Result<()> {
+    let Split { v1, v2 } = split;
+    let text = format!(
+        "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata:
+  name: reviews
+spec:
+  hosts: [reviews]
+  http:
+    - headers:
+        response:
+          set: {{x-mark: {v1}/{v2}}}
+      route:
+        - destination: {{host: reviews, subset: v1}}
+          weight: {v1}
+        - destination: {{host: reviews, subset: v2}}
+          weight: {v2}
+"
+    );
+    let path: PathBuf = files.path().join("routes.yaml");
+    let next = files.path().join(".routes.yaml.new");
+    fs::write(&next, text).with_context(|| format!("cannot write {}", next.display()))?;
+    fs::rename(&next, &path).with_context(|| format!("cannot rename to {}", path.display()))
+}

@@ -1,0 +1,164 @@
+//! `pointsman serve`: sources, plane and server, wired together, until a signal ends them.
+
+#![allow(clippy::disallowed_methods, reason = "serving reads the clock")]
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use plane::Plane;
+use server::{Config, Input, Listen, Server};
+use source::watch::{Seen, Watch};
+use tokio_util::sync::CancellationToken;
+use world::{Problem, Severity};
+
+use crate::config::{Compilation, Files};
+
+/// Serve xDS from files and watch them.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  pointsman serve --config mesh/
+  pointsman serve --config mesh/ --xds-listen unix:/run/pointsman.sock --admin-listen 127.0.0.1:0
+  kubectl get services,endpointslices,pods,virtualservices,destinationrules -A -o yaml > mesh.yaml
+  pointsman serve --config mesh.yaml
+
+Every address may use port 0 and is printed once it is bound. Ends on SIGINT or SIGTERM, when all streams are drained.")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    compilation: Compilation,
+    /// Where xDS is served: IP:PORT or unix:PATH; may be repeated.
+    #[arg(long, default_value = "127.0.0.1:15010", value_name = "ADDRESS")]
+    xds_listen: Vec<Listen>,
+    /// Where the admin interface and the metrics are served, or `none`.
+    #[arg(long, default_value = "127.0.0.1:15014", value_name = "ADDRESS|none")]
+    admin_listen: String,
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(serve(arguments))
+}
+
+async fn serve(arguments: Arguments) -> Result<ExitCode> {
+    let config = Config {
+        xds_listen: arguments.xds_listen.clone(),
+        admin_listen: admin_address(&arguments.admin_listen)?,
+        ..Config::default()
+    };
+    let plane = Plane::new(arguments.compilation.settings(), arguments.compilation.options());
+    let server = Server::bind(config, plane).await.context("cannot start to serve")?;
+    // Whoever starts this waits for these lines: they go to standard output, where nothing else does.
+    for address in &server.addresses().xds {
+        println!("xds listening on {address}");
+    }
+    if let Some(address) = &server.addresses().admin {
+        println!("admin listening on {address}");
+    }
+    let input = server.input();
+    let shutdown = CancellationToken::new();
+    let (served, fed) = tokio::join!(
+        async {
+            let served = server.run(shutdown.clone()).await;
+            shutdown.cancel();
+            served
+        },
+        async {
+            let fed = feed(&arguments, &input, &shutdown).await;
+            shutdown.cancel();
+            fed
+        },
+    );
+    fed?;
+    served.context("the server ended")?;
+    tracing::info!("ended");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn admin_address(text: &str) -> Result<Option<SocketAddr>> {
+    if text == "none" {
+        return Ok(None);
+    }
+    match text.parse() {
+        Ok(address) => Ok(Some(address)),
+        Err(_) => bail!("--admin-listen \"{text}\" is neither IP:PORT nor none"),
+    }
+}
+
+/// Loads the files, then carries every update to the server until a signal arrives or the server is gone.
+async fn feed(arguments: &Arguments, input: &Input, shutdown: &CancellationToken) -> Result<()> {
+    let mut signals = Signals::new()?;
+    let begun = Instant::now();
+    let paths = arguments.files.config.clone();
+    let options = arguments.files.watch_options();
+    let loading = tokio::task::spawn_blocking(move || source::watch::watch(&paths, options));
+    let (first, mut watch) = tokio::select! {
+        loaded = loading => loaded.context("loading the files failed")?.context("cannot watch the files")?,
+        () = signals.any() => return Ok(()),
+    };
+    let objects = first.changes.len();
+    let mut known = Vec::new();
+    report(&mut known, &first.problems);
+    tracing::info!(objects, problems = first.problems.len(), took_ms = begun.elapsed().as_millis() as u64, "files read");
+    if input.apply(first.changes, first.problems.to_vec(), begun).await.is_err() || input.set_synced().await.is_err() {
+        return Ok(());
+    }
+    loop {
+        let event = tokio::select! {
+            () = signals.any() => None,
+            () = shutdown.cancelled() => None,
+            seen = next(&mut watch) => Some(seen?),
+        };
+        let Some(Seen { update, at }) = event else { return Ok(()) };
+        report(&mut known, &update.problems);
+        tracing::info!(changes = update.changes.len(), problems = update.problems.len(), "files changed");
+        if input.apply(update.changes, update.problems.to_vec(), at).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+async fn next(watch: &mut Watch) -> Result<Seen> {
+    watch.next().await.context("the watch of the files ended")
+}
+
+/// Logs the problems that are new, and says how many are mended.
+fn report(known: &mut Vec<Problem>, now: &[Problem]) {
+    let mended = known.iter().filter(|problem| !now.contains(problem)).count();
+    for problem in now.iter().filter(|problem| !known.contains(problem)) {
+        match problem.severity {
+            Severity::Error => tracing::warn!("{problem}"),
+            Severity::Warning => tracing::info!("{problem}"),
+        }
+    }
+    if mended > 0 {
+        tracing::info!(mended, "problems are gone");
+    }
+    *known = now.to_vec();
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
+        })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
