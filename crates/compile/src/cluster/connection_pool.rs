@@ -1,9 +1,10 @@
 //! Limits on connections and requests, and how connections are kept.
 
+use std::time::Duration;
+
 use proto::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use proto::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster, UpstreamConnectionOptions};
 use proto::pb::envoy::config::core::v3::TcpKeepalive;
-use std::time::Duration;
 use world::Problem;
 use world::api::istio::{self, ConnectionPool, HttpPool, TcpPool};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proto::pb::envoy::config::cluster::v3::Cluster;
 use proto::pb::envoy::config::cluster::v3::cluster::DnsLookupFamily;
-use world::{Endpoint, Problem};
+use world::{Address, Endpoint, Problem};
 
 use super::{ClusterInput, Discovery};
 use crate::endpoints::{self, Receiver, Selection};
@@ -53,16 +53,20 @@ pub(super) fn set(cluster: &mut Cluster, input: &ClusterInput<'_>, discovery: Di
         );
         return;
     }
-    let names = selection(input).len();
-    if discovery == Discovery::LogicalDns && names > 1 {
+    let selected = selection(input);
+    let names = selected.len();
+    if let Some(used) = selected.first().filter(|_| discovery == Discovery::LogicalDns && names > 1) {
         let message = if input.audience.is_grpc() {
             format!("gRPC clients resolve one name, and there are {names}")
         } else {
             format!("DNS_ROUND_ROBIN resolves one name, and there are {names}")
         };
-        problems.push(
-            Problem::error(origin, "spec.endpoints", message).consequence("only the first in order of address is used"),
-        );
+        let used = match &used.address {
+            Address::Ip(ip) => ip.to_string(),
+            Address::Name(text) | Address::Unix(text) => text.to_string(),
+        };
+        problems
+            .push(Problem::error(origin, "spec.endpoints", message).consequence(format!("only \"{used}\" is used")));
     }
     if input.audience.is_grpc() {
         return;

@@ -123,7 +123,7 @@ fn options(upstream: Upstream, limits: &Limits, automatic: Option<UpstreamHttpPr
         }),
     };
     HttpProtocolOptions {
-        common_http_protocol_options: limits.common.clone(),
+        common_http_protocol_options: limits.common,
         upstream_http_protocol_options: automatic,
         upstream_protocol_options: Some(protocol),
         ..HttpProtocolOptions::default()
@@ -142,14 +142,13 @@ impl Limits {
         let (no_tcp, no_http) = (TcpPool::default(), HttpPool::default());
         let tcp = part.value.tcp.as_ref().unwrap_or(&no_tcp);
         let http = part.value.http.as_ref().unwrap_or(&no_http);
-        if let Some(policy) = http.h2_upgrade_policy.as_deref() {
-            if !["", "DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"].contains(&policy) {
-                problems.push(part.error(
-                    "http.h2UpgradePolicy",
-                    format!("\"{policy}\" is none of DEFAULT, DO_NOT_UPGRADE, UPGRADE"),
-                    "connections are not upgraded",
-                ));
-            }
+        let known = ["", "DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"];
+        if let Some(policy) = http.h2_upgrade_policy.as_deref().filter(|policy| !known.contains(policy)) {
+            problems.push(part.error(
+                "http.h2UpgradePolicy",
+                format!("\"{policy}\" is none of DEFAULT, DO_NOT_UPGRADE, UPGRADE"),
+                "connections are not upgraded",
+            ));
         }
         // HTTP connections are TCP connections: without a word on the former, the latter's time holds.
         let (idle_field, idle) = match http.idle_timeout {

@@ -34,14 +34,13 @@ pub(super) fn set(
         None => Choice::plain(LbPolicy::LeastRequest),
         Some(part) => Choice::of(&part, problems),
     };
-    if let Some(part) = &policy.load_balancer {
-        if discovery != Discovery::OriginalDestination && discovery::asks_passthrough(policy) {
-            problems.push(part.warning(
-                "simple",
-                "PASSTHROUGH needs the connection's original destination, which this kind of client does not have",
-                "the endpoint with the fewest requests is chosen",
-            ));
-        }
+    let in_vain = discovery != Discovery::OriginalDestination && discovery::asks_passthrough(policy);
+    if let Some(part) = policy.load_balancer.filter(|_| in_vain) {
+        problems.push(part.warning(
+            "simple",
+            "PASSTHROUGH needs the connection's original destination, which this kind of client does not have",
+            "an endpoint of the service is chosen",
+        ));
     }
     let choice = if input.audience.is_grpc() { choice.for_grpc(policy.load_balancer, problems) } else { choice };
     cluster.lb_policy = choice.policy as i32;
@@ -237,7 +236,7 @@ fn next_prime(above: u64) -> Option<u64> {
 }
 
 fn is_prime(n: u64) -> bool {
-    n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| n % d != 0)
+    n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d))
 }
 
 #[cfg(test)]

@@ -73,6 +73,11 @@ impl<'a> Selection<'a> {
         self.endpoints.is_empty()
     }
 
+    /// The first of them.
+    pub(crate) fn first(&self) -> Option<&'a Endpoint> {
+        self.endpoints.first().copied()
+    }
+
     /// Only the first of them.
     pub(crate) fn first_only(mut self) -> Self {
         self.endpoints.truncate(1);
