@@ -13,7 +13,7 @@ use world::{ObjectRef, Service};
 use super::{ClusterInput, Discovery, dns};
 use crate::{endpoints, flat};
 
-/// Bytes that [`write`] needs beside names.
+/// Bytes that [`write()`] needs beside names.
 pub(super) const ROOM: usize = 256;
 
 /// Key of the metadata that Istio's telemetry and tools read.
