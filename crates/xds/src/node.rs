@@ -47,10 +47,9 @@ impl Node {
         let user_agent_version = match node.user_agent_version_type {
             None => String::new(),
             Some(core::node::UserAgentVersionType::UserAgentVersion(text)) => text,
-            Some(core::node::UserAgentVersionType::UserAgentBuildVersion(build)) => build
-                .version
-                .map(|v| format!("{}.{}.{}", v.major_number, v.minor_number, v.patch))
-                .unwrap_or_default(),
+            Some(core::node::UserAgentVersionType::UserAgentBuildVersion(build)) => {
+                build.version.map(|v| format!("{}.{}.{}", v.major_number, v.minor_number, v.patch)).unwrap_or_default()
+            }
         };
         Self {
             id: node.id,

@@ -3,8 +3,8 @@
 mod flight;
 mod order;
 mod plan;
-mod substream;
 mod subscription;
+mod substream;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -15,7 +15,7 @@ use proto::ResourceType;
 use proto::pb::envoy::config::core::v3 as core;
 use proto::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use proto::pb::google::rpc::Status;
-use snapshot::{Name, Snapshot, Version};
+use snapshot::{Cell, Name, Snapshot, Version};
 
 use self::flight::Flight;
 use self::order::{ORDER, Order, assignments};
@@ -113,6 +113,7 @@ impl Stream {
     /// The next message for the client, computed from the newest snapshot; `None` when nothing is owed now.
     pub fn poll_response(&mut self, now: Instant) -> Option<Response> {
         let target = self.snapshot.clone()?;
+        self.end_lingering(&target, now);
         loop {
             let mut moved = false;
             for resource_type in ORDER {
@@ -159,9 +160,9 @@ impl Stream {
         self.check_names(request.resource_names.len())?;
         let snapshot = self.snapshot.clone();
         let substream = self.substream(resource_type);
-        let amendment = substream.subscription.replace(resource_type, &request.resource_names, |name| {
-            intern(&snapshot, resource_type, name)
-        });
+        let amendment = substream
+            .subscription
+            .replace(resource_type, &request.resource_names, |name| intern(&snapshot, resource_type, name));
         self.acknowledge(now, resource_type, &request.response_nonce, request.error_detail, &request.version_info);
         if let Some(amendment) = amendment {
             let substream = self.substream(resource_type);
@@ -239,7 +240,9 @@ impl Stream {
                 "type URL \"{url}\" asked for on the service of \"{}\"; ask for it on its own or on the aggregated service",
                 own.type_url()
             ))),
-            (Service::Aggregated, "") => Err(Refusal::invalid("a request on the aggregated service must hold a type URL")),
+            (Service::Aggregated, "") => {
+                Err(Refusal::invalid("a request on the aggregated service must hold a type URL"))
+            }
             (Service::Aggregated, url) => {
                 let known = ResourceType::from_type_url(url);
                 if known.is_none() {
@@ -289,7 +292,7 @@ impl Stream {
             }
             index -= 1;
         }
-        let flight = self.substream(resource_type).accept(index);
+        let flight = self.substream(resource_type).accept(index, now);
         self.forget_trusted_assignments();
         self.outcomes.push_back(Outcome::Accepted {
             resource_type,
@@ -336,8 +339,23 @@ impl Stream {
         if !send {
             return self.rest(resource_type, target, plan, held_up);
         }
+        let full_state = planner.is_full_state();
         let (version, body, changed) = (plan.version(&planner), plan.body(&planner), plan.changed(&planner));
-        Step::Sent(self.send(resource_type, target, now, plan, Draft { version, body, changed }))
+        Step::Sent(self.send(resource_type, target, now, plan, Draft { version, body, changed, full_state }))
+    }
+
+    /// Lets go of listeners that serve no more. Envoy acknowledges a changed listener at once, but goes on with the old
+    /// one until the new one has its routes, filters and secrets.
+    fn end_lingering(&mut self, target: &Snapshot, now: Instant) {
+        let Some(listeners) = self.substreams[ResourceType::Listener.index()].as_deref() else { return };
+        if listeners.lingering.is_empty() {
+            return;
+        }
+        let serves = |(old, since): &(Arc<Cell>, Instant)| {
+            now < *since + self.settings.order_wait && !order::is_ready(&self.substreams, target, old.name())
+        };
+        let kept = listeners.lingering.iter().filter(|lingering| serves(lingering)).cloned().collect();
+        self.substream(ResourceType::Listener).lingering = kept;
     }
 
     /// Books a plan that says nothing.
@@ -348,9 +366,16 @@ impl Stream {
         if held_up {
             return Step::Idle;
         }
+        // Whatever this type no longer owes may set others free.
+        let moved = substream.view.exceptions.len() != plan.keep.len()
+            || substream
+                .view
+                .base
+                .as_ref()
+                .is_none_or(|base| base.version(resource_type) != target.version(resource_type));
         substream.view.base = Some(target.clone());
         substream.view.exceptions = plan.keep;
-        if plan.dropped { Step::Moved } else { Step::Idle }
+        if moved { Step::Moved } else { Step::Idle }
     }
 
     fn send(
@@ -387,6 +412,7 @@ impl Stream {
             self.mark_assignments(&plan, target);
         }
         let (contents, fresh) = plan.contents(target);
+        let delta = self.variant == Variant::Delta;
         let substream = self.substream(resource_type);
         let first = substream.responses == 0;
         substream.view.base = Some(target.clone());
@@ -399,7 +425,9 @@ impl Stream {
             contents,
             fresh,
             replaced: plan.replaced,
+            removed: if delta { plan.remove } else { Vec::new() },
             overdue: false,
+            full_state: draft.full_state,
             first,
         });
         response
@@ -438,14 +466,21 @@ impl Stream {
         let is_trusted = |name: &str| resource_type != ResourceType::Endpoints || trusted.contains(name);
         let current = self.substream(resource_type).resolve_claims(target, is_trusted);
         self.trusted_assignments = trusted;
-        if resource_type == ResourceType::Cluster {
-            self.trusted_assignments.extend(current.iter().flat_map(assignments).cloned());
-        } else if resource_type == ResourceType::Endpoints {
-            self.forget_trusted_assignments();
+        match resource_type {
+            // Assignments that were asked for earlier were not trusted.
+            ResourceType::Cluster if !self.was_served(ResourceType::Endpoints) => {
+                self.trusted_assignments.extend(current.iter().flat_map(assignments).cloned());
+            }
+            ResourceType::Endpoints => self.forget_trusted_assignments(),
+            _ => {}
         }
     }
 
     /// Trust is of use until assignments were asked for, and until the first clusters are acknowledged.
+    fn was_served(&self, resource_type: ResourceType) -> bool {
+        self.substreams[resource_type.index()].as_ref().is_some_and(|substream| substream.view.base.is_some())
+    }
+
     fn forget_trusted_assignments(&mut self) {
         let awaited = |clusters: &Substream| clusters.responses == 0 || clusters.flights.iter().any(|f| f.first);
         let clusters_awaited = self.substreams[ResourceType::Cluster.index()].as_deref().is_some_and(awaited);
@@ -471,6 +506,7 @@ struct Draft {
     version: Version,
     body: snapshot::Body,
     changed: usize,
+    full_state: bool,
 }
 
 /// The snapshot's own name where there is one, so that streams share it.

@@ -19,8 +19,12 @@ pub(crate) struct Flight {
     pub(crate) fresh: Fresh,
     /// What the client may hold until it accepts this: the resources that it replaces or takes away.
     pub(crate) replaced: Vec<Arc<Cell>>,
+    /// Names that it takes away by saying so, which only delta does.
+    pub(crate) removed: Vec<Name>,
     /// Its acknowledgement did not come in time.
     pub(crate) overdue: bool,
+    /// It is the whole set of its type, so that its acceptance accepts everything.
+    pub(crate) full_state: bool,
     /// The first response of its type on this stream.
     pub(crate) first: bool,
 }

@@ -90,8 +90,8 @@ impl<'a> Order<'a> {
             return Some(Wait::StillReferred { by_type: *by_type, by: by.clone() });
         }
         match held {
-            Held::Foreign if self.service == Service::Aggregated => self.before_removing_foreign(),
-            Held::Foreign | Held::Nothing | Held::Cell(_) | Held::Again(_) => None,
+            Held::Foreign(_) if self.service == Service::Aggregated => self.before_removing_foreign(),
+            Held::Foreign(_) | Held::Nothing | Held::Cell(_) | Held::Again(_) => None,
         }
     }
 
@@ -123,6 +123,25 @@ impl<'a> Order<'a> {
         let own = self.resource_type;
         ResourceType::ALL.into_iter().filter(move |other| *other > own)
     }
+}
+
+/// Whether the newest form of a listener serves, or there is none any more: it was accepted, and so was everything
+/// that it asks for by name.
+pub(crate) fn is_ready(substreams: &Substreams, target: &Snapshot, listener: &str) -> bool {
+    let Some(listeners) = substreams[ResourceType::Listener.index()].as_deref() else { return true };
+    let Some(cell) = listeners.view.cell(ResourceType::Listener, listener) else { return true };
+    listeners.is_accepted(listener)
+        && cell.references().all(|(to, name)| match to {
+            ResourceType::Route | ResourceType::ScopedRoute | ResourceType::ExtensionConfig | ResourceType::Secret => {
+                target.get(*to, name).is_none()
+                    || substreams[to.index()].as_ref().is_some_and(|substream| substream.is_accepted(name))
+            }
+            ResourceType::Runtime
+            | ResourceType::Endpoints
+            | ResourceType::Cluster
+            | ResourceType::VirtualHost
+            | ResourceType::Listener => true,
+        })
 }
 
 /// The assignments of a resource's endpoints: what a changed cluster waits for (rule P-55).

@@ -28,8 +28,6 @@ pub(crate) struct Plan {
     /// Waits that began now.
     pub(crate) begun: Vec<Wait>,
     pub(crate) replaced: Vec<Arc<Cell>>,
-    /// Something was forgotten without a word, which may set others free.
-    pub(crate) dropped: bool,
     /// `send` stands for all of the target.
     whole: bool,
     /// The entries of all of `send`, shared.
@@ -96,13 +94,15 @@ impl Planner<'_> {
     fn decide(&self, plan: &mut Plan, name: &Name, held: Held) {
         match (self.target.get(self.resource_type, name), &held) {
             (Some(want), Held::Cell(have)) if want.version() == have.version() => {}
+            // The mesh came back to it while its replacement waited.
+            (Some(want), Held::Foreign(Some(version))) if want.version() == *version => {}
             (Some(want), _) => match self.wait(plan, name, self.order.before_sending(want)) {
                 Wanted::Later => _ = plan.keep.insert(name.clone(), held),
                 Wanted::Now => self.send(plan, want, held),
             },
             (None, Held::Nothing) => {}
             (None, Held::Again(None)) => self.answer_missing(plan, name),
-            (None, Held::Cell(_) | Held::Foreign | Held::Again(Some(_))) => {
+            (None, Held::Cell(_) | Held::Foreign(_) | Held::Again(Some(_))) => {
                 match self.wait(plan, name, self.order.before_removing(name, &held)) {
                     Wanted::Later => _ = plan.keep.insert(name.clone(), held),
                     Wanted::Now => self.remove(plan, name),
@@ -137,7 +137,7 @@ impl Planner<'_> {
         }
         plan.bytes += len;
         let is_new = match &held {
-            Held::Foreign => false,
+            Held::Foreign(_) => false,
             Held::Nothing | Held::Again(None) => true,
             Held::Cell(have) | Held::Again(Some(have)) => self.substream.is_unproven(have),
         };
@@ -159,8 +159,6 @@ impl Planner<'_> {
         if said {
             plan.replaced.extend(self.substream.possibly_held(name));
             plan.remove.push(name.clone());
-        } else {
-            plan.dropped = true;
         }
     }
 

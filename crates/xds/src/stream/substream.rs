@@ -29,6 +29,8 @@ pub(crate) struct Substream {
     pub(crate) flights: Vec<Flight>,
     /// Oldest first.
     pub(crate) rejected: Vec<Rejected>,
+    /// Listeners whose replacement was accepted, and when: they serve until the replacement has its routes.
+    pub(crate) lingering: Vec<(Arc<Cell>, Instant)>,
     pub(crate) waits: BTreeMap<Name, (Instant, Wait)>,
     pub(crate) responses: u64,
     sent: Option<Version>,
@@ -46,6 +48,7 @@ impl Substream {
             must_answer: false,
             flights: Vec::new(),
             rejected: Vec::new(),
+            lingering: Vec::new(),
             waits: BTreeMap::new(),
             responses: 0,
             sent: None,
@@ -69,6 +72,7 @@ impl Substream {
             // Rule P-17: nobody is left to acknowledge anything.
             self.flights.clear();
             self.rejected.clear();
+            self.lingering.clear();
             self.waits.clear();
             self.claims.clear();
             self.view = View::default();
@@ -101,7 +105,7 @@ impl Substream {
                 self.view.exceptions.insert(name, Held::Again(None));
             }
         }
-        self.claims = claims;
+        self.claims.extend(claims);
     }
 
     /// The wildcard is new: of all names but the exceptions, nothing was sent.
@@ -150,7 +154,7 @@ impl Substream {
                     current.push(cell.clone());
                     if trusted(&name) { Held::Cell(cell.clone()) } else { Held::Again(Some(cell.clone())) }
                 }
-                _ => Held::Foreign,
+                _ => Held::Foreign(version),
             };
             self.view.exceptions.insert(name, held);
         }
@@ -177,6 +181,12 @@ impl Substream {
             || self.rejected.iter().any(|rejected| rejected.flight.introduces(cell))
     }
 
+    /// Whether the client has accepted the newest form of a resource that it asked for.
+    pub(crate) fn is_accepted(&self, name: &str) -> bool {
+        self.subscription.covers(name)
+            && self.view.cell(self.resource_type, name).is_some_and(|cell| self.state(cell) == HoldingState::Accepted)
+    }
+
     /// All that the client may hold under a name: what it was sent last, and what that was to replace if it was not
     /// accepted.
     pub(crate) fn possibly_held(&self, name: &str) -> Vec<Arc<Cell>> {
@@ -201,10 +211,15 @@ impl Substream {
                 found.extend(self.view.cell(self.resource_type, name).cloned());
             }
         }
+        found.extend(self.lingering.iter().map(|(cell, _)| cell.clone()));
         found.extend(self.view.exceptions.values().filter_map(Held::cell).cloned());
         found.extend(self.flights.iter().filter(|f| !f.overdue).flat_map(|f| f.replaced.iter().cloned()));
         found.extend(self.rejected.iter().flat_map(|r| r.flight.replaced.iter().cloned()));
-        found.retain(|cell| target.get(self.resource_type, cell.name()).is_none_or(|new| new.version() != cell.version()));
+        let is_lingering = |cell: &Arc<Cell>| self.lingering.iter().any(|(other, _)| Arc::ptr_eq(cell, other));
+        found.retain(|cell| {
+            is_lingering(cell)
+                || target.get(self.resource_type, cell.name()).is_none_or(|new| new.version() != cell.version())
+        });
         found
     }
 
@@ -217,10 +232,17 @@ impl Substream {
     }
 
     /// Books the acknowledgement of the response at `index`, and with it of the older ones.
-    pub(crate) fn accept(&mut self, index: usize) -> Flight {
+    pub(crate) fn accept(&mut self, index: usize, now: Instant) -> Flight {
         self.flights.drain(..index);
-        let flight = self.flights.remove(0);
+        let mut flight = self.flights.remove(0);
+        if self.resource_type == ResourceType::Listener {
+            self.lingering.extend(std::mem::take(&mut flight.replaced).into_iter().map(|cell| (cell, now)));
+        }
         self.accepted = Some(flight.version);
+        if flight.full_state {
+            // All of it was accepted, also what was rejected before.
+            self.rejected.clear();
+        }
         self.forget_replaced_rejections();
         flight
     }
@@ -229,7 +251,7 @@ impl Substream {
     pub(crate) fn reject(&mut self, index: usize, code: i32, message: &str, at: Instant) -> Rejection {
         let flight = self.flights.remove(index);
         let mut suspects: Vec<_> =
-            flight.contents.iter(self.resource_type).map(|cell| cell.name()).filter(|n| message.contains(&***n)).collect();
+            flight.contents.iter(self.resource_type).map(|cell| cell.name()).filter(|n| names(message, n)).collect();
         if suspects.is_empty() && flight.contents.len(self.resource_type) == 1 {
             suspects = flight.contents.iter(self.resource_type).map(|cell| cell.name()).collect();
         }
@@ -243,12 +265,27 @@ impl Substream {
             suspects: suspects.into_iter().cloned().collect(),
         };
         self.last_rejection = Some(rejection.clone());
+        if flight.contents.len(self.resource_type) > 0 {
+            self.owe_removals(&flight);
+        }
         self.rejected.push(Rejected { flight, message: rejection.message.clone() });
         self.forget_replaced_rejections();
         if self.rejected.len() > REJECTED_KEPT {
             self.rejected.remove(0);
         }
         rejection
+    }
+
+    /// The removals in a rejected response may not have been applied, and nothing will ever change about them: so they
+    /// are owed again, without what came with them. A response of removals only is not repeated.
+    fn owe_removals(&mut self, flight: &Flight) {
+        for name in flight.removed.iter().filter(|name| self.subscription.covers(name)) {
+            let old = flight.replaced.iter().find(|cell| cell.name() == name).map(|cell| Held::Cell(cell.clone()));
+            let unknown = self.view.cell(self.resource_type, name).is_none();
+            if unknown {
+                self.view.exceptions.entry(name.clone()).or_insert(old.unwrap_or(Held::Foreign(None)));
+            }
+        }
     }
 
     /// Drops rejections of which nothing is in the view any more.
@@ -280,9 +317,9 @@ impl Substream {
         let from_base: Box<dyn Iterator<Item = &Arc<Cell>>> = match base {
             None => Box::new(std::iter::empty()),
             Some(base) if self.subscription.wildcard() => Box::new(base.iter(self.resource_type)),
-            Some(base) => Box::new(
-                self.subscription.names().iter().filter_map(|name| base.get(self.resource_type, name)),
-            ),
+            Some(base) => {
+                Box::new(self.subscription.names().iter().filter_map(|name| base.get(self.resource_type, name)))
+            }
         };
         from_base
             .filter(|cell| !exceptions.contains_key(cell.name()))
@@ -317,4 +354,21 @@ impl Substream {
         }
         self.waits.values().map(|(since, _)| *since + settings.order_wait).min()
     }
+}
+
+/// Whether a client's words name a resource: its name stands there as a word of its own.
+fn names(message: &str, name: &str) -> bool {
+    let joins = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '|' | '/');
+    !name.is_empty()
+        && message.match_indices(name).any(|(at, _)| {
+            let before = message[..at].chars().next_back();
+            let mut after = message[at + name.len()..].chars();
+            let ends = match after.next() {
+                None => true,
+                // A full stop or a colon ends the name unless the word goes on after it.
+                Some('.' | ':') => after.next().is_none_or(|c| !joins(c)),
+                Some(c) => !joins(c),
+            };
+            ends && before.is_none_or(|c| !joins(c) && !matches!(c, '.' | ':'))
+        })
 }

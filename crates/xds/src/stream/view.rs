@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proto::ResourceType;
-use snapshot::{Cell, Name, Snapshot};
+use snapshot::{Cell, Name, Snapshot, Version};
 
 /// What a client holds, as far as it was sent. For every subscribed name without an exception, that is what `base`
 /// holds under it. So a stream that is in step with the mesh remembers one shared snapshot and no names.
@@ -22,8 +22,9 @@ pub(crate) enum Held {
     Nothing,
     /// This.
     Cell(Arc<Cell>),
-    /// Something of its own account from an earlier stream; its content is not known here.
-    Foreign,
+    /// By its own account something from an earlier stream: of this version, if that is one of ours. Its content is not
+    /// known here.
+    Foreign(Option<Version>),
     /// It must be told, whatever the versions are. It may hold this.
     Again(Option<Arc<Cell>>),
 }
@@ -32,7 +33,7 @@ impl Held {
     pub(crate) fn cell(&self) -> Option<&Arc<Cell>> {
         match self {
             Held::Cell(cell) | Held::Again(Some(cell)) => Some(cell),
-            Held::Nothing | Held::Foreign | Held::Again(None) => None,
+            Held::Nothing | Held::Foreign(_) | Held::Again(None) => None,
         }
     }
 }

@@ -1,0 +1,315 @@
+//! Client and stream, joined by two pipes whose messages move when the run says so.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use proto::ResourceType;
+use snapshot::Snapshot;
+use xds::{Outcome, Request, Service, Settings, Stream, Variant};
+
+use crate::client::{Client, Nack};
+use crate::mesh::{Mesh, Mutation, TYPES, mutation};
+
+/// What may happen next.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// The owner changes the mesh and publishes it.
+    Publish(Vec<Mutation>),
+    /// The stream is asked for one response.
+    Serve,
+    /// The client gets the oldest response on its way.
+    Deliver,
+    /// The stream gets the oldest request on its way.
+    Ask,
+    /// Everything moves for a few rounds.
+    Flow(u8),
+    Sleep(u8),
+    Nack(usize, Nack),
+    Reconnect(bool),
+}
+
+/// Actions under which no path may break.
+pub fn calm_action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        4 => prop::collection::vec(mutation(), 1..4).prop_map(Action::Publish),
+        4 => Just(Action::Serve),
+        4 => Just(Action::Deliver),
+        4 => Just(Action::Ask),
+        3 => (1u8..8).prop_map(Action::Flow),
+    ]
+}
+
+/// Anything.
+pub fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        15 => calm_action(),
+        1 => prop_oneof![0u8..3, 5u8..20].prop_map(Action::Sleep),
+        1 => (0usize..4, prop_oneof![Just(Nack::All), Just(Nack::First)]).prop_map(|(t, n)| Action::Nack(t, n)),
+        1 => any::<bool>().prop_map(Action::Reconnect),
+    ]
+}
+
+pub struct Run {
+    variant: Variant,
+    now: Instant,
+    mesh: Mesh,
+    snapshot: Option<Snapshot>,
+    stream: Stream,
+    client: Client,
+    to_client: VecDeque<(ResourceType, Vec<u8>)>,
+    to_stream: VecDeque<Request>,
+    /// Responses without an answer, by type, as the stream can know it.
+    unanswered: BTreeMap<ResourceType, BTreeSet<String>>,
+    /// Names that the stream knows to be subscribed.
+    known: BTreeMap<ResourceType, BTreeSet<String>>,
+    story: Vec<String>,
+}
+
+impl Run {
+    pub fn new(variant: Variant) -> Self {
+        let mut client = Client::new(variant);
+        client.connect(false);
+        Self {
+            variant,
+            now: Instant::now(),
+            mesh: Mesh::default(),
+            snapshot: None,
+            stream: Stream::new(variant, Service::Aggregated, Settings::default()),
+            client,
+            to_client: VecDeque::new(),
+            to_stream: VecDeque::new(),
+            unanswered: BTreeMap::new(),
+            known: BTreeMap::new(),
+            story: Vec::new(),
+        }
+    }
+
+    pub fn story(&self) -> String {
+        self.story.join("\n")
+    }
+
+    pub fn act(&mut self, action: &Action) -> Result<(), String> {
+        match action {
+            Action::Publish(mutations) => {
+                mutations.iter().for_each(|mutation| self.mesh.apply(mutation));
+                self.publish();
+            }
+            Action::Serve => _ = self.serve()?,
+            Action::Deliver => _ = self.deliver()?,
+            Action::Ask => _ = self.ask()?,
+            Action::Flow(rounds) => {
+                for _ in 0..*rounds {
+                    let _ = self.ask()? | self.serve()? | self.deliver()?;
+                }
+            }
+            Action::Sleep(seconds) => self.sleep(Duration::from_secs((*seconds).into())),
+            Action::Nack(at, nack) => {
+                self.story.push(format!("nack next {} {nack:?}", TYPES[*at]));
+                self.client.nack_next(TYPES[*at], *nack);
+            }
+            Action::Reconnect(endpoints_first) => self.reconnect(*endpoints_first),
+        }
+        self.check()
+    }
+
+    /// Lets everything come to rest, and compares.
+    pub fn finish(&mut self) -> Result<(), String> {
+        self.client.never_nack();
+        if self.snapshot.is_none() {
+            self.publish();
+        }
+        self.settle()?;
+        if self.client.lenient {
+            // What was rejected is only replaced when it changes.
+            self.mesh.touch();
+            self.publish();
+            self.settle()?;
+        }
+        let snapshot = self.snapshot.clone().unwrap();
+        for kind in TYPES {
+            let all = snapshot
+                .iter(kind)
+                .map(|cell| (cell.name().to_string(), String::from_utf8(cell.value().to_vec()).unwrap()));
+            let names = self.client.names(kind);
+            let wanted: BTreeMap<_, _> =
+                all.filter(|(name, _)| names.is_none_or(|names| names.contains(name))).collect();
+            let held = self.client.held(kind);
+            if held != wanted {
+                return Err(format!("at rest the client holds {kind} {held:?}, but published is {wanted:?}"));
+            }
+        }
+        if !self.client.is_warm() {
+            return Err("at rest something still warms".into());
+        }
+        match self.client.broken_path() {
+            Some(broken) => Err(format!("at rest {broken}")),
+            None => Ok(()),
+        }
+    }
+
+    fn settle(&mut self) -> Result<(), String> {
+        for _ in 0..2_000 {
+            if self.ask()? | self.serve()? | self.deliver()? {
+                self.check()?;
+                continue;
+            }
+            match self.stream.poll_timeout() {
+                None => return Ok(()),
+                Some(at) if at <= self.now => return Err("a deadline passed and nothing came of it".into()),
+                Some(at) => self.sleep(at - self.now),
+            }
+        }
+        Err("client and stream do not come to rest".into())
+    }
+
+    fn publish(&mut self) {
+        let snapshot = self.mesh.publish();
+        self.story.push(format!("publish {}", describe(&snapshot)));
+        self.stream.handle_snapshot(self.now, snapshot.clone());
+        self.snapshot = Some(snapshot);
+    }
+
+    fn serve(&mut self) -> Result<bool, String> {
+        let response = self.stream.poll_response(self.now);
+        self.take_outcomes();
+        let Some(response) = response else { return Ok(false) };
+        let kind = response.resource_type;
+        let mut bytes = response.head.to_vec();
+        response.body.pieces().iter().for_each(|piece| bytes.extend_from_slice(piece));
+        let unanswered = self.unanswered.entry(kind).or_default();
+        if !unanswered.is_empty() {
+            return Err(format!("{kind} has a second response out while {unanswered:?} is unanswered"));
+        }
+        unanswered.insert(response.nonce.clone());
+        self.story.push(format!("serve {kind} #{} {}", response.nonce, String::from_utf8_lossy(&bytes).escape_debug()));
+        self.check_subscribed(kind, &bytes)?;
+        self.to_client.push_back((kind, bytes));
+        Ok(true)
+    }
+
+    /// Rule P-36: after an unsubscription that the stream has read, the name is not sent any more.
+    fn check_subscribed(&self, kind: ResourceType, bytes: &[u8]) -> Result<(), String> {
+        use prost::Message;
+        use proto::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, DiscoveryResponse};
+        if kind.has_wildcard() {
+            return Ok(());
+        }
+        let names: Vec<String> = match self.variant {
+            Variant::StateOfTheWorld => {
+                let response = DiscoveryResponse::decode(bytes).unwrap();
+                let name = |value: &[u8]| crate::mesh::name_of(std::str::from_utf8(value).unwrap()).to_owned();
+                response.resources.iter().map(|any| name(&any.value)).collect()
+            }
+            Variant::Delta => {
+                let response = DeltaDiscoveryResponse::decode(bytes).unwrap();
+                response.resources.into_iter().map(|r| r.name).chain(response.removed_resources).collect()
+            }
+        };
+        match names.iter().find(|name| !self.known.get(&kind).is_some_and(|known| known.contains(*name))) {
+            Some(name) => Err(format!("{kind} {name} is sent without a subscription")),
+            None => Ok(()),
+        }
+    }
+
+    fn deliver(&mut self) -> Result<bool, String> {
+        let Some((kind, bytes)) = self.to_client.pop_front() else { return Ok(false) };
+        self.story.push(format!("deliver {kind}"));
+        self.client.receive(kind, &bytes)?;
+        self.to_stream.extend(self.client.out.drain(..));
+        Ok(true)
+    }
+
+    fn ask(&mut self) -> Result<bool, String> {
+        self.to_stream.extend(self.client.out.drain(..));
+        let Some(request) = self.to_stream.pop_front() else { return Ok(false) };
+        let (url, nonce) = match &request {
+            Request::StateOfTheWorld(r) => (&r.type_url, &r.response_nonce),
+            Request::Delta(r) => (&r.type_url, &r.response_nonce),
+        };
+        let kind = ResourceType::from_type_url(url).unwrap();
+        self.unanswered.entry(kind).or_default().remove(nonce);
+        let known = self.known.entry(kind).or_default();
+        match &request {
+            Request::StateOfTheWorld(r) => {
+                self.story.push(format!(
+                    "ask {kind} {:?} nonce {:?} error {}",
+                    r.resource_names,
+                    nonce,
+                    r.error_detail.is_some()
+                ));
+                *known = r.resource_names.iter().cloned().collect();
+                if known.is_empty() && !kind.has_wildcard() {
+                    self.unanswered.entry(kind).or_default().clear();
+                }
+            }
+            Request::Delta(r) => {
+                self.story.push(format!(
+                    "ask {kind} +{:?} -{:?} initial {:?} nonce {:?} error {}",
+                    r.resource_names_subscribe,
+                    r.resource_names_unsubscribe,
+                    r.initial_resource_versions,
+                    nonce,
+                    r.error_detail.is_some()
+                ));
+                known.extend(r.resource_names_subscribe.iter().cloned());
+                known.extend(r.initial_resource_versions.keys().cloned());
+                r.resource_names_unsubscribe.iter().for_each(|name| _ = known.remove(name));
+                if known.is_empty() && !kind.has_wildcard() {
+                    self.unanswered.entry(kind).or_default().clear();
+                }
+            }
+        }
+        self.stream.handle_request(self.now, request).map_err(|refusal| refusal.to_string())?;
+        self.take_outcomes();
+        Ok(true)
+    }
+
+    fn sleep(&mut self, time: Duration) {
+        self.story.push(format!("sleep {time:?}"));
+        self.now += time;
+        self.stream.handle_timeout(self.now);
+        self.take_outcomes();
+    }
+
+    fn reconnect(&mut self, endpoints_first: bool) {
+        self.story.push("reconnect".into());
+        self.to_client.clear();
+        self.to_stream.clear();
+        self.unanswered.clear();
+        self.known.clear();
+        self.stream = Stream::new(self.variant, Service::Aggregated, Settings::default());
+        if let Some(snapshot) = &self.snapshot {
+            self.stream.handle_snapshot(self.now, snapshot.clone());
+        }
+        self.client.connect(endpoints_first);
+    }
+
+    fn take_outcomes(&mut self) {
+        while let Some(outcome) = self.stream.poll_outcome() {
+            match outcome {
+                Outcome::WaitExpired { .. } => self.client.lenient = true,
+                Outcome::Overdue { resource_type, nonce } => {
+                    self.client.lenient = true;
+                    self.unanswered.entry(resource_type).or_default().remove(&nonce);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        match self.client.broken_path() {
+            Some(broken) if !self.client.lenient => Err(broken),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn describe(snapshot: &Snapshot) -> String {
+    let cells = TYPES.into_iter().flat_map(|kind| snapshot.iter(kind).map(move |cell| (kind, cell)));
+    cells
+        .map(|(kind, cell)| format!("{kind}[{}]", String::from_utf8_lossy(&cell.value())))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
