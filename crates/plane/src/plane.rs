@@ -87,7 +87,17 @@ impl Plane {
     /// Everything that is wrong: what sources found, what objects say about each other, what compiling found.
     pub fn problems(&self) -> Vec<Problem> {
         let all = self.source_problems.iter().cloned().chain(self.world.problems()).chain(self.compiler.problems());
-        all.collect::<BTreeSet<_>>().into_iter().collect()
+        all.map(|problem| self.located(problem)).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Who found a problem may not know where the object stands: the world does.
+    fn located(&self, problem: Problem) -> Problem {
+        if problem.location.is_some() {
+            return problem;
+        }
+        let object = problem.object.as_ref().and_then(|reference| self.world.object(reference));
+        let location = object.and_then(|object| object.meta.location.clone());
+        Problem { location, ..problem }
     }
 
     /// Everything that is wrong, whoever is connected: what [`Plane::problems`] says once everything has been compiled

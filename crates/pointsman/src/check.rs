@@ -54,8 +54,15 @@ fn print(
     problems: &[Problem],
     others: Option<BTreeSet<(std::sync::Arc<str>, world::ObjectRef)>>,
 ) {
+    let mut last_hint = "";
     for problem in problems {
-        println!("{problem}\n");
+        // One manifest often mends several problems in a row: it is printed once.
+        let repeated = !problem.hint.is_empty() && problem.hint == last_hint && problem.hint.lines().count() > 1;
+        last_hint = &problem.hint;
+        match repeated {
+            false => println!("{problem}\n"),
+            true => println!("{}\n    As above.\n", Problem { hint: String::new(), ..problem.clone() }),
+        }
     }
     for (file, object) in others.iter().flatten() {
         println!("passed over: {file}: {object}");
