@@ -12,6 +12,8 @@
 mod hosts;
 mod listeners;
 mod ports;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::sync::Arc;
@@ -21,7 +23,7 @@ use world::{Object, ObjectRef, Service};
 use crate::listener::Policies;
 use crate::{Audience, Options, Resolve};
 
-pub(crate) use hosts::{ExposedHost, ExposedRoutes, RouteTable, hosts};
+pub(crate) use hosts::{ExposedHost, RouteTable, hosts};
 pub(crate) use listeners::listeners;
 
 /// All that a gateway's listeners and hosts depend on.

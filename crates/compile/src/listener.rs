@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Several services may want the same listener, because they have the same port and no address of their own: each
-//! says what it wants in a [`Contribution`], and [`outbound`] joins all contributions with one [`Key`] or says which
+//! says what it wants in a [`Contribution`], and [`outbound()`] joins all contributions with one [`Key`] or says which
 //! of them lose. All other listeners are built by one function each.
 //!
 //! A listener refers to route configurations by name (over ADS) or carries its routes; whether those names exist is
@@ -24,6 +24,8 @@ mod merge;
 mod outbound;
 mod shares;
 mod tcp_proxy;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub(crate) use api::api_listener;
 pub(crate) use assemble::{Assembly, Inspection, Place, assemble, listener_name, wildcards};
@@ -32,8 +34,8 @@ pub(crate) use connection_manager::{
     ConnectionManagerInput, Routes, Side, connection_manager, connection_manager_filter,
 };
 pub(crate) use contribution::{Contribution, ContributionInput, Key, contributions};
-pub(crate) use inbound::{InboundInput, Served, bound_inbound, served, virtual_inbound};
-pub(crate) use l4::{L4Input, names_matching, narrower, tcp_chains, tls_chains};
+pub(crate) use inbound::{InboundInput, bound_inbound, served, virtual_inbound};
+pub(crate) use l4::{L4Input, is_whole, names_matching, narrower, tcp_chains, tls_chains};
 pub(crate) use outbound::{OutboundInput, http_proxy, outbound, virtual_outbound};
 pub(crate) use shares::Policies;
 pub(crate) use tcp_proxy::{TcpProxyInput, tcp_proxy};

@@ -44,8 +44,8 @@ pub(crate) struct ExposedRoutes {
 }
 
 /// The route configurations of a gateway's HTTP servers, in order of name: each host that both a server and a
-/// VirtualService bound to its Gateway name, as far as their patterns agree. A VirtualService of which no host is on
-/// any server of a Gateway that it names is told so (Istio's IST0132).
+/// VirtualService with `http` routes that is bound to its Gateway name, as far as their patterns agree. A VirtualService of
+/// which no host is on any server of a Gateway that it names is told so (Istio's IST0132).
 ///
 /// A VirtualService comes once for each virtual host, unless it matches by Gateway and several Gateways expose it.
 pub(crate) fn hosts(input: &GatewayInput<'_>) -> Built<Vec<RouteTable>> {
@@ -105,6 +105,9 @@ fn expose(
     }
     for object in routes {
         let Spec::VirtualService(spec) = &object.spec else { continue };
+        if spec.http.is_empty() {
+            continue;
+        }
         for host in server.exposed(object, spec, input.domain) {
             let (routes, redirects) = table.hosts.entry(host).or_default();
             *redirects |= redirect;

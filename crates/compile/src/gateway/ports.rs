@@ -9,7 +9,7 @@ use world::{Hostname, Object, ObjectRef, Problem, Spec};
 
 use super::GatewayInput;
 use super::tls::{Termination, termination};
-use crate::listener::narrower;
+use crate::listener::{is_whole, narrower};
 use crate::{Built, names};
 
 /// An address and port that the proxy listens on.
@@ -176,6 +176,11 @@ fn usable<'a>(
     if spec.hosts.is_empty() {
         return refuse("hosts", "a server needs at least one host".to_owned(), "Use \"*\" for all hosts.");
     }
+    let hosts = server_hosts(spec, &gateway.reference);
+    if let Some(at) = hosts.iter().position(|host| host.host.as_str().is_empty() || !is_whole(&host.host)) {
+        let message = format!("\"{}\" is not a host: a wildcard is `*`, or `*.` and a domain", spec.hosts[at]);
+        return refuse("hosts", message, "Write `host` or `namespace/host`.");
+    }
     let bind = match spec.bind.as_deref().filter(|bind| !bind.is_empty()) {
         None => None,
         Some(bind) => match bind.parse::<IpAddr>() {
@@ -201,7 +206,6 @@ fn usable<'a>(
     } else {
         None
     };
-    let hosts = server_hosts(spec, &gateway.reference);
     // TLS that passes through is not read, whatever is inside.
     let speaks_http = speaks_http && !matches!(termination, Some(Termination::Passthrough));
     Some((Server { gateway, index, spec, class, speaks_http, termination, hosts }, bind))

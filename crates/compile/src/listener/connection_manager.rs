@@ -48,7 +48,7 @@ pub(crate) enum Routes<'a> {
     /// The route configuration of this name, over ADS.
     Discovered(&'a str),
     /// These.
-    Inline(RouteConfiguration),
+    Inline(Box<RouteConfiguration>),
 }
 
 /// All that a connection manager depends on.
@@ -72,7 +72,7 @@ pub(crate) fn connection_manager(input: &ConnectionManagerInput<'_>) -> HttpConn
         Routes::Discovered(name) => {
             RouteSpecifier::Rds(Rds { config_source: Some(ads()), route_config_name: (*name).to_owned() })
         }
-        Routes::Inline(routes) => RouteSpecifier::RouteConfig(routes.clone()),
+        Routes::Inline(routes) => RouteSpecifier::RouteConfig((**routes).clone()),
     };
     let bare = HttpConnectionManager {
         stat_prefix: format!("{};", input.stat_prefix),

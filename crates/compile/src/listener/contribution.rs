@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use world::api::istio::TrafficPolicy;
-use world::{Address, Endpoint, Hostname, Object, ObjectRef, Protocol, Service, ServicePort};
+use world::{Address, Endpoint, Hostname, Object, ObjectRef, Problem, Protocol, Service, ServicePort};
 
 use super::chain::{Range, network};
-use super::l4::{L4Input, names_matching, tcp_chains, tls_chains};
+use super::l4::{L4Input, is_whole, names_matching, tcp_chains, tls_chains};
 use super::{Chain, Matching, Policies, TcpProxyInput, Transport, listener_name, tcp_proxy};
 use crate::{Audience, Built, Interception, Options, Resolve, names};
 
@@ -186,8 +186,18 @@ fn chains(input: &ContributionInput<'_>, ranges: &[Range], shared: bool) -> Buil
         if let Some(object) = input.routes {
             built.value = built.absorb(tls_chains(&l4(object), ranges, None));
         }
-        if built.value.is_empty() {
+        if built.value.is_empty() && is_whole(&input.service.host) {
             built.value.push(default_tls(input, ranges, shared));
+        } else if built.value.is_empty() {
+            built.problems.push(
+                Problem::error(
+                    &input.service.origin,
+                    "spec.hosts",
+                    format!("\"{}\" cannot be told from other hosts by SNI", input.service.host),
+                )
+                .consequence("its TLS connections are not routed")
+                .hint("A wildcard is `*`, or `*.` and a domain."),
+            );
         }
         return built;
     }

@@ -82,11 +82,13 @@ pub(crate) fn served(by: &[(Arc<Service>, u16, u16)]) -> Built<Vec<Served>> {
                         &service.origin,
                         format!("spec.ports[{at}]"),
                         format!(
-                            "port {target} of the workload already carries {:?} by port {} of {}",
-                            first.protocol, first.port, first.service.origin
+                            "port {target} of the workload is {} already by port {} of {}",
+                            word(first.protocol),
+                            first.port,
+                            first.service.origin
                         ),
                     )
-                    .consequence(format!("{:?} is not used for what reaches the workload", declared.protocol))
+                    .consequence(format!("what reaches the workload is not treated as {}", word(declared.protocol)))
                     .hint("Declare the same protocol in both services."),
                 );
             }
@@ -96,6 +98,21 @@ pub(crate) fn served(by: &[(Arc<Service>, u16, u16)]) -> Built<Vec<Served>> {
         taken.insert(*target, served);
     }
     built.map(|()| taken.into_values().collect())
+}
+
+/// A protocol as users write it.
+fn word(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http => "HTTP",
+        Protocol::Http2 => "HTTP2",
+        Protocol::Grpc => "GRPC",
+        Protocol::GrpcWeb => "GRPC-WEB",
+        Protocol::Https => "HTTPS",
+        Protocol::Tls => "TLS",
+        Protocol::Tcp => "TCP",
+        Protocol::Auto => "undeclared",
+        Protocol::Udp => "UDP",
+    }
 }
 
 fn treatment(protocol: Protocol) -> Option<Treatment> {
@@ -132,7 +149,7 @@ pub(crate) fn virtual_inbound(input: &InboundInput<'_>) -> Option<Built<Listener
     let undeclared = connection_manager_filter(&ConnectionManagerInput {
         side: Side::Inbound,
         stat_prefix: names::INBOUND_PASSTHROUGH,
-        routes: Routes::Inline(routes(names::INBOUND_PASSTHROUGH, 0, false)),
+        routes: Routes::Inline(Box::new(routes(names::INBOUND_PASSTHROUGH, 0, false))),
         grpc_web: false,
         access_log: input.access_log,
     });
@@ -203,7 +220,7 @@ fn chains_of(input: &InboundInput<'_>, served: &Served, address: IpAddr, port: O
         connection_manager_filter(&ConnectionManagerInput {
             side: Side::Inbound,
             stat_prefix: &format!("inbound_{name}"),
-            routes: Routes::Inline(routes(&cluster, served.port, is_grpc(served.protocol))),
+            routes: Routes::Inline(Box::new(routes(&cluster, served.port, is_grpc(served.protocol)))),
             grpc_web: served.protocol == Protocol::GrpcWeb,
             access_log: input.access_log,
         })

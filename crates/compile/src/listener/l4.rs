@@ -3,14 +3,14 @@
 //! What depends on the client (gateways, ports, labels, namespace) is decided here; what depends on the connection
 //! (SNI, destination address) is left to the proxy. The first match in the order written wins.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use world::api::istio::{L4Destination, L4Match, VirtualService};
 use world::{Hostname, Object, Problem, Spec};
 
 use super::chain::{Range, parse_range};
 use super::shares::{Policies, SharesInput, shares};
-use super::{Chain, Matching, TcpProxyInput, Transport, tcp_proxy};
+use super::{Chain, Leaf, Matching, TcpProxyInput, Transport, tcp_proxy};
 use crate::{Audience, Built, Options, Resolve};
 
 /// All that the TCP and TLS routes of a VirtualService depend on.
@@ -47,7 +47,7 @@ pub(crate) struct TcpChains {
 pub(crate) fn tls_chains(input: &L4Input<'_>, ranges: &[Range], within: Option<&[Hostname]>) -> Built<Vec<Chain>> {
     let mut built = Built::new(Vec::new());
     let Spec::VirtualService(spec) = &input.object.spec else { return built };
-    let mut seen = BTreeSet::new();
+    let mut seen = Seen::default();
     for (at, route) in spec.tls.iter().enumerate() {
         for (match_at, condition) in route.matches.iter().enumerate() {
             let field = format!("spec.tls[{at}].match[{match_at}]");
@@ -64,11 +64,11 @@ pub(crate) fn tls_chains(input: &L4Input<'_>, ranges: &[Range], within: Option<&
             if within.is_some() && matching.server_names.is_empty() && matching.transport != Transport::Tls {
                 continue;
             }
-            if !matching.remove(|leaf| seen.contains(leaf)) {
-                built.problems.push(unreachable(input, &field));
+            let unreachable = seen.unreachable(input, &field, &matching);
+            if !seen.add(&mut matching, is_for_everyone(condition)) {
+                built.problems.extend(unreachable);
                 continue;
             }
-            seen.extend(matching.leaves());
             let chain = built.absorb(chain(input, &route.route, &format!("spec.tls[{at}].route")));
             built.value.push(chain.matching(matching));
         }
@@ -88,17 +88,18 @@ pub(crate) fn tls_chains(input: &L4Input<'_>, ranges: &[Range], within: Option<&
 pub(crate) fn tcp_chains(input: &L4Input<'_>, ranges: &[Range]) -> Built<TcpChains> {
     let mut built = Built::new(TcpChains { chains: Vec::new(), complete: false });
     let Spec::VirtualService(spec) = &input.object.spec else { return built };
-    let mut seen = BTreeSet::new();
+    let mut seen = Seen::default();
     for (at, route) in spec.tcp.iter().enumerate() {
         let Some(subnets) = tcp_subnets(input, &route.matches, at, &mut built.problems) else { continue };
         let complete = subnets.is_empty();
         let ranges = if complete { ranges.to_vec() } else { subnets };
         let mut matching = Matching { ranges, ..Matching::default() };
-        if built.value.complete || !matching.remove(|leaf| seen.contains(leaf)) {
-            built.problems.push(unreachable(input, &format!("spec.tcp[{at}]")));
+        let for_everyone = route.matches.is_empty() || route.matches.iter().all(is_for_everyone);
+        let unreachable = seen.unreachable(input, &format!("spec.tcp[{at}]"), &matching);
+        if built.value.complete || !seen.add(&mut matching, for_everyone) {
+            built.problems.extend(unreachable);
             continue;
         }
-        seen.extend(matching.leaves());
         let chain = built.absorb(chain(input, &route.route, &format!("spec.tcp[{at}].route")));
         built.value.chains.push(chain.matching(matching));
         built.value.complete = complete;
@@ -127,11 +128,40 @@ impl L4Input<'_> {
     }
 }
 
-fn unreachable(input: &L4Input<'_>, field: &str) -> Problem {
-    Problem::warning(&input.object.reference, field, "an earlier route takes all of these connections")
-        .consequence("this one is never used")
-        .hint("Move the more specific route up, or remove one of them.")
-        .at(input.object.meta.location.clone())
+/// Whether a match takes the same connections of every client, on every port.
+fn is_for_everyone(condition: &L4Match) -> bool {
+    let L4Match { port, source_labels, source_namespace, gateways, sni_hosts: _, destination_subnets: _ } = condition;
+    port.is_none() && source_labels.is_empty() && source_namespace.is_empty() && gateways.is_empty()
+}
+
+/// What earlier routes take, and whether they take it of every client.
+#[derive(Default)]
+struct Seen(BTreeMap<Leaf, bool>);
+
+impl Seen {
+    /// Leaves to `matching` what nobody takes, and notes it. `false` when that is nothing.
+    fn add(&mut self, matching: &mut Matching, for_everyone: bool) -> bool {
+        let left = matching.remove(|leaf| self.0.contains_key(leaf));
+        if left {
+            self.0.extend(matching.leaves().map(|leaf| (leaf, for_everyone)));
+        }
+        left
+    }
+
+    /// What to say when nothing is left of `matching`. A route that only some clients never reach is as it should be.
+    fn unreachable(&self, input: &L4Input<'_>, field: &str, matching: &Matching) -> Option<Problem> {
+        let taken = |leaf| self.0.get(&leaf).copied().unwrap_or(false);
+        let everything = Matching::default();
+        if !matching.leaves().all(taken) && !everything.leaves().all(taken) {
+            return None;
+        }
+        Some(
+            Problem::warning(&input.object.reference, field, "an earlier route takes all of these connections")
+                .consequence("this one is never used")
+                .hint("Move the more specific route up, or remove one of them.")
+                .at(input.object.meta.location.clone()),
+        )
+    }
 }
 
 /// One chain for a list of destinations. Limits and hashing are those of the first destination's policy.
@@ -242,7 +272,7 @@ fn server_names(
         let covered = |name: &Hostname| hosts.iter().any(|host| host.covers(name));
         let wrong = if text.is_empty() {
             "an SNI host cannot be empty".to_owned()
-        } else if name.as_str().match_indices('*').any(|(at, _)| at != 0) || is_partial_wildcard(&name) {
+        } else if !is_whole(&name) {
             format!("\"{text}\": a wildcard is `*`, or `*.` and a domain")
         } else if !covered(&name) && !covered(&qualify(text)) {
             format!("SNI host \"{text}\" is not among the hosts of the VirtualService")
@@ -260,9 +290,10 @@ fn server_names(
     (!names.is_empty()).then_some(names)
 }
 
-/// Envoy takes only a whole label for a wildcard.
-fn is_partial_wildcard(name: &Hostname) -> bool {
-    name.is_wildcard() && name.as_str() != "*" && !name.as_str().starts_with("*.")
+/// Whether a wildcard, if there is one, is `*` alone or stands for whole labels at the front: Envoy takes no other SNI.
+pub(crate) fn is_whole(name: &Hostname) -> bool {
+    let rest = name.as_str().strip_prefix("*.").unwrap_or(name.as_str());
+    rest == "*" && name.as_str() == "*" || !rest.contains('*') && !rest.is_empty()
 }
 
 /// The names as far as some pattern of `within` stands for them too.

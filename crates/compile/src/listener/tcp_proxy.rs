@@ -40,7 +40,7 @@ pub(crate) fn tcp_proxy(input: &TcpProxyInput<'_>) -> Filter {
             idle_timeout: pool.and_then(|p| p.idle_timeout).map(duration),
             max_downstream_connection_duration: age.map(duration),
             hash_policy: by_source
-                .then(|| HashPolicy { policy_specifier: Some(PolicySpecifier::SourceIp(SourceIp {})) })
+                .then_some(HashPolicy { policy_specifier: Some(PolicySpecifier::SourceIp(SourceIp {})) })
                 .into_iter()
                 .collect(),
             cluster_specifier: Some(specifier(input.shares)),

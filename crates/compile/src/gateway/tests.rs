@@ -1,0 +1,23 @@
+#![allow(clippy::unwrap_used)]
+
+use crate::listener::tests::golden;
+
+#[test]
+fn http_servers_of_several_gateways_share_a_port_and_its_routes() {
+    golden("gateway-http");
+}
+
+#[test]
+fn tls_is_passed_through_or_ended_by_sni() {
+    golden("gateway-tls");
+}
+
+#[test]
+fn tcp_servers_follow_tcp_routes() {
+    golden("gateway-tcp");
+}
+
+#[test]
+fn servers_that_cannot_be_opened_are_reported_and_harm_nobody() {
+    golden("gateway-odd");
+}
