@@ -21,7 +21,7 @@ pub enum OutboundPolicy {
 }
 
 /// The options of a compiler.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// What a route to nowhere does.
     pub missing_destination: MissingDestination,
@@ -30,4 +30,23 @@ pub struct Options {
     /// With a label key such as `version`: a subset that no DestinationRule defines stands for the endpoints whose
     /// label of this key has the subset's name as its value, provided there is at least one such endpoint.
     pub infer_subsets: Option<String>,
+    /// How many instructions a regular expression may compile to. Envoy refuses a response with a larger one, unless
+    /// its runtime raises `re2.max_program_size.error_level`: so this is at most what every client's runtime says.
+    pub max_regex_instructions: u32,
+}
+
+impl Options {
+    /// What Envoy takes when its runtime says nothing (1.40).
+    pub const DEFAULT_REGEX_INSTRUCTIONS: u32 = 100;
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            missing_destination: MissingDestination::default(),
+            outbound_policy: OutboundPolicy::default(),
+            infer_subsets: None,
+            max_regex_instructions: Self::DEFAULT_REGEX_INSTRUCTIONS,
+        }
+    }
 }

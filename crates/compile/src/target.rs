@@ -1,9 +1,13 @@
 //! Where a route's destination leads.
 
+mod suggestion;
+
 use std::sync::Arc;
 
 use world::Hostname;
 use world::api::istio::{ConsistentHash, Destination};
+
+pub(crate) use suggestion::suggestion;
 
 /// The answer to "which cluster is this destination".
 #[derive(Clone, Debug, PartialEq)]

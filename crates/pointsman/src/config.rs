@@ -24,6 +24,10 @@ pub(crate) struct Compilation {
     /// What happens to traffic for which no service is known.
     #[arg(long, value_enum, default_value = "allow-any")]
     pub(crate) outbound_policy: Outbound,
+    /// Largest regular expression that is sent, in RE2's instructions: at most what the runtime of every Envoy says at
+    /// re2.max_program_size.error_level.
+    #[arg(long, default_value_t = Options::DEFAULT_REGEX_INSTRUCTIONS, value_name = "NUMBER")]
+    pub(crate) max_regex_instructions: u32,
 }
 
 /// What happens to the share of traffic whose destination does not exist.
@@ -63,6 +67,7 @@ impl Compilation {
                 Outbound::RegistryOnly => OutboundPolicy::RegistryOnly,
             },
             infer_subsets: self.infer_subsets.clone(),
+            max_regex_instructions: self.max_regex_instructions,
         }
     }
 }

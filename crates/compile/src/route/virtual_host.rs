@@ -1,0 +1,449 @@
+//! The routes of one virtual host.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::pb::envoy::config::core::v3::{Metadata, RuntimeFractionalPercent};
+use proto::pb::envoy::config::route::v3::route_action::{ClusterSpecifier, HostRewriteSpecifier, MaxStreamDuration};
+use proto::pb::envoy::config::route::v3::virtual_host::TlsRequirementType;
+use proto::pb::envoy::config::route::v3::{Route, RouteAction, VirtualHost, route};
+use proto::pb::google::protobuf::{Any, Struct, Value, value};
+use world::{Object, ObjectRef, Problem, Service};
+
+use super::delegate::{self, FindDelegate};
+use super::forward::{self, Clusters, Forward};
+use super::headers::{Operations, is_sendable};
+use super::matching::{self, Matched, NoMatch};
+use super::rewrite::PathRewrite;
+use super::rule::{Part, Rule, virtual_service};
+use super::{answer, cors, fault, hash, mirror, retry};
+use crate::{Audience, Built, Options, Resolve, Target, names, pack};
+
+/// Runtime key of the share of requests whose destination is missing; nobody sets it, the default value counts.
+const MISSING_RUNTIME_KEY: &str = "pointsman.missing";
+
+/// All that a virtual host is made of.
+pub(crate) struct VirtualHostInput<'a> {
+    /// For whom.
+    pub(crate) audience: &'a Audience,
+    /// What `match.gateways` may name: `mesh`, or the `namespace/name` of each Gateway whose servers lead here.
+    pub(crate) gateways: &'a [&'a str],
+    /// The listener's port.
+    pub(crate) port: u16,
+    /// Name of the virtual host.
+    pub(crate) name: &'a str,
+    /// Its domains; at least one.
+    pub(crate) domains: Vec<String>,
+    /// The VirtualServices in force, oldest first: at most one in the mesh, any number at a gateway.
+    pub(crate) virtual_services: &'a [&'a Arc<Object>],
+    /// Finds delegates by namespace and name.
+    pub(crate) delegate: &'a FindDelegate<'a>,
+    /// Where requests go that no VirtualService speaks about; `None` where that is nowhere, as at a gateway.
+    pub(crate) default: Option<Target>,
+    /// Follows destinations.
+    pub(crate) resolve: &'a Resolve<'a>,
+    /// The operator's choices.
+    pub(crate) options: &'a Options,
+    /// The service behind the default, for provenance.
+    pub(crate) service: Option<&'a Service>,
+    /// Whether plaintext requests are redirected to https (`tls.httpsRedirect` of a Gateway's server).
+    pub(crate) https_redirect: bool,
+}
+
+impl VirtualHostInput<'_> {
+    /// The bound on regular expressions; gRPC has none.
+    pub(super) fn most_regex_instructions(&self) -> u32 {
+        if self.audience.is_grpc() { u32::MAX } else { self.options.max_regex_instructions }
+    }
+}
+
+/// Builds a virtual host. Requests that no entry matches are answered 404, as are all when nothing speaks about it.
+///
+/// A VirtualService without an entry for this audience and port counts as none: the default target is used.
+pub(crate) fn virtual_host(input: &VirtualHostInput<'_>) -> Built<VirtualHost> {
+    let mut builder =
+        Builder { input, built: Built::new(()), routes: Vec::new(), last: Vec::new(), last_of: None, concerned: false };
+    for object in input.virtual_services {
+        builder.virtual_service(object);
+    }
+    if !builder.concerned {
+        builder.default_route();
+    }
+    let Builder { mut built, mut routes, last, .. } = builder;
+    routes.extend(last);
+    built.origins.extend(input.service.map(|service| service.origin.clone()));
+    let require_tls = if input.https_redirect { TlsRequirementType::All } else { TlsRequirementType::None };
+    let host = VirtualHost {
+        name: input.name.to_owned(),
+        domains: input.domains.clone(),
+        routes,
+        require_tls: require_tls.into(),
+        include_request_attempt_count: !input.audience.is_grpc(),
+        ..VirtualHost::default()
+    };
+    built.map(|()| host)
+}
+
+struct Builder<'b> {
+    input: &'b VirtualHostInput<'b>,
+    built: Built<()>,
+    routes: Vec<Route>,
+    /// The routes that leave nothing to those after them.
+    last: Vec<Route>,
+    /// Whose they are.
+    last_of: Option<ObjectRef>,
+    /// Whether an entry of a VirtualService is about this audience and port.
+    concerned: bool,
+}
+
+impl Builder<'_> {
+    fn default_route(&mut self) {
+        let (action, hash) = match &self.input.default {
+            None => return,
+            Some(Target::Missing(why)) => (self.refusal(&forward::describe(why)), None),
+            Some(Target::Cluster { name, hash }) => {
+                self.built.clusters.insert(name.clone());
+                let retries = retry::default_policy(self.input.audience);
+                let action = RouteAction {
+                    cluster_specifier: Some(ClusterSpecifier::Cluster(name.to_string())),
+                    retry_policy: retries,
+                    ..self.timeouts(None)
+                };
+                (route::Action::Route(action), hash.as_ref())
+            }
+        };
+        let action = match (action, hash.and_then(|h| hash::policy(h, self.input.audience))) {
+            (route::Action::Route(mut action), Some(policy)) => {
+                action.hash_policy.push(policy);
+                route::Action::Route(action)
+            }
+            (action, _) => action,
+        };
+        let conditions = matching::everything().conditions;
+        let name = "default".to_owned();
+        self.routes.push(Route { name, r#match: Some(conditions), action: Some(action), ..Route::default() });
+    }
+
+    fn virtual_service(&mut self, object: &Arc<Object>) {
+        let Some(spec) = virtual_service(object) else { return };
+        if spec.http.is_empty() {
+            return;
+        }
+        let mut origins = BTreeSet::from([object.reference.clone()]);
+        let note = |delegate: &Object| {
+            origins.insert(delegate.reference.clone());
+        };
+        let rules = delegate::rules(object, self.input.delegate, &mut self.built.problems, note);
+        let before = std::mem::take(&mut self.concerned);
+        let metadata = (!self.input.audience.is_grpc()).then(|| provenance(&object.reference));
+        for (at, rule) in rules.iter().enumerate() {
+            let Some(finished) = self.rule(rule, object, &metadata) else { continue };
+            if let Finished::ForEveryone(next_match) = finished {
+                self.warn_of_unreachable(&rules, at, next_match);
+            }
+            break;
+        }
+        if self.concerned {
+            self.built.origins.extend(origins);
+        }
+        self.concerned |= before;
+    }
+
+    /// Emits the routes of a rule; whether it ended with one that takes everything.
+    fn rule(&mut self, rule: &Rule<'_>, object: &Object, metadata: &Option<Metadata>) -> Option<Finished> {
+        let matches = &rule.route.matches;
+        let mut template = None;
+        for index in 0..matches.len().max(1) {
+            let problems = &mut self.built.problems;
+            let matched = match matches.is_empty() {
+                true => Ok(matching::everything()),
+                false => matching::translate(rule, index, self.input, problems),
+            };
+            self.concerned |= matched.as_ref().err() != Some(&NoMatch::Elsewhere);
+            let Ok(matched) = matched else { continue };
+            let template = template.get_or_insert_with(|| self.template(rule));
+            let (name, stat_prefix) = match matches.get(index) {
+                Some(text) => (route_name(&rule.route.name, &text.name), text.stat_prefix.clone()),
+                None => (rule.route.name.clone(), String::new()),
+            };
+            let head = Route { name, stat_prefix, metadata: metadata.clone(), ..Route::default() };
+            let emitted = self.emit(template, &matched, head, rule);
+            if !matched.catch_all {
+                self.routes.extend(emitted);
+                continue;
+            }
+            if let Some(owner) = self.last_of.clone() {
+                let problem = rule
+                    .place
+                    .warning("", format!("{owner}, which is older, takes all requests of \"{}\"", self.input.name))
+                    .consequence("this catch-all is never reached");
+                self.built.problems.push(problem);
+            } else {
+                self.last.extend(emitted);
+                self.last_of = Some(object.reference.clone());
+            }
+            return Some(match matched.for_everyone {
+                true => Finished::ForEveryone(index + 1),
+                false => Finished::ForThisAudience,
+            });
+        }
+        None
+    }
+
+    fn warn_of_unreachable(&mut self, rules: &[Rule<'_>], at: usize, next_match: usize) {
+        const CONSEQUENCE: &str = "it is never reached";
+        let rule = &rules[at];
+        let (place, field) = if next_match < rule.route.matches.len() {
+            (&rule.place, format!(".match[{next_match}]"))
+        } else if let Some(next) = rules.get(at + 1) {
+            (&next.place, String::new())
+        } else {
+            return;
+        };
+        let earlier = format!("{} spec.http[{}]", rule.place.object.reference, rule.place.index);
+        let problem = place
+            .warning(&field, format!("{earlier}, which stands before it, matches every request"))
+            .consequence(CONSEQUENCE)
+            .hint("Put the entry without conditions last.");
+        self.built.problems.push(problem);
+    }
+
+    /// What all routes of a rule have in common.
+    fn template(&mut self, rule: &Rule<'_>) -> Template {
+        let grpc = self.input.audience.is_grpc();
+        let text = &rule.route;
+        let problems = &mut self.built.problems;
+        let mut template = Template::default();
+        let mut rule_operations =
+            Operations::read(text.headers.as_ref(), rule.place_of(Part::Headers), ".headers", problems);
+        if grpc && (!rule_operations.is_empty() || text.route.iter().any(|d| d.headers.is_some())) {
+            let place = rule.place_of(Part::Headers);
+            problems.push(place.warning(".headers", "gRPC clients cannot change headers").consequence("they do not"));
+            rule_operations = Operations::default();
+        }
+        if let Some(text) = &text.fault
+            && let Some(faults) = fault::fault(text, rule.place_of(Part::Fault), problems)
+        {
+            template.filters.insert(fault::FILTER.to_owned(), pack::any(&faults));
+        }
+        if let Some(text) = &text.cors_policy
+            && !grpc
+        {
+            let policy = cors::policy(text, rule.place_of(Part::Cors), self.input.most_regex_instructions(), problems);
+            template.filters.insert(cors::FILTER.to_owned(), pack::any(&policy));
+        }
+        template.action = self.action(rule, rule_operations, &mut template);
+        template
+    }
+
+    fn action(&mut self, rule: &Rule<'_>, operations: Operations, template: &mut Template) -> route::Action {
+        if let Some(reason) = &rule.refusal {
+            return self.refusal(reason);
+        }
+        let text = &rule.route;
+        let answers = [
+            text.redirect.as_ref().map(|text| {
+                let place = rule.place_of(Part::Redirect);
+                ("redirect", Part::Redirect, answer::redirect(text, self.input.port, place))
+            }),
+            text.direct_response.as_ref().map(|text| {
+                ("directResponse", Part::DirectResponse, answer::direct(text, rule.place_of(Part::DirectResponse)))
+            }),
+        ];
+        if let Some((field, part, answer)) = answers.into_iter().flatten().next() {
+            return match answer {
+                Ok(_) if self.input.audience.is_grpc() => {
+                    let problem = rule
+                        .place_of(part)
+                        .warning(&format!(".{field}"), "gRPC clients cannot be answered this way")
+                        .consequence("their calls fail as UNAVAILABLE");
+                    self.built.problems.push(problem);
+                    self.refusal("")
+                }
+                Ok(action) => {
+                    template.operations = operations;
+                    action
+                }
+                Err(problem) => self.refuse(problem),
+            };
+        }
+        if text.route.is_empty() {
+            let problem = rule
+                .place
+                .error("", "says neither where its requests go nor how they are answered")
+                .hint("Give it a route, a redirect, a directResponse or a delegate.");
+            return self.refuse(problem);
+        }
+        let Built { clusters, problems, .. } = &mut self.built;
+        match forward::forward(rule, self.input, clusters, problems) {
+            Forward::Nowhere(reason) => self.refusal(&reason),
+            Forward::To(clusters) => self.forward(rule, operations, clusters, template),
+        }
+    }
+
+    fn forward(
+        &mut self,
+        rule: &Rule<'_>,
+        operations: Operations,
+        to: Clusters,
+        template: &mut Template,
+    ) -> route::Action {
+        let text = &rule.route;
+        let mut action = self.timeouts(text.timeout);
+        action.cluster_specifier = Some(to.specifier);
+        action.hash_policy = to.hash;
+        template.refused = to.refused;
+        let Built { clusters, problems, .. } = &mut self.built;
+        let audience = self.input.audience;
+        action.retry_policy = retry::policy(text.retries.as_ref(), rule.place_of(Part::Retries), audience, problems);
+        action.request_mirror_policies = mirror::policies(rule, self.input, clusters, problems);
+        if audience.is_grpc() {
+            if text.rewrite.is_some() {
+                let place = rule.place_of(Part::Rewrite);
+                let problem = place.warning(".rewrite", "gRPC clients cannot rewrite").consequence("they do not");
+                problems.push(problem);
+            }
+            return route::Action::Route(action);
+        }
+        let mut operations = to.operations.followed_by(operations);
+        let mut host = operations.host.take();
+        if let Some(rewrite) = &text.rewrite {
+            let place = rule.place_of(Part::Rewrite);
+            match PathRewrite::read(rewrite, self.input.most_regex_instructions()) {
+                Ok(rewrite) => template.rewrite = rewrite,
+                Err((field, why)) => {
+                    let problem = place.error(field, why);
+                    return self.refuse(problem);
+                }
+            }
+            match rewrite.authority.as_ref().filter(|authority| !authority.is_empty()) {
+                Some(authority) if is_sendable(authority) => host = host.or_else(|| Some(authority.clone())),
+                Some(_) => return self.refuse(place.error(".rewrite.authority", "not a valid header value")),
+                None => {}
+            }
+        }
+        action.host_rewrite_specifier = host.map(HostRewriteSpecifier::HostRewriteLiteral);
+        template.operations = operations;
+        route::Action::Route(action)
+    }
+
+    /// No timeout unless one is given; and then it bounds the one that a gRPC request brings along.
+    fn timeouts(&self, timeout: Option<Duration>) -> RouteAction {
+        let timeout = timeout.unwrap_or(Duration::ZERO);
+        let mut action = RouteAction::default();
+        if self.input.audience.is_grpc() {
+            let limit = Some(pack::duration(timeout)).filter(|_| !timeout.is_zero());
+            let limit = limit.map(|limit| MaxStreamDuration { max_stream_duration: Some(limit), ..Default::default() });
+            action.max_stream_duration = limit;
+        } else {
+            action.timeout = Some(pack::duration(timeout));
+            let limit = Some(pack::duration(timeout));
+            action.max_stream_duration =
+                Some(MaxStreamDuration { grpc_timeout_header_max: limit, ..Default::default() });
+        }
+        action
+    }
+
+    /// The routes for one match: where a share is refused, that comes first.
+    fn emit(&mut self, template: &Template, matched: &Matched, head: Route, rule: &Rule<'_>) -> Vec<Route> {
+        let mut routes = Vec::with_capacity(2);
+        if let Some((share, reason)) = &template.refused {
+            let mut conditions = matched.conditions.clone();
+            let runtime_key = MISSING_RUNTIME_KEY.to_owned();
+            conditions.runtime_fraction = Some(RuntimeFractionalPercent { default_value: Some(*share), runtime_key });
+            let mut refused = template.dress(head.clone());
+            refused.name = if head.name.is_empty() { "missing".to_owned() } else { format!("{}~missing", head.name) };
+            refused.r#match = Some(conditions);
+            refused.action = Some(answer::refusal(reason));
+            routes.push(refused);
+        }
+        let mut action = template.action.clone();
+        if let (route::Action::Route(forward), Some(rewrite)) = (&mut action, &template.rewrite)
+            && let Err(why) = rewrite.apply(&matched.conditions, forward)
+        {
+            action = self.refuse(rule.place_of(Part::Rewrite).error(".rewrite.uri", why));
+        }
+        let mut route = template.dress(head);
+        route.r#match = Some(matched.conditions.clone());
+        route.action = Some(action);
+        routes.push(route);
+        routes
+    }
+
+    /// Reports why a rule cannot be carried out and answers its requests with that.
+    fn refuse(&mut self, problem: Problem) -> route::Action {
+        let object = problem.object.as_ref().map(ObjectRef::to_string).unwrap_or_default();
+        let reason = format!("{object}: {}: {}", problem.field, problem.message);
+        self.built.problems.push(problem.consequence("the rule's requests are answered 503"));
+        self.refusal(&reason)
+    }
+
+    /// 503 with the reason; for gRPC clients a cluster without endpoints, see [`forward::forward`].
+    fn refusal(&mut self, reason: &str) -> route::Action {
+        if !self.input.audience.is_grpc() {
+            return answer::refusal(reason);
+        }
+        self.built.clusters.insert(names::BLACK_HOLE.into());
+        let cluster_specifier = Some(ClusterSpecifier::Cluster(names::BLACK_HOLE.to_owned()));
+        route::Action::Route(RouteAction { cluster_specifier, ..RouteAction::default() })
+    }
+}
+
+enum Finished {
+    /// By a match that takes everything for every audience; what would come next in the same rule.
+    ForEveryone(usize),
+    /// By one that takes everything for this audience.
+    ForThisAudience,
+}
+
+/// What all routes of a rule have in common.
+struct Template {
+    filters: HashMap<String, Any>,
+    operations: Operations,
+    action: route::Action,
+    rewrite: Option<PathRewrite>,
+    refused: Option<(proto::pb::envoy::r#type::v3::FractionalPercent, String)>,
+}
+
+impl Default for Template {
+    fn default() -> Self {
+        Self {
+            filters: HashMap::new(),
+            operations: Operations::default(),
+            action: answer::status(503),
+            rewrite: None,
+            refused: None,
+        }
+    }
+}
+
+impl Template {
+    fn dress(&self, head: Route) -> Route {
+        Route {
+            typed_per_filter_config: self.filters.clone(),
+            request_headers_to_add: self.operations.request_add.clone(),
+            request_headers_to_remove: self.operations.request_remove.clone(),
+            response_headers_to_add: self.operations.response_add.clone(),
+            response_headers_to_remove: self.operations.response_remove.clone(),
+            ..head
+        }
+    }
+}
+
+/// `rule.match`, or the one that is given.
+fn route_name(rule: &str, of_match: &str) -> String {
+    match (rule, of_match) {
+        (name, "") | ("", name) => name.to_owned(),
+        (rule, of_match) => format!("{rule}.{of_match}"),
+    }
+}
+
+/// Istio's `istio.config` metadata: the path of the object in the Kubernetes API.
+fn provenance(object: &ObjectRef) -> Metadata {
+    let (namespace, name) = (&object.namespace, &object.name);
+    let path = format!("/apis/networking.istio.io/v1/namespaces/{namespace}/virtual-service/{name}");
+    let value = Value { kind: Some(value::Kind::StringValue(path)) };
+    let fields = Struct { fields: HashMap::from([("config".to_owned(), value)]) };
+    Metadata { filter_metadata: HashMap::from([("istio".to_owned(), fields)]), ..Metadata::default() }
+}
