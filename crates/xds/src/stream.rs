@@ -39,6 +39,9 @@ pub struct Stream {
     /// Shared by all types, so that no nonce is used twice on the stream (rule P-11).
     last_nonce: u64,
     outcomes: VecDeque<Outcome>,
+    /// Until when a client that came with resources from an earlier stream may still ask for the types it uses. Envoy
+    /// asks for all of them at once.
+    returning_until: Option<Instant>,
     /// Assignments that a returning client holds in their newest form together with the cluster they belong to.
     trusted_assignments: BTreeSet<Name>,
 }
@@ -62,6 +65,7 @@ impl Stream {
             substreams: Substreams::default(),
             last_nonce: 0,
             outcomes: VecDeque::new(),
+            returning_until: None,
             trusted_assignments: BTreeSet::new(),
         }
     }
@@ -115,7 +119,7 @@ impl Stream {
         let target = self.snapshot.clone()?;
         self.end_lingering(&target, now);
         loop {
-            let mut moved = false;
+            let mut moved = self.is_returning(now) && self.learn(&target);
             for resource_type in ORDER {
                 match self.step(resource_type, &target, now) {
                     Step::Sent(response) => return Some(response),
@@ -200,6 +204,10 @@ impl Stream {
                 claims.insert(name, Version::parse(&version));
             }
         }
+        if !claims.is_empty() && self.service == Service::Aggregated {
+            self.returning_until.get_or_insert(now + self.settings.order_wait);
+        }
+        let substream = self.substream(resource_type);
         let changed = first || !amendment.is_empty(&substream.subscription);
         if changed {
             substream.follow(amendment, claims);
@@ -326,7 +334,7 @@ impl Stream {
             variant: self.variant,
             resource_type,
             substream,
-            order: Order::new(resource_type, self.service, &self.substreams, target),
+            order: Order::new(resource_type, self.is_returning(now), &self.substreams, target),
             target,
             settings: &self.settings,
             now,
@@ -342,6 +350,21 @@ impl Stream {
         let full_state = planner.is_full_state();
         let (version, body, changed) = (plan.version(&planner), plan.body(&planner), plan.changed(&planner));
         Step::Sent(self.send(resource_type, target, now, plan, Draft { version, body, changed, full_state }))
+    }
+
+    fn is_returning(&self, now: Instant) -> bool {
+        self.returning_until.is_some_and(|until| now < until)
+    }
+
+    /// Notes which types are up to date, so that nothing from an earlier stream is left in them. True for news.
+    fn learn(&mut self, target: &Snapshot) -> bool {
+        let mut news = false;
+        for substream in self.substreams.iter_mut().flatten() {
+            if !substream.known && !substream.subscription.is_empty() && substream.is_settled(target) {
+                (substream.known, news) = (true, true);
+            }
+        }
+        news
     }
 
     /// Lets go of listeners that serve no more. Envoy acknowledges a changed listener at once, but goes on with the old

@@ -57,6 +57,22 @@ fn every_transcript_is_what_the_stream_replies() {
     assert!(files.len() >= 10, "transcripts are missing");
 }
 
+#[test]
+fn every_transcript_that_the_list_of_rules_names_speaks_of_that_rule() {
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rules = fs::read_to_string(crate_folder.join("RULES.md")).unwrap();
+    let mut seen = 0;
+    for row in rules.lines().filter(|line| line.starts_with("| P-") || line.starts_with("| G-")) {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        for file in cells[3].split('`').filter(|word| word.ends_with(".txt")) {
+            let text = fs::read_to_string(crate_folder.join("tests/transcripts").join(file)).unwrap();
+            assert!(text.contains(cells[1]), "{file} does not speak of {}", cells[1]);
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 67, "62 rules of the protocol and 5 of gRPC");
+}
+
 struct Player {
     stream: Stream,
     variant: Variant,

@@ -18,8 +18,7 @@ use snapshot::{Cell, Name, Snapshot};
 
 use super::Substreams;
 use super::substream::Substream;
-use super::view::Held;
-use crate::{Service, Wait};
+use crate::Wait;
 
 /// In which order types are looked at: those that others refer to first; secrets right after the clusters and before
 /// the listeners that use them, runtime values before everything.
@@ -38,7 +37,8 @@ pub(crate) const ORDER: [ResourceType; ResourceType::ALL.len()] = [
 /// The order as it concerns one type at one moment.
 pub(crate) struct Order<'a> {
     resource_type: ResourceType,
-    service: Service,
+    /// The client brought resources from an earlier stream, not long ago.
+    returning: bool,
     substreams: &'a Substreams,
     target: &'a Snapshot,
     /// Clusters, if resources of this type must look at them.
@@ -50,14 +50,14 @@ pub(crate) struct Order<'a> {
 impl<'a> Order<'a> {
     pub(crate) fn new(
         resource_type: ResourceType,
-        service: Service,
+        returning: bool,
         substreams: &'a Substreams,
         target: &'a Snapshot,
     ) -> Self {
         let clusters = substreams[ResourceType::Cluster.index()]
             .as_deref()
             .filter(|clusters| resource_type > ResourceType::Cluster && !clusters.is_settled(target));
-        Self { resource_type, service, substreams, target, clusters, referred: OnceCell::new() }
+        Self { resource_type, returning, substreams, target, clusters, referred: OnceCell::new() }
     }
 
     /// Whether nothing that is sent now can have to wait.
@@ -84,14 +84,12 @@ impl<'a> Order<'a> {
     }
 
     /// What the removal of this name must wait for: a resource that the client may still hold and that refers to it.
-    pub(crate) fn before_removing(&self, name: &Name, held: &Held) -> Option<Wait> {
+    pub(crate) fn before_removing(&self, name: &Name) -> Option<Wait> {
         let referred = self.referred.get_or_init(|| self.find_referred());
-        if let Some((by_type, by)) = referred.get(name) {
-            return Some(Wait::StillReferred { by_type: *by_type, by: by.clone() });
-        }
-        match held {
-            Held::Foreign(_) if self.service == Service::Aggregated => self.before_removing_foreign(),
-            Held::Foreign(_) | Held::Nothing | Held::Cell(_) | Held::Again(_) => None,
+        match referred.get(name) {
+            Some((by_type, by)) => Some(Wait::StillReferred { by_type: *by_type, by: by.clone() }),
+            None if self.returning => self.before_removing_from_returning(),
+            None => None,
         }
     }
 
@@ -108,13 +106,13 @@ impl<'a> Order<'a> {
         referred
     }
 
-    /// What a client came back with is not known by content, so neither is what it refers to: its removal waits until
-    /// the types that lead traffic to it are up to date.
-    fn before_removing_foreign(&self) -> Option<Wait> {
+    /// What a client came back with is known by version only, so not what it refers to: until each type that leads
+    /// traffic was up to date once, anything may be in use.
+    fn before_removing_from_returning(&self) -> Option<Wait> {
         let leads = [ResourceType::Cluster, ResourceType::Route, ResourceType::Listener];
         self.later_types().filter(|later| leads.contains(later)).find_map(|later| {
-            let settled = self.substreams[later.index()].as_ref().is_some_and(|s| s.is_settled(self.target));
-            (!settled).then_some(Wait::NotYetAsked { resource_type: later })
+            let known = self.substreams[later.index()].as_ref().is_some_and(|substream| substream.known);
+            (!known).then_some(Wait::NotYetAsked { resource_type: later })
         })
     }
 

@@ -103,7 +103,7 @@ impl Planner<'_> {
             (None, Held::Nothing) => {}
             (None, Held::Again(None)) => self.answer_missing(plan, name),
             (None, Held::Cell(_) | Held::Foreign(_) | Held::Again(Some(_))) => {
-                match self.wait(plan, name, self.order.before_removing(name, &held)) {
+                match self.wait(plan, name, self.order.before_removing(name)) {
                     Wanted::Later => _ = plan.keep.insert(name.clone(), held),
                     Wanted::Now => self.remove(plan, name),
                 }

@@ -23,6 +23,8 @@ pub(crate) struct Substream {
     pub(crate) view: View,
     /// Versions that the client says it holds from an earlier stream, until the first snapshot is there to compare.
     claims: BTreeMap<Name, Option<Version>>,
+    /// The client has had nothing but what is known here, once: before that it may hold anything from an earlier stream.
+    pub(crate) known: bool,
     /// The wildcard must be answered, with nothing if need be (rule P-42).
     pub(crate) must_answer: bool,
     /// Oldest first; all but the last are overdue.
@@ -45,6 +47,7 @@ impl Substream {
             subscription: Subscription::default(),
             view: View::default(),
             claims: BTreeMap::new(),
+            known: false,
             must_answer: false,
             flights: Vec::new(),
             rejected: Vec::new(),
