@@ -1,0 +1,333 @@
+//! What each file said last, and the changes that follow when it says something else.
+//!
+//! Pure: contents are handed in. Two rules keep a slip of an editor from taking traffic down. An object whose new
+//! version is invalid keeps its last good one. A file that cannot be read as a whole loses no object: what it no longer
+//! shows may stand in the part that cannot be read.
+//!
+//! ```text
+//!   take(file, content) ──▶ Apply at once ┐
+//!                                         ├─▶ Update
+//!   settle()            ──▶ Remove        ┘
+//! ```
+//! Removals are a step of their own so that an object that moves between files, or whose file is replaced in several
+//! steps, is never gone in between: the caller settles when nothing has happened for a moment.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use world::{Change, Location, Object, ObjectRef, Problem, Severity};
+
+use crate::text::{self, Options, Parsed};
+
+/// What a file holds now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// These bytes.
+    Text(Vec<u8>),
+    /// The file does not exist any more.
+    Gone,
+    /// It exists but cannot be read, for this reason.
+    Unreadable(String),
+}
+
+/// One step of the source.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Update {
+    /// New and changed objects in the order of files and of their text, then removals by kind, namespace and name.
+    pub changes: Vec<Change>,
+    /// Everything that is wrong now, in all files, by file and line. It replaces what the last update said.
+    pub problems: Arc<[Problem]>,
+}
+
+/// The state of a set of files.
+#[derive(Debug)]
+pub struct Files {
+    options: Options,
+    files: BTreeMap<Arc<str>, File>,
+    /// The files that define an object or keep its last good version.
+    holders: HashMap<ObjectRef, BTreeSet<Arc<str>>>,
+    /// Objects that more than one file defines.
+    contested: BTreeSet<ObjectRef>,
+    /// What is in force.
+    in_force: HashMap<ObjectRef, Arc<Object>>,
+    /// Objects in force that no file holds, until they are settled.
+    vanished: BTreeSet<ObjectRef>,
+    /// Files that are gone, until they are settled.
+    gone: BTreeMap<Arc<str>, File>,
+    /// Configured paths that are gone, with the reason.
+    missing: BTreeMap<Arc<str>, String>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct File {
+    /// In the order of the text, each object once: its first definition counts.
+    objects: Vec<Arc<Object>>,
+    /// Where in `objects` each is.
+    positions: HashMap<ObjectRef, usize>,
+    /// Further definitions of objects that this file has defined already.
+    repeated: Vec<Arc<Object>>,
+    /// Last good versions of what this file defined and does not show any more in a form that can be used.
+    kept: BTreeMap<ObjectRef, Arc<Object>>,
+    refused: BTreeSet<ObjectRef>,
+    others: Vec<ObjectRef>,
+    problems: Vec<Problem>,
+}
+
+impl File {
+    fn defines(&self, reference: &ObjectRef) -> Option<&Arc<Object>> {
+        self.positions.get(reference).map(|at| &self.objects[*at])
+    }
+
+    fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.kept.is_empty() && self.problems.is_empty()
+    }
+
+    fn references(&self) -> impl Iterator<Item = &ObjectRef> {
+        self.objects.iter().map(|o| &o.reference).chain(self.kept.keys())
+    }
+}
+
+impl Files {
+    /// No files yet.
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            files: BTreeMap::new(),
+            holders: HashMap::new(),
+            contested: BTreeSet::new(),
+            in_force: HashMap::new(),
+            vanished: BTreeSet::new(),
+            gone: BTreeMap::new(),
+            missing: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in what `file` holds now and settles at once.
+    pub fn apply(&mut self, file: &str, content: Content) -> Update {
+        let mut changes = self.take(file, content);
+        changes.extend(self.settle());
+        Update { changes, problems: self.problems() }
+    }
+
+    /// Takes in what `file` holds now and returns the objects that are new or different because of it. Objects that it
+    /// no longer holds stay in force until [`Files::settle`].
+    pub fn take(&mut self, file: &str, content: Content) -> Vec<Change> {
+        let name: Arc<str> = match self.files.get_key_value(file) {
+            Some((name, _)) => name.clone(),
+            None => file.into(),
+        };
+        let old = self.files.remove(&name).unwrap_or_default();
+        let new = match content {
+            Content::Text(bytes) => Some(succeed(&old, text::parse(&name, &bytes, &self.options), &name)),
+            Content::Gone => None,
+            Content::Unreadable(reason) => Some(File {
+                problems: vec![file_problem(&name, format!("the file cannot be read: {reason}"), KEPT)],
+                ..old.clone()
+            }),
+        };
+        self.replace(name, old, new)
+    }
+
+    /// Puts back a file that was [`Content::Gone`] since the last [`Files::settle`]: it went with a whole path that
+    /// says nothing any more. Returns what changes by that; nothing when the file is there or was never gone.
+    pub fn restore(&mut self, file: &str) -> Vec<Change> {
+        match self.gone.remove_entry(file) {
+            Some((name, state)) if !self.files.contains_key(&name) => self.replace(name, File::default(), Some(state)),
+            Some(_) | None => Vec::new(),
+        }
+    }
+
+    fn replace(&mut self, name: Arc<str>, old: File, new: Option<File>) -> Vec<Change> {
+        for reference in old.references() {
+            if let Some(holders) = self.holders.get_mut(reference) {
+                holders.remove(&name);
+                if holders.is_empty() {
+                    self.holders.remove(reference);
+                }
+            }
+        }
+        let mut touched: Vec<ObjectRef> = Vec::new();
+        if let Some(new) = &new {
+            for reference in new.references() {
+                self.holders.entry(reference.clone()).or_default().insert(name.clone());
+            }
+            touched.extend(new.references().cloned());
+        }
+        touched.extend(old.references().cloned());
+        match new {
+            Some(new) => {
+                self.gone.remove(&name);
+                self.files.insert(name, new);
+            }
+            // Of a file that is gone already there is nothing to remember anew.
+            None if old.is_empty() => {}
+            None => {
+                self.gone.insert(name, old);
+            }
+        }
+        let mut done = BTreeSet::new();
+        touched.retain(|reference| done.insert(reference.clone()));
+        touched.into_iter().filter_map(|reference| self.decide(reference)).collect()
+    }
+
+    /// Removes what no file holds any more. An object that some file still names in a broken form stays: it has moved
+    /// there, and its last good version holds until that is mended.
+    pub fn settle(&mut self) -> Vec<Change> {
+        self.gone.clear();
+        let mut changes = Vec::new();
+        for reference in std::mem::take(&mut self.vanished) {
+            let heir = self.files.iter_mut().find(|(_, file)| file.refused.contains(&reference));
+            if let Some((name, file)) = heir
+                && let Some(object) = self.in_force.get(&reference)
+            {
+                file.kept.insert(reference.clone(), object.clone());
+                self.holders.entry(reference).or_default().insert(name.clone());
+                continue;
+            }
+            self.in_force.remove(&reference);
+            changes.push(Change::Remove(reference));
+        }
+        changes
+    }
+
+    /// Whether [`Files::settle`] would have something to decide.
+    pub fn is_unsettled(&self) -> bool {
+        !self.vanished.is_empty() || !self.gone.is_empty()
+    }
+
+    /// Notes that a configured path is gone (`Some` reason) or back (`None`). What its files said stays in force: the
+    /// caller does not report them as [`Content::Gone`] meanwhile.
+    pub fn set_missing(&mut self, path: &str, reason: Option<String>) {
+        match reason {
+            Some(reason) => self.missing.insert(path.into(), reason),
+            None => self.missing.remove(path),
+        };
+    }
+
+    /// Everything that is wrong now, by file and line.
+    pub fn problems(&self) -> Arc<[Problem]> {
+        let mut problems: Vec<Problem> = self.files.values().flat_map(|f| f.problems.iter().cloned()).collect();
+        problems.extend(self.repeated());
+        for (path, reason) in &self.missing {
+            problems.push(file_problem(path, format!("the path cannot be read: {reason}"), KEPT));
+        }
+        let place = |p: &Problem| p.location.as_ref().map(|l| (l.file.clone(), l.line, l.column));
+        problems.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.cmp(b)));
+        problems.into()
+    }
+
+    /// Objects without a meaning for traffic that stand in the files, by file and position.
+    pub fn others(&self) -> impl Iterator<Item = (&Arc<str>, &ObjectRef)> {
+        self.files.iter().flat_map(|(name, file)| file.others.iter().map(move |other| (name, other)))
+    }
+
+    /// What is in force, in no particular order.
+    pub fn objects(&self) -> impl Iterator<Item = &Arc<Object>> {
+        self.in_force.values()
+    }
+
+    /// The version of an object that counts: the first definition by file name and position, else a kept one.
+    fn winner(&self, reference: &ObjectRef) -> Option<Arc<Object>> {
+        let holders = self.holders.get(reference)?;
+        let kept = || holders.iter().find_map(|name| self.files.get(name)?.kept.get(reference));
+        self.definitions(reference).next().or_else(kept).cloned()
+    }
+
+    fn decide(&mut self, reference: ObjectRef) -> Option<Change> {
+        let definitions = self.definitions(&reference).count();
+        match definitions {
+            0 | 1 => self.contested.remove(&reference),
+            _ => self.contested.insert(reference.clone()),
+        };
+        let Some(winner) = self.winner(&reference) else {
+            if self.in_force.contains_key(&reference) {
+                self.vanished.insert(reference);
+            }
+            return None;
+        };
+        self.vanished.remove(&reference);
+        if self.in_force.get(&reference).is_some_and(|current| **current == *winner) {
+            return None;
+        }
+        self.in_force.insert(reference, winner.clone());
+        Some(Change::Apply(winner))
+    }
+
+    /// The first definition of an object in each file that has one, by file name.
+    fn definitions(&self, reference: &ObjectRef) -> impl Iterator<Item = &Arc<Object>> {
+        let holders = self.holders.get(reference).into_iter().flatten();
+        holders.filter_map(|name| self.files.get(name)?.defines(reference))
+    }
+
+    /// Definitions of objects that an earlier definition has taken.
+    fn repeated(&self) -> Vec<Problem> {
+        let across = self.contested.iter().flat_map(|reference| self.definitions(reference).skip(1));
+        let within = self.files.values().flat_map(|file| &file.repeated);
+        across.chain(within).filter_map(|loser| self.taken(loser)).collect()
+    }
+
+    fn taken(&self, loser: &Object) -> Option<Problem> {
+        let winner = self.definitions(&loser.reference).next()?;
+        let place = winner.meta.location.as_ref().map(Location::to_string).unwrap_or_default();
+        let problem = Problem::error(&loser.reference, "", format!("the object is already defined at {place}"));
+        let problem = problem.consequence("this definition is not applied");
+        let problem = problem.hint("Remove one of the two, or give it another name or namespace.");
+        Some(problem.at(loser.meta.location.clone()))
+    }
+}
+
+const KEPT: &str = "what it said before stays in force until it can be read again";
+
+fn file_problem(file: &str, message: String, consequence: &str) -> Problem {
+    Problem {
+        severity: Severity::Error,
+        object: None,
+        field: String::new(),
+        message,
+        consequence: consequence.to_owned(),
+        hint: String::new(),
+        location: Some(Location { file: file.into(), line: 0, column: 0 }),
+    }
+}
+
+/// The file's next state: what it says now, and last good versions of what it no longer says properly.
+fn succeed(old: &File, parsed: Parsed, name: &Arc<str>) -> File {
+    let Parsed { objects, mut problems, refused, others, unreadable } = parsed;
+    let refused: BTreeSet<_> = refused.into_iter().collect();
+    let mut file = File::default();
+    for object in objects {
+        let next = file.objects.len();
+        match file.positions.entry(object.reference.clone()) {
+            Entry::Occupied(_) => file.repeated.push(object),
+            Entry::Vacant(free) => {
+                free.insert(next);
+                file.objects.push(object);
+            }
+        }
+    }
+    let before = old.kept.values().chain(&old.objects);
+    let missing = before.filter(|o| !file.positions.contains_key(&o.reference));
+    let kept: BTreeMap<ObjectRef, Arc<Object>> = missing
+        .filter(|o| unreadable || refused.contains(&o.reference))
+        .map(|o| (o.reference.clone(), o.clone()))
+        .collect();
+    let silent: Vec<String> = kept.keys().filter(|r| !refused.contains(r)).map(ObjectRef::to_string).collect();
+    if !silent.is_empty() {
+        let message = format!("a part of the file cannot be read, and it no longer shows {}", listed(&silent));
+        let mut problem = file_problem(name, message, "these stay in force until all of the file can be read");
+        problem.severity = Severity::Warning;
+        problems.push(problem);
+    }
+    File { kept, refused, others, problems, ..file }
+}
+
+/// The first five, and how many more.
+fn listed(names: &[String]) -> String {
+    match names {
+        [shown @ .., _] if names.len() > 5 => {
+            format!("{} and {} more", shown[..5].join(", "), names.len() - 5)
+        }
+        _ => names.join(", "),
+    }
+}

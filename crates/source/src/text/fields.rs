@@ -1,0 +1,252 @@
+//! Fields that exist in the API but not in [`world::api`]: those that say nothing about traffic are passed over, those
+//! that do are reported as not supported yet.
+
+use world::Kind;
+
+/// How a field that the type lacks is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It exists and does not matter here.
+    Irrelevant,
+    /// It exists and would matter.
+    NotYet,
+    /// It does not exist.
+    Unknown,
+}
+
+/// The standing of the field with this pattern (`spec.ports[].nodePort`) in objects of `kind`.
+pub(super) fn standing(kind: &Kind, pattern: &str) -> Standing {
+    let (parent, name) = pattern.rsplit_once('.').unwrap_or(("", pattern));
+    let listed = |table: &[(&str, &[&str])]| table.iter().any(|(p, names)| *p == parent && names.contains(&name));
+    if listed(irrelevant(kind)) {
+        return Standing::Irrelevant;
+    }
+    // A DestinationRule's policy stands in three places.
+    let parent = parent.replace("spec.subsets[].trafficPolicy", "spec.trafficPolicy");
+    let parent = parent.replace("spec.trafficPolicy.portLevelSettings[]", "spec.trafficPolicy");
+    let listed = |table: &[(&str, &[&str])]| table.iter().any(|(p, names)| *p == parent && names.contains(&name));
+    if listed(not_yet(kind)) { Standing::NotYet } else { Standing::Unknown }
+}
+
+/// The names that exist beside the modelled ones under `parent`, for "did you mean".
+pub(super) fn beside(kind: &Kind, pattern: &str) -> impl Iterator<Item = &'static str> {
+    let parent = pattern.rsplit_once('.').map_or("", |(parent, _)| parent).to_owned();
+    let tables = irrelevant(kind).iter().chain(not_yet(kind));
+    tables.filter(move |(p, _)| *p == parent).flat_map(|(_, names)| names.iter().copied())
+}
+
+type Table = &'static [(&'static str, &'static [&'static str])];
+
+fn irrelevant(kind: &Kind) -> Table {
+    match kind {
+        Kind::Service => SERVICE,
+        Kind::Pod => POD,
+        Kind::EndpointSlice => ENDPOINT_SLICE,
+        Kind::Namespace
+        | Kind::ServiceEntry
+        | Kind::WorkloadEntry
+        | Kind::DestinationRule
+        | Kind::VirtualService
+        | Kind::Gateway
+        | Kind::Other(_) => &[],
+    }
+}
+
+fn not_yet(kind: &Kind) -> Table {
+    match kind {
+        Kind::Service => &[("spec", &["trafficDistribution"])],
+        Kind::VirtualService => VIRTUAL_SERVICE,
+        Kind::DestinationRule => DESTINATION_RULE,
+        Kind::Gateway => GATEWAY,
+        Kind::Pod
+        | Kind::EndpointSlice
+        | Kind::Namespace
+        | Kind::ServiceEntry
+        | Kind::WorkloadEntry
+        | Kind::Other(_) => &[],
+    }
+}
+
+const SERVICE: Table = &[
+    (
+        "spec",
+        &[
+            "allocateLoadBalancerNodePorts",
+            "externalIPs",
+            "externalTrafficPolicy",
+            "healthCheckNodePort",
+            "internalTrafficPolicy",
+            "ipFamilies",
+            "ipFamilyPolicy",
+            "loadBalancerClass",
+            "loadBalancerIP",
+            "loadBalancerSourceRanges",
+            "sessionAffinity",
+            "sessionAffinityConfig",
+        ],
+    ),
+    ("spec.ports[]", &["nodePort"]),
+];
+
+const ENDPOINT_SLICE: Table = &[
+    ("endpoints[]", &["deprecatedTopology", "hints", "topology"]),
+    ("endpoints[].targetRef", &["apiVersion", "fieldPath", "resourceVersion", "uid"]),
+];
+
+const POD: Table = &[
+    (
+        "spec",
+        &[
+            "activeDeadlineSeconds",
+            "affinity",
+            "automountServiceAccountToken",
+            "dnsConfig",
+            "dnsPolicy",
+            "enableServiceLinks",
+            "ephemeralContainers",
+            "hostAliases",
+            "hostIPC",
+            "hostPID",
+            "hostUsers",
+            "hostname",
+            "hostnameOverride",
+            "imagePullSecrets",
+            "initContainers",
+            "nodeSelector",
+            "os",
+            "overhead",
+            "preemptionPolicy",
+            "priority",
+            "priorityClassName",
+            "readinessGates",
+            "resourceClaims",
+            "resources",
+            "restartPolicy",
+            "runtimeClassName",
+            "schedulerName",
+            "schedulingGates",
+            "securityContext",
+            "serviceAccount",
+            "setHostnameAsFQDN",
+            "shareProcessNamespace",
+            "subdomain",
+            "terminationGracePeriodSeconds",
+            "tolerations",
+            "topologySpreadConstraints",
+            "volumes",
+            "workloadRef",
+        ],
+    ),
+    (
+        "spec.containers[]",
+        &[
+            "args",
+            "command",
+            "env",
+            "envFrom",
+            "image",
+            "imagePullPolicy",
+            "lifecycle",
+            "livenessProbe",
+            "readinessProbe",
+            "resizePolicy",
+            "resources",
+            "restartPolicy",
+            "restartPolicyRules",
+            "securityContext",
+            "startupProbe",
+            "stdin",
+            "stdinOnce",
+            "terminationMessagePath",
+            "terminationMessagePolicy",
+            "tty",
+            "volumeDevices",
+            "volumeMounts",
+            "workingDir",
+        ],
+    ),
+    ("spec.containers[].ports[]", &["hostIP", "hostPort"]),
+    (
+        "status",
+        &[
+            "allocatedResources",
+            "containerStatuses",
+            "ephemeralContainerStatuses",
+            "extendedResourceClaimStatus",
+            "hostIP",
+            "hostIPs",
+            "initContainerStatuses",
+            "message",
+            "nominatedNodeName",
+            "observedGeneration",
+            "podIPs",
+            "qosClass",
+            "reason",
+            "resize",
+            "resourceClaimStatuses",
+            "resources",
+            "startTime",
+        ],
+    ),
+    ("status.conditions[]", &["lastProbeTime", "lastTransitionTime", "message", "observedGeneration", "reason"]),
+];
+
+const VIRTUAL_SERVICE: Table = &[
+    (
+        "spec.http[]",
+        &[
+            "appendHeaders",
+            "appendRequestHeaders",
+            "appendResponseHeaders",
+            "removeResponseHeaders",
+            "websocketUpgrade",
+        ],
+    ),
+    ("spec.http[].fault.abort", &["http2Error"]),
+    ("spec.http[].fault.delay", &["exponentialDelay"]),
+    ("spec.tcp[].match[]", &["sourceSubnet"]),
+];
+
+const DESTINATION_RULE: Table = &[
+    ("spec.trafficPolicy", &["proxyProtocol", "retryBudget", "tunnel"]),
+    ("spec.trafficPolicy.loadBalancer", &["localityLbSetting", "warmup"]),
+    ("spec.trafficPolicy.loadBalancer.consistentHash.httpCookie", &["attributes"]),
+    ("spec.trafficPolicy.tls", &["caCrl"]),
+];
+
+const GATEWAY: Table = &[(
+    "spec.servers[].tls",
+    &[
+        "caCertCredentialName",
+        "caCrl",
+        "credentialNames",
+        "tlsCertificates",
+        "verifyCertificateHash",
+        "verifyCertificateSpki",
+    ],
+)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_field_has_one_standing_wherever_the_policy_stands() {
+        for parent in [
+            "spec.trafficPolicy",
+            "spec.subsets[].trafficPolicy",
+            "spec.trafficPolicy.portLevelSettings[]",
+            "spec.subsets[].trafficPolicy.portLevelSettings[]",
+        ] {
+            let pattern = format!("{parent}.loadBalancer.localityLbSetting");
+            assert_eq!(standing(&Kind::DestinationRule, &pattern), Standing::NotYet, "{pattern}");
+        }
+        assert_eq!(standing(&Kind::DestinationRule, "spec.trafficPolicy.tunel"), Standing::Unknown);
+    }
+
+    #[test]
+    fn a_pods_volumes_do_not_matter_and_its_typing_errors_do() {
+        assert_eq!(standing(&Kind::Pod, "spec.volumes"), Standing::Irrelevant);
+        assert_eq!(standing(&Kind::Pod, "spec.volums"), Standing::Unknown);
+    }
+}

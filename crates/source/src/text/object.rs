@@ -1,0 +1,288 @@
+//! From a document's tree to the objects in it: kind, identity, metadata, specification.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use world::{Kind, Labels, Location, Meta, Object, ObjectRef, Problem, Severity, Spec};
+
+use super::decode::{Failure, Unknown, decode};
+use super::fields::{self, Standing};
+use super::kinds::{self, Recognised};
+use super::node::{Node, Value};
+use super::{Reader, suggest};
+use crate::validate::{self, REFUSED};
+
+/// Beside `metadata` and `spec` every object may have these.
+const ENVELOPE: &[&str] = &["apiVersion", "kind", "metadata", "status"];
+
+/// `metadata`. What has no meaning here is listed so that it is not reported.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Metadata {
+    labels: Labels,
+    annotations: BTreeMap<String, String>,
+    creation_timestamp: Option<String>,
+    generation: i64,
+    #[serde(rename = "name")]
+    _name: Option<String>,
+    #[serde(rename = "namespace")]
+    _namespace: Option<String>,
+    #[serde(rename = "deletionGracePeriodSeconds")]
+    _deletion_grace_period_seconds: IgnoredAny,
+    #[serde(rename = "deletionTimestamp")]
+    _deletion_timestamp: IgnoredAny,
+    #[serde(rename = "finalizers")]
+    _finalizers: IgnoredAny,
+    #[serde(rename = "generateName")]
+    _generate_name: IgnoredAny,
+    #[serde(rename = "managedFields")]
+    _managed_fields: IgnoredAny,
+    #[serde(rename = "ownerReferences")]
+    _owner_references: IgnoredAny,
+    #[serde(rename = "resourceVersion")]
+    _resource_version: IgnoredAny,
+    #[serde(rename = "selfLink")]
+    _self_link: IgnoredAny,
+    #[serde(rename = "uid")]
+    _uid: IgnoredAny,
+}
+
+/// The shape of most kinds.
+#[derive(Default, Deserialize)]
+#[serde(default, bound(deserialize = "T: Default + Deserialize<'de>"))]
+struct WithSpec<T> {
+    spec: T,
+}
+
+impl Reader<'_> {
+    /// Takes in one document: an object, a list of objects, or nothing.
+    pub(super) fn document(&mut self, node: Node) {
+        match node.value {
+            Value::Null => {}
+            Value::List(items) => items.into_iter().for_each(|item| self.document(item)),
+            Value::Map(_) => self.object_or_list(node),
+            Value::Bool(_) | Value::Int(_) | Value::Unsigned(_) | Value::Float(_) | Value::String(_) => {
+                self.unreadable(node.line, node.column, "expected an object, found a single value".to_owned());
+            }
+        }
+    }
+
+    fn object_or_list(&mut self, node: Node) {
+        let text = |field: &str| node.get(field).and_then(Node::as_str).filter(|text| !text.is_empty());
+        let (api_version, kind) = match (text("apiVersion"), text("kind")) {
+            (Some(api_version), Some(kind)) => (api_version.to_owned(), kind.to_owned()),
+            (None, Some(kind)) => {
+                let message = format!("the object of kind \"{kind}\" has no apiVersion");
+                return self.unreadable(node.line, node.column, message);
+            }
+            (_, None) => return self.unreadable(node.line, node.column, "the object has no kind".to_owned()),
+        };
+        match kind.strip_suffix("List") {
+            Some(item_kind) if node.get("items").is_some() => self.list(node, &api_version, item_kind),
+            _ => self.object(&node, &api_version, &kind),
+        }
+    }
+
+    /// `kind: List`, whose items say what they are, or `kind: PodList`, whose items need not.
+    fn list(&mut self, node: Node, api_version: &str, item_kind: &str) {
+        let Value::Map(entries) = node.value else { return };
+        for (key, value) in entries {
+            if &*key.text != "items" {
+                continue;
+            }
+            match value.value {
+                Value::List(items) => {
+                    for item in items {
+                        match item.get("kind") {
+                            None if !item_kind.is_empty() && matches!(item.value, Value::Map(_)) => {
+                                self.object(&item, api_version, item_kind);
+                            }
+                            _ => self.document(item),
+                        }
+                    }
+                }
+                Value::Null => {}
+                _ => self.unreadable(key.line, key.column, "items: expected a list of objects".to_owned()),
+            }
+        }
+    }
+
+    fn object(&mut self, node: &Node, api_version: &str, kind: &str) {
+        let recognised = kinds::recognise(api_version, kind);
+        let world_kind = match &recognised {
+            Recognised::Supported(kind) => kind.clone(),
+            Recognised::WrongVersion(_) | Recognised::NotYet(_) | Recognised::Foreign | Recognised::Unknown(_) => {
+                Kind::Other(kind.into())
+            }
+        };
+        let metadata = node.get("metadata");
+        let text = |field: &str| metadata.and_then(|m| m.get(field)).and_then(Node::as_str).filter(|t| !t.is_empty());
+        let namespace = match text("namespace") {
+            _ if kinds::is_cluster_scoped(kind) => "",
+            Some(namespace) => namespace,
+            None => &self.options.default_namespace,
+        };
+        let Some(name) = text("name") else {
+            if recognised == Recognised::Foreign {
+                self.parsed.others.push(ObjectRef::new(world_kind, namespace, ""));
+                return;
+            }
+            let (line, column) = node.locate("metadata.name");
+            let is_given = metadata.and_then(|m| m.get("name")).is_some_and(|n| n.value != Value::Null);
+            let why = match text("generateName") {
+                _ if is_given => "has a metadata.name that is not a string (put it in quotes)",
+                Some(_) => "has metadata.generateName instead of metadata.name; only an API server can name it",
+                None => "has no metadata.name",
+            };
+            return self.unreadable(line, column, format!("the object of kind \"{kind}\" {why}"));
+        };
+        let reference = ObjectRef::new(world_kind.clone(), namespace, name);
+        let mut draft = Draft { reader: self, node, reference };
+        match recognised {
+            Recognised::Supported(_) => draft.supported(&world_kind),
+            Recognised::Foreign => draft.reader.parsed.others.push(draft.reference),
+            Recognised::NotYet(consequence) => {
+                let problem = Problem::warning(&draft.reference, "", format!("{kind} is not supported yet"));
+                draft.report("kind", problem.consequence(consequence));
+            }
+            Recognised::WrongVersion(versions) => {
+                let message = format!("there is no {kind} in \"{api_version}\"");
+                let hint = format!("Known: {}.", versions.join(", "));
+                let problem = Problem::error(&draft.reference, "apiVersion", message);
+                draft.report("apiVersion", problem.consequence(REFUSED).hint(hint));
+                draft.refuse_as(kind);
+            }
+            Recognised::Unknown(near) => {
+                let message = format!("unknown kind \"{kind}\" in \"{api_version}\"");
+                let mut problem =
+                    Problem::warning(&draft.reference, "kind", message).consequence("the object is passed over");
+                if let Some(near) = near {
+                    problem = problem.hint(format!("Did you mean {near}?"));
+                }
+                draft.report("kind", problem);
+            }
+        }
+    }
+}
+
+/// One object on its way.
+struct Draft<'r, 'o, 'n> {
+    reader: &'r mut Reader<'o>,
+    node: &'n Node,
+    reference: ObjectRef,
+}
+
+impl Draft<'_, '_, '_> {
+    fn supported(&mut self, kind: &Kind) {
+        let Some(meta) = self.meta() else { return self.refuse() };
+        let Some(spec) = self.spec(kind) else { return self.refuse() };
+        let object = Object { reference: self.reference.clone(), meta, spec };
+        let mut is_refused = false;
+        for problem in validate::object(&object) {
+            is_refused |= problem.severity == Severity::Error;
+            let field = problem.field.clone();
+            self.report(&field, problem);
+        }
+        if is_refused {
+            return self.refuse();
+        }
+        self.reader.parsed.objects.push(Arc::new(object));
+    }
+
+    fn meta(&mut self) -> Option<Meta> {
+        let metadata = self.node.get("metadata")?;
+        let (result, unknown) = decode::<Metadata>(metadata, "metadata", &[]);
+        self.unknown_fields(unknown);
+        let metadata = self.fitting(result)?;
+        Some(Meta {
+            labels: Arc::new(metadata.labels),
+            annotations: metadata.annotations,
+            created: metadata.creation_timestamp.as_deref().unwrap_or_default().into(),
+            generation: metadata.generation,
+            location: Some(self.location("")),
+        })
+    }
+
+    fn spec(&mut self, kind: &Kind) -> Option<Spec> {
+        Some(match kind {
+            Kind::Namespace => Spec::Namespace(self.whole(ENVELOPE)?),
+            Kind::EndpointSlice => Spec::EndpointSlice(self.whole(ENVELOPE)?),
+            Kind::Pod => Spec::Pod(self.whole(&["apiVersion", "kind", "metadata"])?),
+            Kind::Service => Spec::Service(self.specification()?),
+            Kind::ServiceEntry => Spec::ServiceEntry(self.specification()?),
+            Kind::WorkloadEntry => Spec::WorkloadEntry(self.specification()?),
+            Kind::DestinationRule => Spec::DestinationRule(self.specification()?),
+            Kind::VirtualService => Spec::VirtualService(self.specification()?),
+            Kind::Gateway => Spec::Gateway(self.specification()?),
+            Kind::Other(_) => return None,
+        })
+    }
+
+    fn whole<T: DeserializeOwned>(&mut self, also: &'static [&'static str]) -> Option<T> {
+        let (result, unknown) = decode::<T>(self.node, "", also);
+        self.unknown_fields(unknown);
+        self.fitting(result)
+    }
+
+    fn specification<T: DeserializeOwned + Default>(&mut self) -> Option<T> {
+        self.whole::<WithSpec<T>>(ENVELOPE).map(|object| object.spec)
+    }
+
+    /// Reports a value that does not fit.
+    fn fitting<T>(&mut self, result: Result<T, Failure>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(Failure { path, line, column, mismatch }) => {
+                let location = Location { file: self.reader.file.clone(), line, column };
+                let problem = Problem::error(&self.reference, path, mismatch.message);
+                let problem = problem.consequence(REFUSED).hint(mismatch.hint).at(Some(location));
+                self.reader.parsed.problems.push(problem);
+                None
+            }
+        }
+    }
+
+    fn unknown_fields(&mut self, unknown: Vec<Unknown>) {
+        for Unknown { path, pattern, name, line, column, known } in unknown {
+            let kind = &self.reference.kind;
+            let (message, hint) = match fields::standing(kind, &pattern) {
+                Standing::Irrelevant => continue,
+                Standing::NotYet => (format!("\"{name}\" is not supported yet"), String::new()),
+                Standing::Unknown => {
+                    let candidates = known.iter().copied().chain(fields::beside(kind, &pattern));
+                    let near = suggest::nearest(&name, candidates);
+                    let hint = near.map(|near| format!("Did you mean \"{near}\"?"));
+                    (format!("unknown field \"{name}\""), hint.unwrap_or_default())
+                }
+            };
+            let location = Location { file: self.reader.file.clone(), line, column };
+            let problem = Problem::warning(&self.reference, path, message);
+            let problem = problem.consequence("the field has no effect").hint(hint).at(Some(location));
+            self.reader.parsed.problems.push(problem);
+        }
+    }
+
+    fn report(&mut self, field: &str, problem: Problem) {
+        let location = self.location(field);
+        self.reader.parsed.problems.push(problem.at(Some(location)));
+    }
+
+    fn location(&self, field: &str) -> Location {
+        let (line, column) = self.node.locate(field);
+        Location { file: self.reader.file.clone(), line, column }
+    }
+
+    fn refuse(&mut self) {
+        self.reader.parsed.refused.push(self.reference.clone());
+    }
+
+    /// Refuses an object whose version is wrong: what stays in force is the version under the kind's proper name.
+    fn refuse_as(&mut self, kind: &str) {
+        if let Some(kind) = kinds::supported(kind) {
+            self.reference.kind = kind;
+        }
+        self.refuse();
+    }
+}

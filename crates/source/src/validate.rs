@@ -1,0 +1,58 @@
+//! Checks of one object that need no other object: what an API server's admission would refuse.
+//!
+//! An error here refuses the object as a whole, so that a half-understood version never replaces a good one; a
+//! warning lets it pass. Which values are allowed follows Istio's and Kubernetes' own validation.
+
+mod destination_rule;
+mod findings;
+mod gateway;
+mod http_route;
+mod kubernetes;
+mod names;
+mod pattern;
+mod service_entry;
+mod virtual_service;
+
+use world::{Kind, Object, Problem, Spec};
+
+use findings::Findings;
+
+/// What is done with an object that has an error.
+pub(crate) const REFUSED: &str = "the object is not applied; the last good version, if there is one, stays in force";
+
+/// Everything that is wrong with `object` by itself, in the order of its fields.
+pub(crate) fn object(object: &Object) -> Vec<Problem> {
+    let mut findings = Findings::new(&object.reference);
+    identity(object, &mut findings);
+    match &object.spec {
+        Spec::Namespace(_) => {}
+        Spec::Service(spec) => kubernetes::service(spec, &mut findings),
+        Spec::EndpointSlice(slice) => kubernetes::endpoint_slice(slice, &object.meta, &mut findings),
+        Spec::Pod(pod) => kubernetes::pod(pod, &mut findings),
+        Spec::ServiceEntry(spec) => service_entry::service_entry(spec, &mut findings),
+        Spec::WorkloadEntry(spec) => service_entry::workload_entry(spec, &mut findings),
+        Spec::DestinationRule(spec) => destination_rule::destination_rule(spec, &mut findings),
+        Spec::VirtualService(spec) => virtual_service::virtual_service(spec, &mut findings),
+        Spec::Gateway(spec) => gateway::gateway(spec, &mut findings),
+    }
+    findings.into_problems()
+}
+
+fn identity(object: &Object, findings: &mut Findings) {
+    let reference = &object.reference;
+    let is_label = matches!(reference.kind, Kind::Namespace | Kind::Service);
+    let fits = if is_label { names::is_label(&reference.name) } else { names::is_subdomain(&reference.name) };
+    if !fits {
+        let message = format!("\"{}\" is not a valid name", reference.name);
+        findings.error("metadata.name", message).hint(match is_label {
+            true => "Use up to 63 lower-case letters, digits and '-', with a letter or digit at both ends.",
+            false => "Use lower-case letters, digits, '-' and '.', with a letter or digit at both ends.",
+        });
+    }
+    if !reference.namespace.is_empty() && !names::is_label(&reference.namespace) {
+        let message = format!("\"{}\" is not a valid namespace", reference.namespace);
+        findings
+            .error("metadata.namespace", message)
+            .hint("Use up to 63 lower-case letters, digits and '-', with a letter or digit at both ends.");
+    }
+}
