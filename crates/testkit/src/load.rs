@@ -10,8 +10,11 @@
 //! a status other than OK. One thing is not: if a kept-alive connection turns out to have been closed before any
 //! byte of the request was written, the request goes once more on a new connection, as every HTTP client does (RFC 9110,
 //! section 9.2.2 lets clients do that only if it is known that the request was not processed).
+//!
+//! [`Plan::once`] sends a single request, and shows all of its response.
 
 mod connection;
+mod once;
 mod plan;
 mod sample;
 mod window;
@@ -22,6 +25,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
+/// The method of a request.
+pub use http::Method;
+pub use once::Reply;
 pub use plan::{Plan, Rate};
 pub use sample::{Outcome, Sample};
 pub use window::Window;

@@ -5,7 +5,8 @@
 //! counts at least this far off are if the weights are right; below [`FALSE_ALARM`] the split is called wrong.
 //!
 //! The chi-square distribution is an approximation that needs large expected counts, far out in the tail more than near
-//! its middle: [`sample_size`] sees to at least [`LEAST_EXPECTED`] requests for the smallest weight.
+//! its middle: [`sample_size`] sees to at least [`LEAST_EXPECTED`] requests for the smallest weight. With fewer, the
+//! exact binomial tail is used if only two backends have a weight; with more backends p is too small then.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -77,7 +78,15 @@ pub fn fit(counts: &BTreeMap<String, u64>, weights: &[(&str, u64)]) -> Fit {
     if impossible {
         statistic = f64::INFINITY;
     }
-    Fit { statistic, degrees_of_freedom, p: chi_square_tail(statistic, degrees_of_freedom), rows }
+    let smallest = weights.iter().zip(&rows).filter(|((_, weight), _)| *weight > 0).map(|(_, row)| row);
+    let smallest = smallest.min_by(|a, b| a.2.total_cmp(&b.2));
+    let p = match smallest {
+        Some((_, observed, expected)) if positive == 2 && !impossible && total > 0 && *expected < LEAST_EXPECTED => {
+            binomial_tail(*observed, total, *expected / total as f64)
+        }
+        Some(_) | None => chi_square_tail(statistic, degrees_of_freedom),
+    };
+    Fit { statistic, degrees_of_freedom, p, rows }
 }
 
 /// Asserts that `counts` fit `weights`: see [`fit`].
@@ -88,6 +97,20 @@ pub fn fit(counts: &BTreeMap<String, u64>, weights: &[(&str, u64)]) -> Fit {
 pub fn assert_split(counts: &BTreeMap<String, u64>, weights: &[(&str, u64)], p: f64) {
     let fit = fit(counts, weights);
     assert!(fit.p >= p, "the split does not fit its weights (p below {p:e}): {fit}");
+}
+
+/// The chance that of `total` requests that each have the chance `share` (above 0 and below 1) at least as many, or at
+/// most as many, as `observed` hit, whichever is less likely; doubled, as either side is wrong. It is the exact binomial
+/// tail: for shares so small that chi-square is no good approximation (see [`LEAST_EXPECTED`]).
+pub fn binomial_tail(observed: u64, total: u64, share: f64) -> f64 {
+    let ln_choose = |k: f64, n: f64| ln_gamma(n + 1.0) - ln_gamma(k + 1.0) - ln_gamma(n - k + 1.0);
+    let chance = |k: u64| {
+        let (k, n) = (k as f64, total as f64);
+        (ln_choose(k, n) + k * share.ln() + (n - k) * (1.0 - share).ln()).exp()
+    };
+    let below: f64 = (0..=observed.min(total)).map(chance).sum();
+    let above: f64 = (observed..=total).map(chance).sum();
+    (2.0 * below.min(above)).min(1.0)
 }
 
 /// How many requests tell `weights` from `others` (weights of the same backends in the same order): so many that a test
@@ -264,6 +287,25 @@ mod tests {
         assert_split(&seen, &[("v1", 80), ("v2", 20)], FALSE_ALARM);
         let fit = fit(&seen, &[("v1", 50), ("v2", 50)]);
         assert!(fit.p < 1e-100 && fit.degrees_of_freedom == 1);
+    }
+
+    #[test]
+    fn the_exact_tail_matches_what_can_be_added_up_by_hand() {
+        // Ten throws of a coin: (1 + 10 + 45) / 1024 for at most two heads, or at most two tails.
+        assert_close(binomial_tail(2, 10, 0.5), 2.0 * 56.0 / 1024.0);
+        assert_close(binomial_tail(8, 10, 0.5), 2.0 * 56.0 / 1024.0);
+        assert_close(binomial_tail(0, 15_000, 0.001), 2.0 * 0.999_f64.powi(15_000));
+        assert!((0.9..=1.0).contains(&binomial_tail(15, 15_000, 0.001)));
+    }
+
+    #[test]
+    fn few_requests_for_a_small_weight_are_judged_exactly() {
+        // Four of 400 happen once in a thousand runs; chi-square would call that one in a hundred million.
+        let fit = fit(&counts(&[("v1", 4), ("v2", 396)]), &[("v1", 1), ("v2", 999)]);
+        assert!(chi_square_tail(fit.statistic, 1) < 1e-7 && (1e-3..2e-3).contains(&fit.p), "{fit}");
+        // And none of 15,000 is too few.
+        let none = super::fit(&counts(&[("v2", 15_000)]), &[("v1", 1), ("v2", 999)]);
+        assert!(none.p < FALSE_ALARM, "{none}");
     }
 
     #[test]

@@ -36,6 +36,27 @@ async fn http2_and_grpc_are_spoken() {
 }
 
 #[tokio::test]
+async fn a_single_request_shows_all_of_its_response() {
+    let backend = Backend::start("v1", ANY).unwrap();
+    let plan = Plan::get(backend.address(), "shop.example", "/echo?a=1").method(Method::PUT).header("x-a", "b");
+    for plan in [plan.clone(), plan.http2()] {
+        let reply = plan.once().await.unwrap();
+        let echo = reply.json().unwrap();
+        assert_eq!(
+            (reply.status, reply.backend(), reply.header("content-type")),
+            (200, "v1", Some("application/json"))
+        );
+        assert_eq!((&echo["method"], &echo["authority"]), (&"PUT".into(), &"shop.example".into()), "{echo}");
+        assert_eq!((&echo["path"], &echo["headers"]["x-a"]), (&"/echo?a=1".into(), &"b".into()), "{echo}");
+    }
+    let refused = Plan::get(backend.address(), "v1", "/status/503").once().await.unwrap();
+    assert_eq!((refused.status, refused.body(), refused.headers("x-backend")), (503, "v1\n", vec!["v1"]));
+    let address = backend.address();
+    drop(backend);
+    Plan::get(address, "v1", "/").once().await.unwrap_err();
+}
+
+#[tokio::test]
 async fn the_rate_is_kept() {
     let backend = Backend::start("v1", ANY).unwrap();
     let load = Load::start(Plan::get(backend.address(), "v1", "/").per_second(400.0)).unwrap();
