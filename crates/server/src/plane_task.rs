@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use compile::Audience;
-use plane::{NodeError, ObjectView, Plane};
+use plane::{MemberId, Membership, NodeError, ObjectView, Plane};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use world::{Change, Problem};
@@ -52,7 +52,7 @@ enum Question {
 
 enum Event {
     Said(Word),
-    Detached(Audience),
+    Detached(MemberId),
     Asked(Question),
     Stop,
 }
@@ -62,12 +62,14 @@ enum Event {
 pub(crate) struct PlaneTask {
     plane: Plane,
     audiences: HashMap<Audience, watch::Sender<Published>>,
+    /// Where each attachment learns that it belongs to another audience now.
+    members: HashMap<MemberId, mpsc::UnboundedSender<watch::Receiver<Published>>>,
     words: mpsc::Receiver<Word>,
     questions: mpsc::Receiver<Question>,
     /// Holds at most one entry for each attachment that there ever is at one time, so it needs no bound of its own;
     /// an attachment cannot wait for room while it is dropped.
-    detached: mpsc::UnboundedReceiver<Audience>,
-    detach: mpsc::UnboundedSender<Audience>,
+    detached: mpsc::UnboundedReceiver<MemberId>,
+    detach: mpsc::UnboundedSender<MemberId>,
     synced: watch::Sender<bool>,
     metrics: Arc<Metrics>,
 }
@@ -79,8 +81,8 @@ impl PlaneTask {
         let (ask, questions) = mpsc::channel(QUESTIONS);
         let (detach, detached) = mpsc::unbounded_channel();
         let (synced, synced_seen) = watch::channel(false);
-        let audiences = HashMap::new();
-        let task = Self { plane, audiences, words, questions, detached, detach, synced, metrics };
+        let (audiences, members) = (HashMap::new(), HashMap::new());
+        let task = Self { plane, audiences, members, words, questions, detached, detach, synced, metrics };
         (task, Input::new(say), PlaneHandle::new(ask, synced_seen))
     }
 
@@ -89,7 +91,7 @@ impl PlaneTask {
         loop {
             match runtime.block_on(self.next_event(stop)) {
                 Event::Said(word) => self.take_in(word),
-                Event::Detached(audience) => self.detach(&audience),
+                Event::Detached(member) => self.detach(member),
                 Event::Asked(question) => self.answer(question),
                 Event::Stop => return,
             }
@@ -102,7 +104,7 @@ impl PlaneTask {
             biased;
             () = stop.cancelled() => Event::Stop,
             Some(word) = self.words.recv() => Event::Said(word),
-            Some(audience) = self.detached.recv() => Event::Detached(audience),
+            Some(member) = self.detached.recv() => Event::Detached(member),
             Some(question) = self.questions.recv() => Event::Asked(question),
             else => Event::Stop,
         }
@@ -145,6 +147,15 @@ impl PlaneTask {
                 sender.send_replace(Published { snapshot, seen });
             }
         }
+        for membership in publication.moved {
+            let member = membership.member;
+            let published = self.watch(membership);
+            if let Some(attachment) = self.members.get(&member) {
+                // An attachment that is gone will say so.
+                let _ = attachment.send(published);
+            }
+        }
+        self.drop_audiences();
         let took = begin.elapsed();
         self.metrics.published(took, publication.work, seen_at);
         tracing::debug!(
@@ -168,19 +179,32 @@ impl PlaneTask {
     }
 
     fn attach(&mut self, node: &plane::Node) -> Result<Attachment, NodeError> {
-        let (audience, snapshot) = self.plane.attach(node)?;
-        let sender = self
-            .audiences
-            .entry(audience.clone())
-            .or_insert_with(|| watch::Sender::new(Published { snapshot, seen: None }));
-        Ok(Attachment::new(audience, sender.subscribe(), self.detach.clone()))
+        let membership = self.plane.attach(node)?;
+        let member = membership.member;
+        let published = self.watch(membership);
+        let (moved, moves) = mpsc::unbounded_channel();
+        self.members.insert(member, moved);
+        Ok(Attachment::new(member, published, moves, self.detach.clone()))
     }
 
-    fn detach(&mut self, audience: &Audience) {
-        self.plane.detach(audience);
-        // Attachments let go of their watch before they say that they are gone.
-        if self.audiences.get(audience).is_some_and(|sender| sender.receiver_count() == 0) {
-            self.audiences.remove(audience);
+    /// The watch of the audience of a membership.
+    fn watch(&mut self, membership: Membership) -> watch::Receiver<Published> {
+        let Membership { audience, snapshot, .. } = membership;
+        let new = || watch::Sender::new(Published { snapshot, seen: None });
+        self.audiences.entry(audience).or_insert_with(new).subscribe()
+    }
+
+    fn detach(&mut self, member: MemberId) {
+        self.members.remove(&member);
+        if self.plane.detach(member).is_some() {
+            self.drop_audiences();
         }
+    }
+
+    /// Forgets the watches of audiences that are no longer compiled. Attachments let go of their watch before they say
+    /// that they are gone, or move on to another one when they are told.
+    fn drop_audiences(&mut self) {
+        let compiled = self.plane.snapshots();
+        self.audiences.retain(|audience, _| compiled.contains_key(audience));
     }
 }

@@ -106,6 +106,8 @@ impl Server {
         // Whoever feeds the server has its own.
         drop(input);
         let (stop_plane, stop_admin) = (CancellationToken::new(), CancellationToken::new());
+        // Should this future be dropped before its end, nothing of it goes on.
+        let _guards = [&discovery.draining, &cut_off, &stop_admin, &stop_plane].map(|token| token.clone().drop_guard());
         let (runtime, stop) = (Handle::current(), stop_plane.clone());
         let mut plane_thread = tokio::task::spawn_blocking(move || plane_task.run(&runtime, &stop));
         let mut accepting = JoinSet::new();

@@ -175,7 +175,7 @@ impl StreamTask {
             Event::Broken(status) if status.code() == Code::Cancelled => return ControlFlow::Break(End::Gone),
             Event::Broken(status) => return ControlFlow::Break(End::Status(status)),
             Event::Entered(turn, Ok(Ok(attachment))) => {
-                tracing::debug!(node = self.id(), audience = ?attachment.audience(), "attached");
+                tracing::debug!(node = self.id(), "attached");
                 self.entering = None;
                 self.attachment = Some(attachment);
                 *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(turn);

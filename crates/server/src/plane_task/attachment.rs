@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use compile::Audience;
+use plane::MemberId;
 use snapshot::Snapshot;
 use tokio::sync::{mpsc, watch};
 
@@ -16,46 +16,58 @@ pub(crate) struct Published {
     pub(crate) seen: Option<Instant>,
 }
 
-/// A node of an audience; the audience is compiled for as long as there is one. Dropping it detaches the node.
+/// A node's part in the audience that it belongs to at the time; the audience is compiled for as long as there is one.
+/// Dropping it detaches the node.
 #[derive(Debug)]
 pub(crate) struct Attachment {
-    audience: Audience,
-    /// `None` only while it is dropped.
-    published: Option<watch::Receiver<Published>>,
-    detach: mpsc::UnboundedSender<Audience>,
+    member: MemberId,
+    published: watch::Receiver<Published>,
+    /// Watches of other audiences that the node has moved to.
+    moves: mpsc::UnboundedReceiver<watch::Receiver<Published>>,
+    detach: mpsc::UnboundedSender<MemberId>,
 }
 
 impl Attachment {
     pub(super) fn new(
-        audience: Audience,
+        member: MemberId,
         mut published: watch::Receiver<Published>,
-        detach: mpsc::UnboundedSender<Audience>,
+        moves: mpsc::UnboundedReceiver<watch::Receiver<Published>>,
+        detach: mpsc::UnboundedSender<MemberId>,
     ) -> Self {
         // The first snapshot counts as news.
         published.mark_changed();
-        Self { audience, published: Some(published), detach }
-    }
-
-    /// The audience.
-    pub(crate) fn audience(&self) -> &Audience {
-        &self.audience
+        Self { member, published, moves, detach }
     }
 
     /// Waits for a snapshot that has not been returned yet, and returns the newest; the first at once. Never returns
     /// once the plane's task has ended. May be dropped while it waits.
     pub(crate) async fn next(&mut self) -> Published {
-        let published = self.published.as_mut().expect("it is taken only by drop");
-        if published.changed().await.is_err() {
-            std::future::pending::<()>().await;
+        loop {
+            tokio::select! {
+                biased;
+                Some(mut published) = self.moves.recv() => {
+                    published.mark_changed();
+                    self.published = published;
+                }
+                changed = self.published.changed() => match changed {
+                    Ok(()) => return self.published.borrow_and_update().clone(),
+                    // The audience is gone, because the node has moved on; or everything is.
+                    Err(_) => match self.moves.recv().await {
+                        Some(published) => {
+                            self.published = published;
+                            self.published.mark_changed();
+                        }
+                        None => std::future::pending().await,
+                    },
+                },
+            }
         }
-        published.borrow_and_update().clone()
     }
 }
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        self.published = None;
         // An error means that the plane's task has ended, and with it every audience.
-        let _ = self.detach.send(self.audience.clone());
+        let _ = self.detach.send(self.member);
     }
 }

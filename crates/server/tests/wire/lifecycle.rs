@@ -1,0 +1,80 @@
+//! How a server begins and ends.
+
+use std::time::{Duration, Instant};
+
+use proto::ResourceType;
+use server::{Config, Deadlines, Error, Listen, Server};
+use testkit::wire::{Wire, WireError, node};
+use tokio::net::TcpStream;
+use tonic::Code;
+
+use crate::fixture::{NODE, REVIEWS, SOON, config, serving, socket_path};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shutting_down_ends_streams_as_unavailable_and_closes_the_port() {
+    let server = serving(config(), REVIEWS).await;
+    let address = server.tcp();
+    let mut stream = server.wire().await.delta(node(NODE, "client"));
+    stream.subscribe(ResourceType::Cluster, &[]).await;
+    let response = stream.next(SOON).await.unwrap();
+    stream.ack(&response).await;
+    let input = server.input.clone();
+
+    server.stop().await.unwrap();
+    match stream.next(SOON).await {
+        Err(WireError::Refused(status)) => {
+            assert_eq!((status.code(), status.message()), (Code::Unavailable, "shutting down"));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(TcpStream::connect(address).await.is_err());
+    assert_eq!(input.set_synced().await, Err(server::Stopped));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_takes_nothing_does_not_hold_up_the_end_beyond_the_deadline() {
+    let deadlines = Deadlines { drain: Duration::from_millis(300), ..Deadlines::default() };
+    let server = serving(Config { deadlines, ..config() }, REVIEWS).await;
+    // A health watch that nobody reads, and a connection that speaks no HTTP/2.
+    let _silent = TcpStream::connect(server.tcp()).await.unwrap();
+    let channel = tonic::transport::Endpoint::from_shared(server.xds()).unwrap().connect().await.unwrap();
+    let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
+    let _watch = health.watch(tonic_health::pb::HealthCheckRequest::default()).await.unwrap();
+    let begin = Instant::now();
+    server.stop().await.unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unix_socket_serves_and_its_file_is_gone_afterwards() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = socket_path(&directory);
+    let config = Config { xds_listen: vec![Listen::Unix(path.clone())], ..config() };
+    let server = serving(config, REVIEWS).await;
+    let mut stream = Wire::connect(server.xds()).await.unwrap().sotw(node(NODE, "client"));
+    stream.subscribe(ResourceType::Cluster, &[]).await;
+    assert!(!stream.next(SOON).await.unwrap().resources.is_empty());
+    let nodes: server::view::Nodes = server.json("/api/v1/nodes").await;
+    assert_eq!(nodes.nodes[0].address, "unix:");
+    server.stop().await.unwrap();
+    assert!(!path.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_taken_is_named_in_the_error() {
+    let server = serving(config(), REVIEWS).await;
+    let plane = plane::Plane::new(world::Settings::default(), compile::Options::default());
+    let config = Config { xds_listen: vec![Listen::Tcp(server.tcp())], ..Config::default() };
+    let error = Server::bind(config, plane).await.unwrap_err();
+    assert!(matches!(error, Error::Bind { .. }), "{error:?}");
+    assert!(error.to_string().starts_with(&format!("cannot listen at {}: ", server.tcp())), "{error}");
+}
+
+#[tokio::test]
+async fn a_runtime_with_one_thread_is_enough() {
+    let server = serving(config(), REVIEWS).await;
+    let mut stream = server.wire().await.sotw(node(NODE, "client"));
+    stream.subscribe(ResourceType::Cluster, &[]).await;
+    assert!(!stream.next(SOON).await.unwrap().resources.is_empty());
+    server.stop().await.unwrap();
+}

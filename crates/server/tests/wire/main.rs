@@ -1,0 +1,9 @@
+//! The server over real connections, in this process.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
+
+mod admin;
+mod bad_clients;
+mod fixture;
+mod lifecycle;
+mod services;
+mod streams;
