@@ -3,5 +3,7 @@
 //! Every test starts its own server with its own files and its own Envoys, on addresses that nothing else uses.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
+mod gateway;
 mod mesh;
+mod raw;
 mod splits;

@@ -51,7 +51,7 @@ impl Availability {
             Availability::Ready => true,
             Availability::Missing(reason) => {
                 // Not by a macro: the test runner would swallow it, as the test passes.
-                let _ = writeln!(io::stderr(), "SKIPPED: {what}: {reason}");
+                let _ = writeln!(io::stderr(), "skipped: {what}: {reason}");
                 false
             }
         }
