@@ -6,4 +6,4 @@ mod node;
 mod plane;
 
 pub use node::{Node, NodeError};
-pub use plane::{ObjectView, Plane, Publication};
+pub use plane::{MemberId, Membership, ObjectView, Plane, Publication};

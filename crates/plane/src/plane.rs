@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use compile::{Audience, Compiler, Interception, Options, Proxy, Work};
 use snapshot::Snapshot;
-use world::{Change, Labels, Object, ObjectRef, Problem, Reader, Settings, Spec, World};
+use world::{Change, Key, Labels, Object, ObjectRef, Problem, Reader, Settings, Spec, World};
 
 use crate::{Node, NodeError};
 
@@ -14,8 +14,25 @@ use crate::{Node, NodeError};
 pub struct Publication {
     /// The audiences whose snapshot is another now, with the new one.
     pub snapshots: Vec<(Audience, Snapshot)>,
+    /// The members that belong to another audience now, because the world has learnt something about their workload.
+    pub moved: Vec<Membership>,
     /// What compiling cost.
     pub work: Work,
+}
+
+/// Names an attached node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MemberId(u64);
+
+/// What an attached node has a part in.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    /// The node.
+    pub member: MemberId,
+    /// The audience that it belongs to.
+    pub audience: Audience,
+    /// The audience's snapshot.
+    pub snapshot: Snapshot,
 }
 
 /// One object as the admin API shows it, without what nodes say about it.
@@ -34,7 +51,9 @@ pub struct ObjectView {
 pub struct Plane {
     world: World,
     compiler: Compiler,
-    /// Nodes per audience; a snapshot is kept up to date while there is one.
+    members: BTreeMap<MemberId, (Node, Audience)>,
+    last_member: u64,
+    /// Members per audience; a snapshot is kept up to date while there is one.
     users: HashMap<Audience, usize>,
     source_problems: Vec<Problem>,
 }
@@ -45,6 +64,8 @@ impl Plane {
         Self {
             world: World::new(settings),
             compiler: Compiler::new(options),
+            members: BTreeMap::new(),
+            last_member: 0,
             users: HashMap::new(),
             source_problems: Vec::new(),
         }
@@ -58,7 +79,8 @@ impl Plane {
         }
         self.source_problems = source_problems;
         let update = self.compiler.update(&self.world, &touched);
-        Publication { snapshots: update.snapshots, work: update.work }
+        let moved = self.regroup(&touched);
+        Publication { snapshots: update.snapshots, moved, work: update.work }
     }
 
     /// A node connects: the audience that it belongs to, and the snapshot to begin with. Each call needs one
@@ -66,22 +88,59 @@ impl Plane {
     ///
     /// # Errors
     /// The node cannot be served; its stream should be refused with the error's text.
-    pub fn attach(&mut self, node: &Node) -> Result<(Audience, Snapshot), NodeError> {
+    pub fn attach(&mut self, node: &Node) -> Result<Membership, NodeError> {
         let audience = node.audience(&Reader::new(&self.world))?;
-        let snapshot = self.compiler.add(&self.world, &audience);
-        *self.users.entry(audience.clone()).or_default() += 1;
-        Ok((audience, snapshot))
+        self.last_member += 1;
+        let member = MemberId(self.last_member);
+        let snapshot = self.join(&audience);
+        self.members.insert(member, (node.clone(), audience.clone()));
+        Ok(Membership { member, audience, snapshot })
     }
 
-    /// A node of this audience is gone.
-    pub fn detach(&mut self, audience: &Audience) {
-        if let Some(users) = self.users.get_mut(audience) {
-            *users -= 1;
-            if *users == 0 {
-                self.users.remove(audience);
-                self.compiler.remove(audience);
+    /// A node is gone. Returns the audience that it belonged to, if nobody else does now.
+    pub fn detach(&mut self, member: MemberId) -> Option<Audience> {
+        let (_, audience) = self.members.remove(&member)?;
+        self.leave(&audience).then_some(audience)
+    }
+
+    /// Finds the members that a change of pods or workload entries gives other labels than they had when they came.
+    fn regroup(&mut self, touched: &BTreeSet<Key>) -> Vec<Membership> {
+        let of_workload = |audience: &Audience| touched.contains(&Key::Workloads(audience.namespace.clone()));
+        let reader = Reader::new(&self.world);
+        let mut moves = Vec::new();
+        for (member, (node, audience)) in self.members.iter().filter(|(_, (_, audience))| of_workload(audience)) {
+            match node.audience(&reader) {
+                Ok(now) if now != *audience => moves.push((*member, now)),
+                // A node that was accepted stays.
+                Ok(_) | Err(_) => {}
             }
         }
+        let mut moved = Vec::new();
+        for (member, audience) in moves {
+            let snapshot = self.join(&audience);
+            let Some((_, before)) = self.members.get_mut(&member) else { continue };
+            let before = std::mem::replace(before, audience.clone());
+            self.leave(&before);
+            moved.push(Membership { member, audience, snapshot });
+        }
+        moved
+    }
+
+    fn join(&mut self, audience: &Audience) -> Snapshot {
+        *self.users.entry(audience.clone()).or_default() += 1;
+        self.compiler.add(&self.world, audience)
+    }
+
+    /// One member less; whether it was the last.
+    fn leave(&mut self, audience: &Audience) -> bool {
+        let Some(users) = self.users.get_mut(audience) else { return false };
+        *users -= 1;
+        let last = *users == 0;
+        if last {
+            self.users.remove(audience);
+            self.compiler.remove(audience);
+        }
+        last
     }
 
     /// Everything that is wrong: what sources found, what objects say about each other, what compiling found.

@@ -39,9 +39,8 @@ fn a_node_of_istios_form_is_placed_by_its_id_and_metadata() {
 
 #[test]
 fn the_labels_of_a_pod_that_is_known_count_and_not_what_the_node_says() {
-    let plane = plane(
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: web-1, labels: {app: real}}\nstatus: {podIP: 10.0.0.7}\n",
-    );
+    let plane =
+        plane("apiVersion: v1\nkind: Pod\nmetadata: {name: web-1, labels: {app: real}}\nstatus: {podIP: 10.0.0.7}\n");
     let metadata = json!({"LABELS": {"app": "claimed"}});
     let found = audience(&plane, &node("sidecar~10.0.0.7~web-1.default~default.svc.cluster.local", metadata));
     assert_eq!(found.labels.get("app").map(String::as_str), Some("real"));
@@ -78,18 +77,42 @@ fn a_node_without_id_or_of_an_unknown_type_is_refused_with_words() {
     let refused = plane.attach(&node("ztunnel~10.0.0.7~a.b~b.svc.cluster.local", json!({}))).unwrap_err();
     assert!(refused.to_string().contains("ztunnel"), "{refused}");
     let odd = Node { metadata: Map::new(), ..node("sidecar~not-an-ip~nodot~x", json!({})) };
-    let (audience, _) = plane.attach(&odd).unwrap();
-    assert_eq!(&*audience.namespace, "default");
+    assert_eq!(&*plane.attach(&odd).unwrap().audience.namespace, "default");
 }
 
 #[test]
 fn an_audience_is_compiled_while_somebody_uses_it() {
     let mut plane = plane("");
     let one = node("sidecar~10.0.0.7~a.b~b.svc.cluster.local", json!({}));
-    let (audience, _) = plane.attach(&one).unwrap();
-    plane.attach(&one).unwrap();
-    plane.detach(&audience);
+    let first = plane.attach(&one).unwrap();
+    let second = plane.attach(&one).unwrap();
+    assert_eq!(plane.detach(first.member), None);
     assert_eq!(plane.snapshots().len(), 1);
-    plane.detach(&audience);
+    assert_eq!(plane.detach(second.member), Some(second.audience));
+    assert_eq!(plane.detach(second.member), None);
     assert_eq!(plane.snapshots().len(), 0);
+}
+
+#[test]
+fn a_node_moves_to_another_audience_when_its_pod_becomes_known_or_changes() {
+    let mut plane = plane("");
+    let one = node("sidecar~10.0.0.7~web-1.default~default.svc.cluster.local", json!({"LABELS": {"app": "web"}}));
+    let other = node("sidecar~10.0.0.8~web-2.default~default.svc.cluster.local", json!({}));
+    let attached = plane.attach(&one).unwrap();
+    plane.attach(&other).unwrap();
+    let pod = |version: &str| {
+        let yaml = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: web-1, labels: {{app: web, version: {version}}}}}\nstatus: {{podIP: 10.0.0.7}}\n"
+        );
+        let parsed = source::text::parse("pod.yaml", yaml.as_bytes(), &source::Options::default());
+        parsed.objects.into_iter().map(Change::Apply).collect::<Vec<_>>()
+    };
+    for version in ["v1", "v2"] {
+        let moved = plane.apply(pod(version), Vec::new()).moved;
+        let [membership] = &moved[..] else { panic!("one node moves") };
+        assert_eq!(membership.member, attached.member);
+        assert_eq!(membership.audience.labels.get("version").map(String::as_str), Some(version));
+        assert_eq!(plane.snapshots().len(), 2, "the audience that it left is dropped");
+    }
+    assert!(plane.apply(pod("v2"), Vec::new()).moved.is_empty());
 }

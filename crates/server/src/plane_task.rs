@@ -147,6 +147,8 @@ impl PlaneTask {
                 sender.send_replace(Published { snapshot, seen });
             }
         }
+        let has_moved = !publication.moved.is_empty();
+        let left_some = !publication.moved.is_empty();
         for membership in publication.moved {
             let member = membership.member;
             let published = self.watch(membership);
@@ -155,7 +157,9 @@ impl PlaneTask {
                 let _ = attachment.send(published);
             }
         }
-        self.drop_audiences();
+        if has_moved {
+            self.drop_audiences();
+        }
         let took = begin.elapsed();
         self.metrics.published(took, publication.work, seen_at);
         tracing::debug!(
