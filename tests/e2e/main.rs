@@ -3,7 +3,9 @@
 //! Every test starts its own server with its own files and its own Envoys, on addresses that nothing else uses.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
+mod changes;
 mod gateway;
 mod mesh;
+mod missing;
 mod raw;
 mod splits;
