@@ -1,7 +1,7 @@
 //! What follows when files come, change, break and go.
 #![allow(clippy::unwrap_used)]
 
-use pointsman_source::{Content, Files, Options, Update};
+use source::{Content, Files, Options, Update};
 use world::{Change, Severity};
 
 fn files() -> Files {

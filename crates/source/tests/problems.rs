@@ -7,7 +7,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use pointsman_source::text::{Options, parse};
+use source::text::{Options, parse};
 
 /// Problems as `check` prints them, then what became of the objects.
 fn judge(manifest: &str) -> String {

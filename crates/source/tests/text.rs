@@ -1,8 +1,8 @@
 //! Whole manifests, the properties that hold for any bytes, and the limits.
 #![allow(clippy::unwrap_used)]
 
-use pointsman_source::text::{Options, Parsed, parse};
 use proptest::prelude::*;
+use source::text::{Options, Parsed, parse};
 use world::{Kind, Spec};
 
 fn read(text: &str) -> Parsed {

@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use pointsman_source::watch::{Options, Seen, Watch, load, watch};
+use source::watch::{Options, Seen, Watch, load, watch};
 use tempfile::TempDir;
 use world::{Change, Problem};
 

@@ -82,7 +82,7 @@ impl World {
     }
 
     /// Takes in one change and returns the keys whose answers may now differ; none when the object says the same as
-    /// before.
+    /// before, even if from another place of its file.
     pub fn apply(&mut self, change: Change) -> BTreeSet<Key> {
         let mut touched = BTreeSet::new();
         let (reference, next) = match change {
@@ -90,9 +90,15 @@ impl World {
             Change::Remove(reference) => (reference, None),
         };
         let previous = self.objects.get(&reference).cloned();
-        if previous.as_ref().map(|o| (&o.spec, &o.meta)) == next.as_ref().map(|o| (&o.spec, &o.meta)) {
-            return touched;
+        match (&previous, &next) {
+            (None, None) => return touched,
+            (Some(previous), Some(next)) if says_the_same(previous, next) => {
+                self.objects.insert(reference, next.clone());
+                return touched;
+            }
+            (Some(_), _) | (None, Some(_)) => {}
         }
+        let asked_labels: Vec<String> = self.index.client_labels.keys().cloned().collect();
         if let Some(previous) = &previous {
             self.index.remove(previous, &self.settings, &mut touched);
         }
@@ -104,6 +110,10 @@ impl World {
             None => {
                 self.objects.remove(&reference);
             }
+        }
+        // Looked at as a whole: an object that asks for the same labels as before leaves and comes back in between.
+        if !asked_labels.iter().eq(self.index.client_labels.keys()) {
+            touched.insert(Key::ClientLabels);
         }
         touched
     }
@@ -188,6 +198,12 @@ impl World {
     ) -> Option<BTreeMap<String, String>> {
         self.index.workload_labels(namespace, name, addresses, &self.objects)
     }
+}
+
+/// Equal but for the place where they were read.
+fn says_the_same(a: &Object, b: &Object) -> bool {
+    let meta = |o: &Object| (o.meta.labels.clone(), o.meta.created.clone(), o.meta.generation);
+    a.spec == b.spec && a.meta.annotations == b.meta.annotations && meta(a) == meta(b)
 }
 
 /// Oldest first; objects without a time stamp tie and go by namespace and name.

@@ -170,6 +170,11 @@ impl Pod {
         }
     }
 
+    /// Whether the pod has ended for good: its address may belong to another pod by now.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed"))
+    }
+
     /// The number of the container port called `name`.
     pub fn named_port(&self, name: &str) -> Option<u16> {
         let ports = self.spec.containers.iter().flat_map(|c| &c.ports);

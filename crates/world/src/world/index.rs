@@ -25,11 +25,13 @@ pub(super) struct Index {
     /// Services by namespace, for "which of them serve this workload".
     services_in: HashMap<Name, BTreeMap<(Hostname, ObjectRef), Arc<Service>>>,
     /// Services with a selector, under one pair of it: a workload finds them by looking up its own pairs.
-    selecting: HashMap<(Name, String, String), BTreeSet<Hostname>>,
+    selecting: HashMap<(Name, String, String), BTreeSet<(Hostname, ObjectRef)>>,
     /// Slices by namespace and name of their service.
     slices: HashMap<(Name, Name), BTreeSet<ObjectRef>>,
     /// Services that have an address in one of their slices: a pod's labels reach endpoints by its address.
     slice_addresses: HashMap<IpAddr, Vec<(Name, Name)>>,
+    /// Services one of whose slices names a pod, by the pod's namespace and name.
+    slice_targets: HashMap<(Name, Name), Vec<(Name, Name)>>,
     pods: HashMap<Name, BTreeSet<ObjectRef>>,
     pod_addresses: HashMap<IpAddr, BTreeSet<ObjectRef>>,
     workload_entries: HashMap<Name, BTreeSet<ObjectRef>>,
@@ -68,6 +70,10 @@ impl Index {
             Spec::EndpointSlice(slice) => self.shift_slice(object, slice, settings, touched, way),
             Spec::Pod(pod) => {
                 shift(&mut self.pods, namespace.clone(), &object.reference, way);
+                let target = (namespace.clone(), object.reference.name.clone());
+                for (namespace, name) in self.slice_targets.get(&target).into_iter().flatten() {
+                    touched.insert(Key::Endpoints(kubernetes_host(name, namespace, settings)));
+                }
                 if let Some(address) = pod.status.pod_ip.as_deref().and_then(|ip| ip.parse::<IpAddr>().ok()) {
                     shift(&mut self.pod_addresses, address, &object.reference, way);
                     for (namespace, name) in self.slice_addresses.get(&address).into_iter().flatten() {
@@ -84,12 +90,12 @@ impl Index {
                 touched.insert(Key::Workloads(namespace.clone()));
             }
             Spec::VirtualService(routes) => {
-                self.shift_client_labels(routes.source_label_keys(), touched, way);
+                self.shift_client_labels(routes.source_label_keys(), way);
                 self.shift_routes(object, routes, settings, touched, way);
             }
             Spec::DestinationRule(rule) => {
                 let asked = rule.workload_selector.iter().flat_map(|s| s.match_labels.keys());
-                self.shift_client_labels(asked.map(String::as_str).collect(), touched, way);
+                self.shift_client_labels(asked.map(String::as_str).collect(), way);
                 let host = Hostname::qualified(&rule.host, namespace, &settings.domain);
                 shift_ordered(&mut self.rules, host.clone(), &object.reference, way);
                 touched.insert(Key::Rules(host));
@@ -113,11 +119,14 @@ impl Index {
             let pair = (service.namespace.clone(), key.clone(), value.clone());
             match way {
                 Way::In => {
-                    self.selecting.entry(pair).or_default().insert(host.clone());
+                    self.selecting.entry(pair).or_default().insert(slot.clone());
                 }
                 Way::Out => {
-                    if let Some(hosts) = self.selecting.get_mut(&pair) {
-                        hosts.remove(&host);
+                    if let Some(services) = self.selecting.get_mut(&pair) {
+                        services.remove(&slot);
+                        if services.is_empty() {
+                            self.selecting.remove(&pair);
+                        }
                     }
                 }
             }
@@ -154,18 +163,10 @@ impl Index {
         let service: (Name, Name) = (namespace.clone(), name.as_str().into());
         let addresses = slice.endpoints.iter().flat_map(|e| &e.addresses).filter_map(|a| a.parse::<IpAddr>().ok());
         for address in addresses {
-            let services = self.slice_addresses.entry(address).or_default();
-            match way {
-                Way::In => services.push(service.clone()),
-                Way::Out => {
-                    if let Some(at) = services.iter().position(|s| *s == service) {
-                        services.swap_remove(at);
-                    }
-                    if services.is_empty() {
-                        self.slice_addresses.remove(&address);
-                    }
-                }
-            }
+            shift_counted(&mut self.slice_addresses, address, &service, way);
+        }
+        for pod in slice.endpoints.iter().filter_map(|e| endpoints::target_pod(e, namespace)) {
+            shift_counted(&mut self.slice_targets, (pod.namespace, pod.name), &service, way);
         }
         let host = kubernetes_host(name, namespace, settings);
         let selects_nothing = self.services.get(&host).is_none_or(|all| all.iter().any(|s| s.selector.is_empty()));
@@ -202,15 +203,12 @@ impl Index {
         }
     }
 
-    fn shift_client_labels(&mut self, keys: BTreeSet<&str>, touched: &mut BTreeSet<Key>, way: Way) {
+    fn shift_client_labels(&mut self, keys: BTreeSet<&str>, way: Way) {
         for key in keys {
             let users = self.client_labels.entry(key.to_owned()).or_default();
             match way {
                 Way::In => *users += 1,
                 Way::Out => *users -= 1,
-            }
-            if *users == usize::from(way == Way::In) {
-                touched.insert(Key::ClientLabels);
             }
             if *users == 0 {
                 self.client_labels.remove(key);
@@ -222,7 +220,8 @@ impl Index {
     fn touch_selecting(&self, namespace: &Name, labels: &Labels, touched: &mut BTreeSet<Key>) {
         for (key, value) in labels {
             let pair = (namespace.clone(), key.clone(), value.clone());
-            touched.extend(self.selecting.get(&pair).into_iter().flatten().cloned().map(Key::Endpoints));
+            let services = self.selecting.get(&pair).into_iter().flatten();
+            touched.extend(services.map(|(host, _)| Key::Endpoints(host.clone())));
         }
     }
 }
@@ -241,6 +240,28 @@ fn shift<K: std::hash::Hash + Eq>(map: &mut HashMap<K, BTreeSet<ObjectRef>>, key
             if let Some(set) = map.get_mut(&key) {
                 set.remove(object);
                 if set.is_empty() {
+                    map.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+/// One entry for each time that a service is named: it stays until the last is gone.
+fn shift_counted<K: std::hash::Hash + Eq>(
+    map: &mut HashMap<K, Vec<(Name, Name)>>,
+    key: K,
+    service: &(Name, Name),
+    way: Way,
+) {
+    match way {
+        Way::In => map.entry(key).or_default().push(service.clone()),
+        Way::Out => {
+            if let Some(services) = map.get_mut(&key) {
+                if let Some(at) = services.iter().position(|s| s == service) {
+                    services.swap_remove(at);
+                }
+                if services.is_empty() {
                     map.remove(&key);
                 }
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::services::parse_address;
 use super::{Index, Objects};
 use crate::api::istio::WorkloadEntry;
-use crate::api::kube::EndpointSlice;
+use crate::api::kube::{EndpointSlice, SliceEndpoint};
 use crate::{
     Address, Endpoint, Health, Kind, Labels, Locality, Object, ObjectRef, Resolution, Service, ServicePort, Spec,
     TargetPort,
@@ -61,20 +61,23 @@ impl Index {
             }
             // The addresses of one entry are the same endpoint: the first stands for it, as in kube-proxy.
             let Some(address) = endpoint.addresses.first() else { continue };
-            let target = endpoint.target_ref.as_ref().filter(|t| t.kind.as_deref() == Some("Pod"));
-            let by_name = target.and_then(|t| {
-                let namespace = t.namespace.as_deref().unwrap_or(namespace);
-                objects.get(&ObjectRef::new(Kind::Pod, namespace, t.name.as_deref()?))
-            });
-            let pod = by_name.or_else(|| self.pod_at(address.parse().ok()?, objects));
+            let by_name = target_pod(endpoint, namespace).and_then(|pod| objects.get(&pod));
+            let pod = by_name.or_else(|| self.pod_at(address.parse().ok()?, namespace, objects));
             let mut built = from_pod(parse_address(address), number, pod);
             built.locality.zone = endpoint.zone.as_deref().unwrap_or("").into();
             found.push(built);
         }
     }
 
-    pub(super) fn pod_at<'o>(&self, address: IpAddr, objects: &'o Objects) -> Option<&'o Arc<Object>> {
-        self.pod_addresses.get(&address)?.first().map(|reference| &objects[reference])
+    /// The pod that has `address` now: one that has not finished, of `namespace` if there is one (pods on the host's
+    /// network share its address), and the first by namespace and name.
+    pub(super) fn pod_at<'o>(&self, address: IpAddr, namespace: &str, objects: &'o Objects) -> Option<&'o Arc<Object>> {
+        let at = self.pod_addresses.get(&address)?.iter().map(|reference| &objects[reference]);
+        let running = at.filter(|object| match &object.spec {
+            Spec::Pod(pod) => !pod.is_finished(),
+            _ => false,
+        });
+        running.min_by_key(|object| (&*object.reference.namespace != namespace, &object.reference))
     }
 
     fn selected_pods(&self, service: &Service, port: &ServicePort, objects: &Objects) -> Vec<Endpoint> {
@@ -121,6 +124,12 @@ impl Index {
         }
         found
     }
+}
+
+/// The pod that an endpoint of a slice in `namespace` names.
+pub(super) fn target_pod(endpoint: &SliceEndpoint, namespace: &str) -> Option<ObjectRef> {
+    let target = endpoint.target_ref.as_ref().filter(|t| t.kind.as_deref() == Some("Pod"))?;
+    Some(ObjectRef::new(Kind::Pod, target.namespace.as_deref().unwrap_or(namespace), target.name.as_deref()?))
 }
 
 /// A workload entry's labels: those of its specification over those of its metadata.

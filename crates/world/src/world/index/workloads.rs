@@ -25,7 +25,7 @@ impl Index {
     }
 
     fn pod_of<'o>(&self, namespace: &str, addresses: &[IpAddr], objects: &'o Objects) -> Option<&'o Arc<Object>> {
-        let at = addresses.iter().filter_map(|a| self.pod_at(*a, objects));
+        let at = addresses.iter().filter_map(|a| self.pod_at(*a, namespace, objects));
         at.filter(|pod| &*pod.reference.namespace == namespace).min_by_key(|pod| &pod.reference)
     }
 

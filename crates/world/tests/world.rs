@@ -1,0 +1,8 @@
+//! The world as its users see it: changes in, answers and touched keys out.
+
+#[path = "world/incremental.rs"]
+mod incremental;
+#[path = "world/picture.rs"]
+mod picture;
+#[path = "world/support.rs"]
+mod support;
