@@ -27,7 +27,7 @@ use crate::policy::Policy;
 use crate::{Audience, Built};
 
 pub use discovery::Discovery;
-pub use fixed::{InboundInput, black_hole, inbound, inbound_passthrough, passthrough};
+pub use fixed::{InboundInput, black_hole, black_hole_for_grpc, inbound, inbound_passthrough, passthrough};
 
 /// All that a cluster towards a service may depend on.
 #[derive(Clone, Copy, Debug)]

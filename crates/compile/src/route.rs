@@ -33,9 +33,7 @@ mod virtual_host;
 use world::api::istio::{Destination, VirtualService};
 
 pub(crate) use configuration::{allow_any, blackhole, block_all, configuration_head};
-pub(crate) use delegate::FindDelegate;
 pub(crate) use domains::domains_for;
-pub(crate) use matching::gateway_name;
 pub(crate) use virtual_host::{VirtualHostInput, virtual_host};
 
 /// Every destination that a VirtualService names itself, mirrors included, with the path of its field; what its

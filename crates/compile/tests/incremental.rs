@@ -150,7 +150,7 @@ fn what_is_compiled_incrementally_equals_what_is_compiled_from_scratch() {
         service("other") + &routes("other", 1, 1),
         service("s2").replace("name: v2", "name: v3"),
         routes("s2", 0, 5).replace("hosts: [s2]", "hosts: [s2, elsewhere.test]"),
-        service("s3").replace("port: 80", "port: 8000"),
+        service("s3").replace("port: 80,", "port: 8000,"),
     ];
     let mut plane = Plane::new("", Options::default());
     for audience in audiences() {
@@ -238,4 +238,19 @@ status: {podIP: 10.2.0.2}
     let name = "outbound|80|v2|my-app.default.svc.cluster.local";
     assert!(snapshot.get(ResourceType::Cluster, name).is_some());
     assert!(snapshot.get(ResourceType::Endpoints, name).is_some());
+}
+
+#[test]
+fn routes_to_what_does_not_exist_leave_nothing_dangling() {
+    let mut plane = Plane::new(&service("s1"), Options::default());
+    plane.apply(&routes("s1", 80, 20).replace("subset: v2", "subset: v9"));
+    plane.apply(&routes("nobody", 1, 1).replace("hosts: [nobody]", "hosts: [s2]"));
+    plane.apply(&service("s2"));
+    for audience in audiences() {
+        let snapshot = plane.compiler.add(&plane.world, &audience);
+        assert_eq!(snapshot.dangling(), [], "{audience:?}");
+    }
+    let said: Vec<_> = plane.compiler.problems().iter().map(ToString::to_string).collect();
+    assert!(said.iter().any(|problem| problem.contains("no DestinationRule defines subset \"v9\"")), "{said:?}");
+    assert!(said.iter().any(|problem| problem.contains("no service \"nobody.default.svc.cluster.local\"")), "{said:?}");
 }

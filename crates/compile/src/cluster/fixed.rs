@@ -28,6 +28,17 @@ pub fn black_hole() -> Cluster {
     }
 }
 
+/// The same for gRPC clients, which take no static clusters: its assignment, which must be there and empty, makes calls
+/// fail at once as UNAVAILABLE.
+pub fn black_hole_for_grpc() -> Cluster {
+    Cluster {
+        name: names::BLACK_HOLE.to_owned(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
+        eds_cluster_config: Some(identity::by_discovery(names::BLACK_HOLE)),
+        ..Cluster::default()
+    }
+}
+
 /// `PassthroughCluster`: to where the connection was going, speaking what the client speaks.
 pub fn passthrough() -> Cluster {
     original_destination(names::PASSTHROUGH, Upstream::Same)

@@ -23,20 +23,25 @@ const METADATA: &str = "istio";
 /// as long as it takes": the control plane answers every request, and giving up would put an empty cluster into use.
 const ADS: &[u8] = &[3 << 3 | 2, 0, 4 << 3 | 2, 0, 6 << 3, 2];
 
+/// Endpoints from the same server, in the assignment of this name.
+pub(super) fn by_discovery(name: &str) -> EdsClusterConfig {
+    EdsClusterConfig {
+        eds_config: Some(ConfigSource {
+            initial_fetch_timeout: Some(Duration::default()),
+            resource_api_version: ApiVersion::V3 as i32,
+            config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+            ..ConfigSource::default()
+        }),
+        service_name: name.to_owned(),
+    }
+}
+
 /// Adds identity to settings.
 pub(super) fn set(cluster: &mut Cluster, input: &ClusterInput<'_>) {
     let discovery = input.discovery();
     cluster.name = input.name.to_string();
     if discovery == Discovery::Eds {
-        cluster.eds_cluster_config = Some(EdsClusterConfig {
-            eds_config: Some(ConfigSource {
-                initial_fetch_timeout: Some(Duration::default()),
-                resource_api_version: ApiVersion::V3 as i32,
-                config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
-                ..ConfigSource::default()
-            }),
-            service_name: input.name.to_string(),
-        });
+        cluster.eds_cluster_config = Some(by_discovery(input.name));
     }
     cluster.load_assignment = dns::inline(input, discovery).map(|selection| endpoints::message(input.name, &selection));
     if !input.audience.is_grpc() {

@@ -8,12 +8,13 @@ use proto::pb::envoy::config::route::v3::redirect_action::{
     PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier,
 };
 use proto::pb::envoy::config::route::v3::{DirectResponseAction, RedirectAction, route};
-use world::Problem;
 use world::api::istio::{DirectResponse, Redirect};
 
 use super::configuration::MAX_BODY_BYTES;
 use super::headers::is_sendable;
-use super::rule::Place;
+
+/// Why an answer cannot be given: the field below the entry, and what is wrong with it.
+pub(super) type Refused = (&'static str, String);
 
 /// A status without a body.
 pub(super) fn status(status: u32) -> route::Action {
@@ -39,11 +40,11 @@ fn with_body(status: u32, body: Option<Specifier>) -> route::Action {
 /// `http[].directResponse`.
 ///
 /// # Errors
-/// Why it cannot be done, as a problem without consequence.
-pub(super) fn direct(text: &DirectResponse, place: &Place) -> Result<route::Action, Problem> {
+/// Why it cannot be done.
+pub(super) fn direct(text: &DirectResponse) -> Result<route::Action, Refused> {
     if !(200..600).contains(&text.status) {
         let message = format!("status {} is not within 200 to 599", text.status);
-        return Err(place.error(".directResponse.status", message));
+        return Err((".directResponse.status", message));
     }
     let body = match text.body.as_ref().map(|body| (&body.string, &body.bytes)) {
         None | Some((None, None)) => None,
@@ -51,11 +52,11 @@ pub(super) fn direct(text: &DirectResponse, place: &Place) -> Result<route::Acti
         Some((None, Some(encoded))) => {
             let decoded = STANDARD
                 .decode(encoded.trim())
-                .map_err(|error| place.error(".directResponse.body.bytes", format!("not valid base64: {error}")))?;
+                .map_err(|error| (".directResponse.body.bytes", format!("not valid base64: {error}")))?;
             Some(Specifier::InlineBytes(decoded))
         }
         Some((Some(_), Some(_))) => {
-            return Err(place.error(".directResponse.body", "only one of string and bytes can be given"));
+            return Err((".directResponse.body", "only one of string and bytes can be given".to_owned()));
         }
     };
     let bytes = match &body {
@@ -65,7 +66,7 @@ pub(super) fn direct(text: &DirectResponse, place: &Place) -> Result<route::Acti
     };
     if bytes > MAX_BODY_BYTES as usize {
         let message = format!("{bytes} bytes are more than the {MAX_BODY_BYTES} that are allowed");
-        return Err(place.error(".directResponse.body", message));
+        return Err((".directResponse.body", message));
     }
     Ok(with_body(text.status, body))
 }
@@ -73,10 +74,10 @@ pub(super) fn direct(text: &DirectResponse, place: &Place) -> Result<route::Acti
 /// `http[].redirect`, for requests that came to `port`.
 ///
 /// # Errors
-/// Why it cannot be done, as a problem without consequence.
-pub(super) fn redirect(text: &Redirect, port: u16, place: &Place) -> Result<route::Action, Problem> {
-    let sendable = |field: &str, value: &Option<String>| match value {
-        Some(value) if !is_sendable(value) => Err(place.error(field, "not a valid header value")),
+/// Why it cannot be done.
+pub(super) fn redirect(text: &Redirect, port: u16) -> Result<route::Action, Refused> {
+    let sendable = |field: &'static str, value: &Option<String>| match value {
+        Some(value) if !is_sendable(value) => Err((field, "not a valid header value".to_owned())),
         Some(value) => Ok(value.clone()),
         None => Ok(String::new()),
     };
@@ -92,7 +93,7 @@ pub(super) fn redirect(text: &Redirect, port: u16, place: &Place) -> Result<rout
         Some(308) => RedirectResponseCode::PermanentRedirect,
         Some(other) => {
             let message = format!("{other} is not one of 301, 302, 303, 307 and 308");
-            return Err(place.error(".redirect.redirectCode", message));
+            return Err((".redirect.redirectCode", message));
         }
     };
     let target_port = match (text.port, text.derive_port.as_deref()) {
@@ -101,7 +102,7 @@ pub(super) fn redirect(text: &Redirect, port: u16, place: &Place) -> Result<rout
         (None, None | Some("" | "FROM_PROTOCOL_DEFAULT")) => None,
         (None, Some(other)) => {
             let message = format!("\"{other}\" is neither FROM_PROTOCOL_DEFAULT nor FROM_REQUEST_PORT");
-            return Err(place.error(".redirect.derivePort", message));
+            return Err((".redirect.derivePort", message));
         }
     };
     // The scheme's own port goes unsaid where the host is replaced; where the request's host stays, it may carry

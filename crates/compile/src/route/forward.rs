@@ -21,7 +21,7 @@ use crate::{Missing, MissingDestination, Target, names, pack};
 /// What a rule's destinations come to.
 pub(super) enum Forward {
     /// To these clusters.
-    To(Clusters),
+    To(Box<Clusters>),
     /// Nowhere, for this reason.
     Nowhere(String),
 }
@@ -114,11 +114,11 @@ pub(super) fn forward(
     if known.len() == 1 {
         let Known { cluster, operations, .. } = known.remove(0);
         let specifier = ClusterSpecifier::Cluster(cluster.to_string());
-        return Forward::To(Clusters { specifier, operations, hash: hashes, refused });
+        return Forward::To(Box::new(Clusters { specifier, operations, hash: hashes, refused }));
     }
     let clusters = known.into_iter().zip(weights).map(|(k, weight)| entry(k, weight, input)).collect();
     let specifier = ClusterSpecifier::WeightedClusters(WeightedCluster { clusters, ..WeightedCluster::default() });
-    Forward::To(Clusters { specifier, operations: Operations::default(), hash: hashes, refused })
+    Forward::To(Box::new(Clusters { specifier, operations: Operations::default(), hash: hashes, refused }))
 }
 
 /// A single destination has all requests, whatever its weight says; else a missing weight is none.

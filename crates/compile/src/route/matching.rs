@@ -30,7 +30,7 @@ pub(super) struct Matched {
 }
 
 /// `mesh`, or `namespace/name` of the Gateway that `name` means in an object of `namespace`.
-pub(crate) fn gateway_name<'a>(name: &'a str, namespace: &str) -> Cow<'a, str> {
+pub(super) fn gateway_name<'a>(name: &'a str, namespace: &str) -> Cow<'a, str> {
     match name.split_once('/') {
         _ if name == "mesh" => Cow::Borrowed(name),
         Some((".", name)) => Cow::Owned(format!("{namespace}/{name}")),

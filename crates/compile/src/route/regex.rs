@@ -45,9 +45,9 @@ pub(super) fn check(pattern: &str, most_instructions: u32) -> Result<Checked, St
     // Envoy has RE2 look at bytes, so that `.` is one byte and `\w` is ASCII. Rust's byte mode knows no `\p`.
     let parse = |unicode| {
         let mut parser = regex_syntax::ParserBuilder::new().unicode(unicode).utf8(false).build();
-        parser.parse(pattern).map(|hir| estimate(&hir))
+        parser.parse(pattern).map(|hir| estimate(&hir)).map_err(last_line)
     };
-    let size = parse(false).or_else(|_| parse(true)).map_err(last_line)?;
+    let size = parse(false).or_else(|_| parse(true))?;
     if size > u64::from(most_instructions) {
         return Err(format!("it compiles to about {size} instructions, and Envoy takes {most_instructions}"));
     }

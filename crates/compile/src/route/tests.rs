@@ -1,6 +1,7 @@
 //! Golden files: `tests/golden/route/<feature>.yaml` holds a setting and VirtualServices, `<feature>.golden.json` the
 //! virtual host that they become, with its problems, clusters and origins. `UPDATE_GOLDEN=1` writes them anew.
-#![allow(clippy::unwrap_used)]
+// The golden files are read and written here, on request only.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod odd_input;
 

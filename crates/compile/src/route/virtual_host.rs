@@ -1,24 +1,25 @@
 //! The routes of one virtual host.
 
+mod template;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use proto::pb::envoy::config::core::v3::{Metadata, RuntimeFractionalPercent};
-use proto::pb::envoy::config::route::v3::route_action::{ClusterSpecifier, HostRewriteSpecifier, MaxStreamDuration};
+use proto::pb::envoy::config::route::v3::route_action::{ClusterSpecifier, MaxStreamDuration};
 use proto::pb::envoy::config::route::v3::virtual_host::TlsRequirementType;
 use proto::pb::envoy::config::route::v3::{Route, RouteAction, VirtualHost, route};
-use proto::pb::google::protobuf::{Any, Struct, Value, value};
+use proto::pb::google::protobuf::{Struct, Value, value};
 use world::{Object, ObjectRef, Problem, Service};
 
 use super::delegate::{self, FindDelegate};
-use super::forward::{self, Clusters, Forward};
-use super::headers::{Operations, is_sendable};
+use super::forward;
 use super::matching::{self, Matched, NoMatch};
-use super::rewrite::PathRewrite;
 use super::rule::{Part, Rule, virtual_service};
-use super::{answer, cors, fault, hash, mirror, retry};
+use super::{answer, hash, retry};
 use crate::{Audience, Built, Options, Resolve, Target, names, pack};
+use template::Template;
 
 /// Runtime key of the share of requests whose destination is missing; nobody sets it, the default value counts.
 const MISSING_RUNTIME_KEY: &str = "pointsman.missing";
@@ -209,125 +210,6 @@ impl Builder<'_> {
         self.built.problems.push(problem);
     }
 
-    /// What all routes of a rule have in common.
-    fn template(&mut self, rule: &Rule<'_>) -> Template {
-        let grpc = self.input.audience.is_grpc();
-        let text = &rule.route;
-        let problems = &mut self.built.problems;
-        let mut template = Template::default();
-        let mut rule_operations =
-            Operations::read(text.headers.as_ref(), rule.place_of(Part::Headers), ".headers", problems);
-        if grpc && (!rule_operations.is_empty() || text.route.iter().any(|d| d.headers.is_some())) {
-            let place = rule.place_of(Part::Headers);
-            problems.push(place.warning(".headers", "gRPC clients cannot change headers").consequence("they do not"));
-            rule_operations = Operations::default();
-        }
-        if let Some(text) = &text.fault
-            && let Some(faults) = fault::fault(text, rule.place_of(Part::Fault), problems)
-        {
-            template.filters.insert(fault::FILTER.to_owned(), pack::any(&faults));
-        }
-        if let Some(text) = &text.cors_policy
-            && !grpc
-        {
-            let policy = cors::policy(text, rule.place_of(Part::Cors), self.input.most_regex_instructions(), problems);
-            template.filters.insert(cors::FILTER.to_owned(), pack::any(&policy));
-        }
-        template.action = self.action(rule, rule_operations, &mut template);
-        template
-    }
-
-    fn action(&mut self, rule: &Rule<'_>, operations: Operations, template: &mut Template) -> route::Action {
-        if let Some(reason) = &rule.refusal {
-            return self.refusal(reason);
-        }
-        let text = &rule.route;
-        let answers = [
-            text.redirect.as_ref().map(|text| {
-                let place = rule.place_of(Part::Redirect);
-                ("redirect", Part::Redirect, answer::redirect(text, self.input.port, place))
-            }),
-            text.direct_response.as_ref().map(|text| {
-                ("directResponse", Part::DirectResponse, answer::direct(text, rule.place_of(Part::DirectResponse)))
-            }),
-        ];
-        if let Some((field, part, answer)) = answers.into_iter().flatten().next() {
-            return match answer {
-                Ok(_) if self.input.audience.is_grpc() => {
-                    let problem = rule
-                        .place_of(part)
-                        .warning(&format!(".{field}"), "gRPC clients cannot be answered this way")
-                        .consequence("their calls fail as UNAVAILABLE");
-                    self.built.problems.push(problem);
-                    self.refusal("")
-                }
-                Ok(action) => {
-                    template.operations = operations;
-                    action
-                }
-                Err(problem) => self.refuse(problem),
-            };
-        }
-        if text.route.is_empty() {
-            let problem = rule
-                .place
-                .error("", "says neither where its requests go nor how they are answered")
-                .hint("Give it a route, a redirect, a directResponse or a delegate.");
-            return self.refuse(problem);
-        }
-        let Built { clusters, problems, .. } = &mut self.built;
-        match forward::forward(rule, self.input, clusters, problems) {
-            Forward::Nowhere(reason) => self.refusal(&reason),
-            Forward::To(clusters) => self.forward(rule, operations, clusters, template),
-        }
-    }
-
-    fn forward(
-        &mut self,
-        rule: &Rule<'_>,
-        operations: Operations,
-        to: Clusters,
-        template: &mut Template,
-    ) -> route::Action {
-        let text = &rule.route;
-        let mut action = self.timeouts(text.timeout);
-        action.cluster_specifier = Some(to.specifier);
-        action.hash_policy = to.hash;
-        template.refused = to.refused;
-        let Built { clusters, problems, .. } = &mut self.built;
-        let audience = self.input.audience;
-        action.retry_policy = retry::policy(text.retries.as_ref(), rule.place_of(Part::Retries), audience, problems);
-        action.request_mirror_policies = mirror::policies(rule, self.input, clusters, problems);
-        if audience.is_grpc() {
-            if text.rewrite.is_some() {
-                let place = rule.place_of(Part::Rewrite);
-                let problem = place.warning(".rewrite", "gRPC clients cannot rewrite").consequence("they do not");
-                problems.push(problem);
-            }
-            return route::Action::Route(action);
-        }
-        let mut operations = to.operations.followed_by(operations);
-        let mut host = operations.host.take();
-        if let Some(rewrite) = &text.rewrite {
-            let place = rule.place_of(Part::Rewrite);
-            match PathRewrite::read(rewrite, self.input.most_regex_instructions()) {
-                Ok(rewrite) => template.rewrite = rewrite,
-                Err((field, why)) => {
-                    let problem = place.error(field, why);
-                    return self.refuse(problem);
-                }
-            }
-            match rewrite.authority.as_ref().filter(|authority| !authority.is_empty()) {
-                Some(authority) if is_sendable(authority) => host = host.or_else(|| Some(authority.clone())),
-                Some(_) => return self.refuse(place.error(".rewrite.authority", "not a valid header value")),
-                None => {}
-            }
-        }
-        action.host_rewrite_specifier = host.map(HostRewriteSpecifier::HostRewriteLiteral);
-        template.operations = operations;
-        route::Action::Route(action)
-    }
-
     /// No timeout unless one is given; and then it bounds the one that a gRPC request brings along.
     fn timeouts(&self, timeout: Option<Duration>) -> RouteAction {
         let timeout = timeout.unwrap_or(Duration::ZERO);
@@ -395,40 +277,6 @@ enum Finished {
     ForEveryone(usize),
     /// By one that takes everything for this audience.
     ForThisAudience,
-}
-
-/// What all routes of a rule have in common.
-struct Template {
-    filters: HashMap<String, Any>,
-    operations: Operations,
-    action: route::Action,
-    rewrite: Option<PathRewrite>,
-    refused: Option<(proto::pb::envoy::r#type::v3::FractionalPercent, String)>,
-}
-
-impl Default for Template {
-    fn default() -> Self {
-        Self {
-            filters: HashMap::new(),
-            operations: Operations::default(),
-            action: answer::status(503),
-            rewrite: None,
-            refused: None,
-        }
-    }
-}
-
-impl Template {
-    fn dress(&self, head: Route) -> Route {
-        Route {
-            typed_per_filter_config: self.filters.clone(),
-            request_headers_to_add: self.operations.request_add.clone(),
-            request_headers_to_remove: self.operations.request_remove.clone(),
-            response_headers_to_add: self.operations.response_add.clone(),
-            response_headers_to_remove: self.operations.response_remove.clone(),
-            ..head
-        }
-    }
 }
 
 /// `rule.match`, or the one that is given.

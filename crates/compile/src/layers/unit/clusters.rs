@@ -22,7 +22,15 @@ pub(in crate::layers) fn statics(resolver: &Resolver<'_, '_>) -> Output {
         }
         Proxy::Sidecar { .. } => clusters.push(cluster::passthrough()),
         Proxy::Gateway => {}
-        Proxy::Grpc => return output,
+        Proxy::Grpc => {
+            let name: Arc<str> = names::BLACK_HOLE.into();
+            let nothing = endpoints::assignment(&name, &[], &audience.proxy);
+            let assignment = [(ResourceType::Endpoints, name.clone())];
+            let (cluster, origins) = (cluster::black_hole_for_grpc(), BTreeSet::new());
+            output.add(ResourceType::Cluster, name.clone(), &cluster, assignment, &origins);
+            output.add_encoded(ResourceType::Endpoints, name, &nothing, None, &origins);
+            return output;
+        }
     }
     for cluster in clusters {
         output.add(ResourceType::Cluster, cluster.name.as_str().into(), &cluster, [], &BTreeSet::new());
