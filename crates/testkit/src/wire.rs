@@ -6,6 +6,7 @@
 
 mod delta;
 mod exchange;
+mod node;
 mod services;
 mod sotw;
 
@@ -13,10 +14,12 @@ use std::collections::HashMap;
 
 pub use delta::Delta;
 pub use exchange::{Exchange, WireError};
+pub use node::{node, node_of};
+/// What there is to ask for.
+pub use proto::ResourceType;
 pub use sotw::Sotw;
 
 use anyhow::{Context, Result};
-use proto::ResourceType;
 use proto::pb::envoy::config::core::v3::Node;
 use proto::pb::google::protobuf::Any;
 use tonic::transport::{Channel, Endpoint};
@@ -76,11 +79,6 @@ impl Wire {
     pub fn delta_of(&self, kind: ResourceType, node: Node) -> Delta {
         Delta::new(self.open(services::methods(kind).1), node)
     }
-}
-
-/// A node with only an id and a cluster.
-pub fn node(id: &str, cluster: &str) -> Node {
-    Node { id: id.to_owned(), cluster: cluster.to_owned(), ..Node::default() }
 }
 
 /// Decodes packed messages of one type.
