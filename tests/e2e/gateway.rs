@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use testkit::envoy::Envoy;
 use testkit::load::{Load, Plan};
 use testkit::stats::{FALSE_ALARM, assert_split};
-use testkit::tcp_backend::TcpBackend;
 use testkit::{ports, wait};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::mesh::{Mesh, PATIENCE, Reviews, SUBSETS, Variant, answering, marked, pod};
+use crate::mesh::{Mesh, PATIENCE, Reviews, SUBSETS, Variant, answering, marked};
 use crate::raw::{assert_connections_split, client_hello, get, get_where, name_behind, name_settled, name_where};
+use crate::tcp::Database;
 
 /// The proxy that the Gateways of these tests select.
 async fn ingress(mesh: &Mesh, variant: Variant) -> Envoy {
@@ -308,45 +308,9 @@ async fn tls_ends_at_a_gateway_with_certificates_from_files() {
     assert!(get(entry, "shop.example.com", "/").await.is_err(), "plain HTTP is answered at a TLS port");
 }
 
-/// Two versions of a TCP service with Service, Pods and subsets.
-struct Database {
-    _v1: TcpBackend,
-    _v2: TcpBackend,
-    port: u16,
-    objects: String,
-}
-
-impl Database {
-    fn start() -> Database {
-        let start = |name: &str| {
-            let address = ports::pod(ports::local().unwrap().port()).unwrap();
-            TcpBackend::start(name, address).unwrap()
-        };
-        let (v1, v2) = (start("v1"), start("v2"));
-        let port = ports::local().unwrap().port();
-        let mut objects = format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: db, namespace: default}}\nspec:\n  \
-             selector: {{app: db}}\n  ports: [{{name: tcp, port: {port}, targetPort: web}}]\n"
-        );
-        for (version, backend) in [("v1", &v1), ("v2", &v2)] {
-            objects += &pod(&format!("db-{version}"), &format!("app: db, version: {version}"), backend.address());
-        }
-        objects += &format!("---\n{}", SUBSETS.replace("reviews", "db"));
-        Database { _v1: v1, _v2: v2, port, objects }
-    }
-
-    fn weights(&self, v1: u64, v2: u64) -> String {
-        let port = self.port;
-        let destination = |subset: &str, weight: u64| {
-            format!("{{destination: {{host: db, subset: {subset}, port: {{number: {port}}}}}, weight: {weight}}}")
-        };
-        format!("[{}, {}]", destination("v1", v1), destination("v2", v2))
-    }
-}
-
 #[tokio::test]
 async fn tls_passes_through_a_gateway_by_server_name() {
-    let db = Database::start();
+    let db = Database::start("tcp");
     let entry = ports::local().unwrap();
     let port = entry.port();
     let server = format!(
@@ -380,7 +344,7 @@ async fn tls_passes_through_a_gateway_by_server_name() {
 
 #[tokio::test]
 async fn a_tcp_server_of_a_gateway_splits_connections() {
-    let db = Database::start();
+    let db = Database::start("tcp");
     let entry = ports::local().unwrap();
     let server = format!("{{port: {{number: {}, name: tcp, protocol: TCP}}, hosts: ['*']}}", entry.port());
     let tcp = |v1, v2| routes("db", "'*'", "main", &format!("tcp: [{{route: {}}}]", db.weights(v1, v2)));

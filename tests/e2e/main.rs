@@ -5,7 +5,9 @@
 
 mod changes;
 mod gateway;
+mod grpc;
 mod mesh;
 mod missing;
 mod raw;
 mod splits;
+mod tcp;

@@ -1,0 +1,182 @@
+//! gRPC: clients with their own xDS resolver, and gRPC through Envoy.
+
+use std::time::{Duration, Instant};
+
+use testkit::grpc_client::{Answers, GrpcClient};
+use testkit::load::{Load, Plan};
+use testkit::stats::{FALSE_ALARM, assert_split, sample_size};
+use testkit::wait;
+
+use crate::mesh::{Mesh, PATIENCE, Reviews, SUBSETS, Variant, answering, marked, split};
+
+/// Any method will do: the sample service answers them all.
+const METHOD: &str = "/shop.Reviews/Get";
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Files whose port of `reviews` is called `grpc`.
+fn objects(reviews: &Reviews) -> String {
+    format!("{}---\n{SUBSETS}", reviews.objects().replace("name: http,", "name: grpc,"))
+}
+
+/// A client of `reviews` by its full name, with the bootstrap that the binary writes.
+fn client(mesh: &Mesh, target: &str) -> GrpcClient {
+    let bootstrap = mesh.bootstrap(&["--kind", "grpc", "--pod", "client", "--label", "app=client"]);
+    GrpcClient::start(&format!("xds:///{target}"), Some(&bootstrap)).unwrap()
+}
+
+async fn call(client: &mut GrpcClient, count: u64, headers: &[(&str, &str)]) -> Answers {
+    client.call(METHOD, u32::try_from(count).unwrap(), TIMEOUT, headers).await.unwrap()
+}
+
+/// Calls until one backend alone answers so many calls in a row that the old split cannot have done it.
+async fn settled(client: &mut GrpcClient, name: &str) {
+    wait::until(&format!("{name} alone to answer"), PATIENCE, async || {
+        let answers = call(client, 30, &[]).await;
+        if answers.errors.is_empty() && answers.by_backend.keys().eq([name]) {
+            Ok(())
+        } else {
+            Err(format!("{answers:?}"))
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_grpc_client_follows_a_split_and_its_changes() {
+    let reviews = Reviews::start();
+    let mesh = Mesh::start(&[("reviews.yaml", &objects(&reviews)), ("routes.yaml", &split(80, 20))]).await;
+    let mut client = client(&mesh, &format!("reviews.default.svc.cluster.local:{}", reviews.address.port()));
+    let calls = sample_size(&[80, 20], &[50, 50], FALSE_ALARM, 0.999);
+    let answers = call(&mut client, calls, &[]).await;
+    assert!(answers.errors.is_empty(), "{answers:?}");
+    assert_split(&answers.by_backend, &[("v1", 80), ("v2", 20)], FALSE_ALARM);
+    for (v1, v2, name) in [(0, 100, "v2"), (100, 0, "v1")] {
+        mesh.write("routes.yaml", &split(v1, v2));
+        settled(&mut client, name).await;
+    }
+    // Between two full splits any share shows at once that the new one has arrived.
+    mesh.write("routes.yaml", &split(20, 80));
+    wait::until("v2 to answer again", PATIENCE, async || {
+        let answers = call(&mut client, 10, &[]).await;
+        if answers.by_backend.contains_key("v2") { Ok(()) } else { Err(format!("{answers:?}")) }
+    })
+    .await
+    .unwrap();
+    let answers = call(&mut client, calls, &[]).await;
+    assert!(answers.errors.is_empty(), "{answers:?}");
+    assert_split(&answers.by_backend, &[("v1", 20), ("v2", 80)], FALSE_ALARM);
+}
+
+#[tokio::test]
+async fn calls_of_a_grpc_client_do_not_fail_while_subsets_come_and_go() {
+    let reviews = Reviews::start();
+    let only_v1 = SUBSETS.replace("    - {name: v2, labels: {version: v2}}\n", "");
+    let service = reviews.objects().replace("name: http,", "name: grpc,");
+    let files = [
+        ("reviews.yaml", &*service),
+        ("rule.yaml", &*only_v1),
+        (
+            "routes.yaml",
+            &*split(100, 0).replace("        - {destination: {host: reviews, subset: v2}, weight: 0}\n", ""),
+        ),
+    ];
+    let mesh = Mesh::start(&files).await;
+    let mut client = client(&mesh, &format!("reviews.default.svc.cluster.local:{}", reviews.address.port()));
+    let mut all = vec![call(&mut client, 50, &[]).await];
+    for (file, text, name) in [
+        ("rule.yaml", SUBSETS.to_owned(), None),
+        ("routes.yaml", split(0, 100), Some("v2")),
+        ("routes.yaml", files[2].1.to_owned(), Some("v1")),
+        ("rule.yaml", only_v1.clone(), None),
+    ] {
+        mesh.write(file, &text);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answers = call(&mut client, 30, &[]).await;
+            let done = name.is_none_or(|name| answers.by_backend.keys().eq([name]));
+            all.push(answers);
+            if done {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{name:?} never answers alone: {:?}", all.last());
+        }
+    }
+    let failed: Vec<_> = all.iter().filter(|answers| !answers.errors.is_empty()).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[tokio::test]
+async fn a_grpc_client_is_routed_by_header() {
+    let reviews = Reviews::start();
+    let routes = "\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews, namespace: default}
+spec:
+  hosts: [reviews]
+  http:
+    - match: [{headers: {end-user: {exact: jason}}}]
+      route: [{destination: {host: reviews, subset: v2}}]
+    - match: [{uri: {exact: /shop.Reviews/Refused}}]
+      fault: {abort: {grpcStatus: PERMISSION_DENIED, percentage: {value: 100}}}
+      route: [{destination: {host: reviews, subset: v1}}]
+    - route: [{destination: {host: reviews, subset: v1}}]
+";
+    let mesh = Mesh::start(&[("reviews.yaml", &objects(&reviews)), ("routes.yaml", routes)]).await;
+    let mut client = client(&mesh, &format!("reviews.default.svc.cluster.local:{}", reviews.address.port()));
+    for (headers, name) in [(&[("end-user", "jason")][..], "v2"), (&[("end-user", "jane")], "v1"), (&[], "v1")] {
+        let answers = call(&mut client, 20, headers).await;
+        assert_eq!(
+            answers,
+            Answers { by_backend: [(name.to_owned(), 20)].into(), ..Answers::default() },
+            "{headers:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_exist_is_refused_and_appears_when_it_is_made() {
+    let reviews = Reviews::start();
+    let mesh = Mesh::start(&[("routes.yaml", &split(100, 0))]).await;
+    let mut client = client(&mesh, &format!("reviews.default.svc.cluster.local:{}", reviews.address.port()));
+    let answers = client.call(METHOD, 1, Duration::from_secs(2), &[]).await.unwrap();
+    let refused = answers.errors.keys().all(|e| e.starts_with("UNAVAILABLE") || e.starts_with("DEADLINE_EXCEEDED"));
+    assert!(answers.by_backend.is_empty() && refused, "{answers:?}");
+    mesh.write("reviews.yaml", &objects(&reviews));
+    settled(&mut client, "v1").await;
+    // And other services are not in the way of it.
+    mesh.remove("routes.yaml");
+    wait::until("both versions to answer", PATIENCE, async || {
+        let answers = call(&mut client, 20, &[]).await;
+        if answers.by_backend.len() == 2 { Ok(()) } else { Err(format!("{answers:?}")) }
+    })
+    .await
+    .unwrap();
+}
+
+async fn grpc_through_envoy_follows_a_split(variant: Variant) {
+    let reviews = Reviews::start();
+    let mesh = Mesh::start(&[("reviews.yaml", &objects(&reviews)), ("routes.yaml", &split(80, 20))]).await;
+    let _client = mesh.client(variant, "client").await;
+    let plan = Plan::grpc(reviews.address, "reviews", METHOD, b"hello").timeout(TIMEOUT);
+    answering(plan.clone()).await;
+    let load = Load::start(plan.per_second(800.0).connections(8)).unwrap();
+    let begun = Instant::now();
+    for (v1, v2) in [(80, 20), (0, 100), (50, 50)] {
+        let since = marked(&load, mesh.write("routes.yaml", &split(v1, v2)), &format!("{v1}/{v2}")).await;
+        load.next(800, PATIENCE).await.unwrap();
+        assert_split(&load.since(since).await.by_backend(), &[("v1", v1), ("v2", v2)], FALSE_ALARM);
+    }
+    load.since(begun).await.assert_no_failures();
+}
+
+#[tokio::test]
+async fn grpc_through_envoy_follows_a_split_by_delta() {
+    grpc_through_envoy_follows_a_split(Variant::Delta).await;
+}
+
+#[tokio::test]
+async fn grpc_through_envoy_follows_a_split_by_state_of_the_world() {
+    grpc_through_envoy_follows_a_split(Variant::StateOfTheWorld).await;
+}
