@@ -9,5 +9,6 @@ mod grpc;
 mod mesh;
 mod missing;
 mod raw;
+mod restart;
 mod splits;
 mod tcp;

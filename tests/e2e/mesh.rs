@@ -52,7 +52,23 @@ impl Mesh {
         let mut server = Pointsman::start(env!("CARGO_BIN_EXE_pointsman"), &all).unwrap();
         server.address("xds", PATIENCE).await.unwrap();
         server.address("admin", PATIENCE).await.unwrap();
-        Mesh { files: directory, server, xds, admin }
+        let mesh = Mesh { files: directory, server, xds, admin };
+        mesh.ready().await;
+        mesh
+    }
+
+    /// Waits until the files are read: until then streams are refused, and clients come back only after a pause.
+    pub async fn ready(&self) {
+        let ask = async || testkit::http::get(self.admin, "/readyz").await.map_err(|error| format!("{error:#}"));
+        wait::until("the server to be ready", PATIENCE, ask).await.unwrap();
+    }
+
+    /// Starts the server again after it has ended, with the same files and on the same addresses.
+    pub async fn restart(&mut self) {
+        self.server.restart().unwrap();
+        self.server.address("xds", PATIENCE).await.unwrap();
+        self.server.address("admin", PATIENCE).await.unwrap();
+        self.ready().await;
     }
 
     /// Writes a file as tools do: a new one, renamed over the old one. Returns the moment just before.
@@ -112,6 +128,22 @@ impl Mesh {
         })
         .await
         .unwrap()
+    }
+    /// A sample of `/metrics` by its name with labels, such as `pilot_xds_pushes{type="cds"}`; zero if there is
+    /// none.
+    pub async fn metric(&self, sample: &str) -> u64 {
+        let text = testkit::http::get(self.admin, "/metrics").await.unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse().unwrap())
+    }
+
+    /// Waits until so many clients are there and run all that they are to have.
+    pub async fn synced(&self, nodes: usize) {
+        self.get_where("/api/v1/nodes", "all nodes to be synced", |answer| {
+            let states = answer["nodes"].as_array().unwrap().iter().map(|node| &node["sync"]);
+            states.clone().count() == nodes && states.clone().all(|state| *state == "synced")
+        })
+        .await;
     }
 }
 
