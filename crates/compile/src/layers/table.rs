@@ -20,6 +20,8 @@ pub(super) struct Table {
     hosts: BTreeMap<Name, HostPart>,
     /// Who would like to have each domain; the first has it.
     claims: HashMap<Arc<str>, BTreeSet<(Rank, Name)>>,
+    /// Domains that more than one host would like to have.
+    contested: BTreeSet<Arc<str>>,
     parts: Parts,
     /// Hosts whose part must be encoded again.
     stale: BTreeSet<Name>,
@@ -45,7 +47,7 @@ impl Table {
             self.drop_claims(&host.name.clone());
             for domain in &host.domains {
                 self.claims.entry(domain.clone()).or_default().insert((host.rank, host.name.clone()));
-                self.mark_claimants(domain);
+                self.judge(domain);
             }
         }
         self.stale.insert(host.name.clone());
@@ -69,19 +71,27 @@ impl Table {
         let Some(old) = self.hosts.get(name) else { return };
         let (rank, domains) = (old.rank, old.domains.clone());
         for domain in &domains {
-            self.mark_claimants(domain);
             if let Some(claimants) = self.claims.get_mut(domain) {
                 claimants.remove(&(rank, name.clone()));
+                if claimants.len() < 2 {
+                    self.contested.remove(domain);
+                }
                 if claimants.is_empty() {
                     self.claims.remove(domain);
                 }
             }
+            self.judge(domain);
         }
     }
 
-    fn mark_claimants(&mut self, domain: &str) {
-        let Some(claimants) = self.claims.get(domain).filter(|all| all.len() > 1) else { return };
-        self.stale.extend(claimants.iter().map(|(_, name)| name.clone()));
+    /// Whoever claims the domain now may have won or lost it: their parts are encoded again.
+    fn judge(&mut self, domain: &Arc<str>) {
+        let claimants = self.claims.get(domain);
+        match claimants.map_or(0, BTreeSet::len) {
+            0 | 1 => self.contested.remove(domain),
+            _ => self.contested.insert(domain.clone()),
+        };
+        self.stale.extend(claimants.into_iter().flatten().map(|(_, name)| name.clone()));
     }
 
     /// Encodes what changed and returns the resource. `head` is the encoded configuration without virtual hosts.
@@ -118,7 +128,7 @@ impl Table {
 
     /// Claims that lost, for objects that should know: a catch-all gives way silently.
     pub(super) fn conflicts<'t>(&'t self, table: &'t str) -> impl Iterator<Item = Problem> + 't {
-        let contested = self.claims.iter().filter(|(_, all)| all.len() > 1);
+        let contested = self.contested.iter().filter_map(|domain| self.claims.get_key_value(domain));
         contested.flat_map(move |(domain, all)| {
             let winner = all.first().map(|(_, name)| name.clone()).unwrap_or_default();
             all.iter().skip(1).filter(|(rank, _)| *rank != Rank::CatchAll).filter_map(move |(_, name)| {
