@@ -159,6 +159,12 @@ fn envoy(arguments: &Arguments) -> Result<Value> {
             "cds_config": from_ads,
             "lds_config": from_ads,
         },
+        // As in Istio's bootstrap: Envoy itself refuses regular expressions above 100 instructions, and with them the
+        // whole response. `serve --max-regex-instructions` says how much of this is used.
+        "layered_runtime": { "layers": [
+            { "name": "static", "static_layer": { "re2.max_program_size.error_level": 32768 } },
+            { "name": "admin", "admin_layer": {} },
+        ] },
         "static_resources": { "clusters": [{
             "name": "xds-grpc",
             "type": if is_name { "STRICT_DNS" } else { "STATIC" },
