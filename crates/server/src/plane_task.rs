@@ -148,7 +148,6 @@ impl PlaneTask {
             }
         }
         let has_moved = !publication.moved.is_empty();
-        let left_some = !publication.moved.is_empty();
         for membership in publication.moved {
             let member = membership.member;
             let published = self.watch(membership);
