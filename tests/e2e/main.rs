@@ -6,6 +6,7 @@
 mod changes;
 mod gateway;
 mod grpc;
+mod interception;
 mod mesh;
 mod missing;
 mod raw;

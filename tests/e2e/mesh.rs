@@ -87,12 +87,14 @@ impl Mesh {
         before
     }
 
-    /// The bootstrap of a client, from the binary itself.
+    /// The bootstrap of a client, from the binary itself. It leads to the server's TCP address unless `--xds` says otherwise.
     pub fn bootstrap(&self, arguments: &[&str]) -> Value {
         let xds = self.xds.to_string();
         let admin = ports::local().unwrap().to_string();
+        let usual = if arguments.contains(&"--xds") { vec![] } else { vec!["--xds", &*xds] };
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_pointsman"))
-            .args(["bootstrap", "--xds", &xds, "--admin", &admin])
+            .args(["bootstrap", "--admin", &admin])
+            .args(usual)
             .args(arguments)
             .output()
             .unwrap();
