@@ -62,10 +62,10 @@ impl Server {
     pub async fn bind(config: Config, plane: Plane) -> Result<Self, Error> {
         let mut xds = Vec::new();
         for listen in &config.xds_listen {
-            xds.push(Listener::bind(listen).await?);
+            xds.push(Listener::bind(listen)?);
         }
         let admin = match config.admin_listen {
-            Some(address) => Some(Listener::bind(&Listen::Tcp(address)).await?),
+            Some(address) => Some(Listener::bind(&Listen::Tcp(address))?),
             None => None,
         };
         let addresses = addresses(&config, &xds, admin.as_ref())?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::net::sockopt;
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket};
 
 use super::{Peer, Socket};
 use crate::{Error, Listen};
@@ -16,6 +16,9 @@ use crate::{Error, Listen};
 /// Owner and group may connect. Until the mode is set the process's umask holds, which gives others no write access
 /// unless the operator wants it so.
 const UNIX_MODE: u32 = 0o660;
+/// Connections that may wait to be accepted; the kernel may take fewer (`net.core.somaxconn`). With the 128 that are
+/// usual, the rest of a fleet that reconnects at once is put off by a second and more.
+const BACKLOG: u32 = 4096;
 /// A TCP connection that is silent for so long is asked by the kernel whether it is alive. HTTP/2 pings find out
 /// earlier; this covers connections that have not got that far.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
@@ -36,14 +39,25 @@ pub(crate) struct SocketFile {
 }
 
 impl Listener {
-    /// Binds. The file of a Unix socket that nobody answers on any more is replaced.
-    pub(crate) async fn bind(listen: &Listen) -> Result<Self, Error> {
+    /// Binds, in a runtime. The file of a Unix socket that nobody answers on any more is replaced.
+    pub(crate) fn bind(listen: &Listen) -> Result<Self, Error> {
         let failed = |source| Error::Bind { listen: listen.clone(), source };
         match listen {
-            Listen::Tcp(address) => Ok(Listener::Tcp(TcpListener::bind(address).await.map_err(failed)?)),
+            Listen::Tcp(address) => {
+                let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+                let listen = |socket: TcpSocket| {
+                    // A port whose last connections are not quite forgotten can be taken again at once.
+                    socket.set_reuseaddr(true)?;
+                    socket.bind(*address)?;
+                    socket.listen(BACKLOG)
+                };
+                socket.and_then(listen).map(Listener::Tcp).map_err(failed)
+            }
             Listen::Unix(path) => {
                 clear_the_way(path)?;
-                let listener = UnixListener::bind(path).map_err(failed)?;
+                let socket = UnixSocket::new_stream().map_err(failed)?;
+                socket.bind(path).map_err(failed)?;
+                let listener = socket.listen(BACKLOG).map_err(failed)?;
                 let metadata = fs::symlink_metadata(path).map_err(failed)?;
                 let file = SocketFile { path: path.clone(), device: metadata.dev(), inode: metadata.ino() };
                 fs::set_permissions(path, fs::Permissions::from_mode(UNIX_MODE)).map_err(failed)?;
@@ -124,7 +138,7 @@ mod tests {
         let path = directory.path().join("xds.sock");
         // Dropping a std listener leaves its file, as a killed process does.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let listener = Listener::bind(&Listen::Unix(path.clone())).await.unwrap();
+        let listener = Listener::bind(&Listen::Unix(path.clone())).unwrap();
         assert_eq!(fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o777, UNIX_MODE);
         drop(listener);
         assert!(!path.exists());
@@ -134,8 +148,8 @@ mod tests {
     async fn a_socket_that_somebody_answers_on_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("xds.sock");
-        let _alive = Listener::bind(&Listen::Unix(path.clone())).await.unwrap();
-        let refused = Listener::bind(&Listen::Unix(path.clone())).await;
+        let _alive = Listener::bind(&Listen::Unix(path.clone())).unwrap();
+        let refused = Listener::bind(&Listen::Unix(path.clone()));
         assert!(matches!(refused, Err(Error::SocketInUse { .. })), "{refused:?}");
         assert!(path.exists());
     }
@@ -145,7 +159,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notes.txt");
         fs::write(&path, "mine").unwrap();
-        let refused = Listener::bind(&Listen::Unix(path.clone())).await;
+        let refused = Listener::bind(&Listen::Unix(path.clone()));
         assert!(matches!(refused, Err(Error::NotASocket { .. })), "{refused:?}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
     }
@@ -154,9 +168,9 @@ mod tests {
     async fn a_socket_file_that_another_process_has_put_in_place_is_not_removed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("xds.sock");
-        let first = Listener::bind(&Listen::Unix(path.clone())).await.unwrap();
+        let first = Listener::bind(&Listen::Unix(path.clone())).unwrap();
         fs::remove_file(&path).unwrap();
-        let _second = Listener::bind(&Listen::Unix(path.clone())).await.unwrap();
+        let _second = Listener::bind(&Listen::Unix(path.clone())).unwrap();
         drop(first);
         assert!(path.exists());
     }

@@ -70,6 +70,19 @@ async fn an_address_that_is_taken_is_named_in_the_error() {
     assert!(error.to_string().starts_with(&format!("cannot listen at {}: ", server.tcp())), "{error}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_that_connects_at_once_is_not_put_off() {
+    let plane = plane::Plane::new(world::Settings::default(), compile::Options::default());
+    // It does not run, so nothing is accepted: all that connects waits.
+    let server = Server::bind(config(), plane).await.unwrap();
+    let Listen::Tcp(address) = server.addresses().xds[0].clone() else { panic!() };
+    let kernel: usize = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+    let mut fleet = Vec::new();
+    for _ in 0..kernel.min(1000) {
+        fleet.push(tokio::time::timeout(SOON, TcpStream::connect(address)).await.unwrap().unwrap());
+    }
+}
+
 #[tokio::test]
 async fn a_runtime_with_one_thread_is_enough() {
     let server = serving(config(), REVIEWS).await;
