@@ -73,9 +73,6 @@ impl Table {
         for domain in &domains {
             if let Some(claimants) = self.claims.get_mut(domain) {
                 claimants.remove(&(rank, name.clone()));
-                if claimants.len() < 2 {
-                    self.contested.remove(domain);
-                }
                 if claimants.is_empty() {
                     self.claims.remove(domain);
                 }
