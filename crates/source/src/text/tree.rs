@@ -32,7 +32,6 @@ pub(super) struct Broken {
 
 /// Reads one document; null when it is empty.
 pub(super) fn build(document: &Document<'_>) -> Result<Node, Broken> {
-    // Both limits count open collections, so our own, which has better words, is met first.
     let parser = Parser::new_from_str_with_options(
         document.text,
         options! { emit_comments: false, flow_nesting_limit: MAX_DEPTH + 2, block_nesting_limit: MAX_DEPTH + 2 },
@@ -41,10 +40,21 @@ pub(super) fn build(document: &Document<'_>) -> Result<Node, Broken> {
     for event in parser {
         match event {
             Ok((event, span)) => builder.take(event, span.start)?,
-            Err(error) => return Err(builder.broken(*error.marker(), error.info())),
+            Err(error) => {
+                // The parser looks ahead into flow collections and may meet the limit before this builder does.
+                let message = match error.info() {
+                    info if info.contains("recursion limit") => too_deep(),
+                    info => info,
+                };
+                return Err(builder.broken(*error.marker(), message));
+            }
         }
     }
     Ok(builder.root.unwrap_or(Node { line: document.lines_above + 1, column: 1, value: Value::Null }))
+}
+
+fn too_deep() -> String {
+    format!("values are nested deeper than {MAX_DEPTH}")
 }
 
 #[derive(Default)]
@@ -141,7 +151,7 @@ impl Builder {
 
     fn start(&mut self, content: Content, anchor: usize, at: Marker) -> Result<(), Broken> {
         if self.open.len() >= MAX_DEPTH {
-            return Err(self.broken(at, format!("values are nested deeper than {MAX_DEPTH}")));
+            return Err(self.broken(at, too_deep()));
         }
         if let Some(Open { content: Content::Map { key: None, .. }, .. }) = self.open.last() {
             return Err(self.broken(at, "a key must be a single value".to_owned()));
