@@ -77,6 +77,12 @@ impl<'w> Reader<'w> {
         self.world.endpoints(service, port)
     }
 
+    /// The EndpointSlices of a Kubernetes Service, in order of name; none for other services.
+    pub fn slices(&self, service: &Service) -> Vec<ObjectRef> {
+        self.note(Key::Endpoints(service.host.clone()));
+        self.world.slices(service)
+    }
+
     /// The VirtualService that governs mesh traffic of clients in `scope` to `host`: the one with the most specific
     /// matching host; of several the oldest, then the first by namespace and name.
     pub fn mesh_routes(&self, host: &Hostname, scope: &Scope) -> Option<&'w Arc<Object>> {

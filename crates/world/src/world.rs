@@ -133,6 +133,10 @@ impl World {
         self.index.endpoints(service, port, &self.objects)
     }
 
+    pub(crate) fn slices(&self, service: &Service) -> Vec<ObjectRef> {
+        self.index.slices(service)
+    }
+
     pub(crate) fn mesh_routes_at(&self, pattern: &Hostname, scope: &Scope) -> Option<&Arc<Object>> {
         let candidates = self.index.mesh_routes.get(pattern)?;
         candidates.iter().map(|r| &self.objects[r]).filter(|o| is_exported(o, scope)).min_by_key(|o| age(o))

@@ -77,7 +77,8 @@ pub(in crate::layers) fn assignments(resolver: &Resolver<'_, '_>, host: &Hostnam
             Some(subset) => endpoints::assignment(input.name, endpoints::of_subset(all, &subset.labels), proxy),
             None => endpoints::assignment(input.name, all, proxy),
         };
-        let origins = BTreeSet::from([input.service.origin.clone()]);
+        let mut origins = BTreeSet::from([input.service.origin.clone()]);
+        origins.extend(resolver.reader.slices(input.service));
         output.add_encoded(ResourceType::Endpoints, input.name.clone(), &bytes, None, &origins);
     });
     output

@@ -24,6 +24,13 @@ impl Index {
         found
     }
 
+    /// The EndpointSlices of a Kubernetes Service, in order of name; none for other services.
+    pub(in crate::world) fn slices(&self, service: &Service) -> Vec<ObjectRef> {
+        let key = (service.namespace.clone(), service.name.clone());
+        let of_service = (service.origin.kind == Kind::Service).then(|| self.slices.get(&key)).flatten();
+        of_service.into_iter().flatten().cloned().collect()
+    }
+
     fn kubernetes(&self, service: &Service, port: &ServicePort, objects: &Objects) -> Vec<Endpoint> {
         if let Some(name) = &service.alias_of {
             return vec![from_pod(parse_address(name.as_str()), port.number, None)];
