@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -178,7 +177,8 @@ impl Reviews {
              selector: {{app: reviews}}\n  ports: [{{name: http, port: {port}, targetPort: web}}]\n"
         );
         for (version, backend) in versions {
-            text += &pod(&format!("reviews-{version}"), &format!("app: reviews, version: {version}"), backend.address());
+            text +=
+                &pod(&format!("reviews-{version}"), &format!("app: reviews, version: {version}"), backend.address());
         }
         text
     }
@@ -239,9 +239,4 @@ pub async fn answering(plan: Plan) {
 /// Waits for the first answer with this mark, counted from `since`, and returns when it had arrived.
 pub async fn marked(load: &Load, since: Instant, mark: &str) -> Instant {
     load.first(since, PATIENCE, |sample| sample.mark() == Some(mark)).await.unwrap().finished()
-}
-
-/// Reads a file of the repository.
-pub fn repository(path: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)).unwrap()
 }

@@ -102,7 +102,12 @@ async fn feed(arguments: &Arguments, input: &Input, shutdown: &CancellationToken
     let objects = first.changes.len();
     let mut known = Vec::new();
     report(&mut known, &first.problems);
-    tracing::info!(objects, problems = first.problems.len(), took_ms = begun.elapsed().as_millis() as u64, "files read");
+    tracing::info!(
+        objects,
+        problems = first.problems.len(),
+        took_ms = begun.elapsed().as_millis() as u64,
+        "files read"
+    );
     if input.apply(first.changes, first.problems.to_vec(), begun).await.is_err() || input.set_synced().await.is_err() {
         return Ok(());
     }

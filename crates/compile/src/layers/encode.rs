@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message as _;
-use prost::encoding::{encode_key, encode_varint, encoded_len_varint, WireType};
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use proto::ResourceType;
 use proto::pb::envoy::config::route::v3::VirtualHost;
 use proto::wire::Message;
@@ -29,7 +29,7 @@ pub(super) fn cell(
     bytes: &[u8],
     references: impl IntoIterator<Item = (ResourceType, Name)>,
     origins: &BTreeSet<ObjectRef>,
-) -> Result<Cell, Problem> {
+) -> Result<Cell, Box<Problem>> {
     let message = Message::of_resource(resource_type);
     check(message, bytes, &format!("{} \"{name}\"", resource_type.message_name()), origins.first())?;
     let cell = Cell::new(resource_type, name, &message.canonicalize(bytes));
@@ -37,7 +37,7 @@ pub(super) fn cell(
 }
 
 /// The `virtual_hosts` field of a route configuration for one host with the domains that it has got.
-pub(super) fn virtual_host_field(host: &HostPart, domains: &[&Arc<str>]) -> Result<Bytes, Problem> {
+pub(super) fn virtual_host_field(host: &HostPart, domains: &[&Arc<str>]) -> Result<Bytes, Box<Problem>> {
     let named = VirtualHost {
         name: host.name.to_string(),
         domains: domains.iter().map(|domain| domain.to_string()).collect(),
@@ -77,12 +77,13 @@ pub(super) fn route_head(name: &str, audience: &Audience) -> Bytes {
     head.encode_to_vec().into()
 }
 
-fn check(message: Message, bytes: &[u8], what: &str, owner: Option<&ObjectRef>) -> Result<(), Problem> {
+fn check(message: Message, bytes: &[u8], what: &str, owner: Option<&ObjectRef>) -> Result<(), Box<Problem>> {
     let Err(violations) = message.check(bytes) else { return Ok(()) };
     let all: Vec<_> = violations.iter().map(ToString::to_string).collect();
     let text = format!("the {what} compiled from this object breaks Envoy's own rules: {}", all.join("; "));
     let anonymous = ObjectRef::new(world::Kind::Other("Resource".into()), "", what);
-    Err(Problem::error(owner.unwrap_or(&anonymous), "", text)
+    let problem = Problem::error(owner.unwrap_or(&anonymous), "", text)
         .consequence("the resource is not sent, because Envoy would refuse the whole response")
-        .hint("This should have been said about a field of the object: please report it with the object."))
+        .hint("This should have been said about a field of the object: please report it with the object.");
+    Err(Box::new(problem))
 }

@@ -6,9 +6,9 @@ use proto::ResourceType;
 use snapshot::{Edit, Name};
 use world::Problem;
 
+use super::LayerKey;
 use super::output::Output;
 use super::unit::Unit;
-use super::LayerKey;
 use crate::Options;
 use crate::listener::{self, Contribution, Key, OutboundInput};
 
@@ -70,8 +70,13 @@ impl ListenerTable {
                 continue;
             }
             let audience = &self.key.audience;
-            let input =
-                OutboundInput { audience, key, contributions: &contributions, options: &self.options, access_log: None };
+            let input = OutboundInput {
+                audience,
+                key,
+                contributions: &contributions,
+                options: &self.options,
+                access_log: None,
+            };
             let mut output = Output::default();
             let routes = contributions.iter().filter_map(|c| c.http_route.clone());
             let routes: BTreeSet<_> = routes.map(|name| (ResourceType::Route, name)).collect();

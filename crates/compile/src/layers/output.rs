@@ -50,7 +50,7 @@ impl Output {
     ) {
         match encode::cell(resource_type, name, bytes, references, origins) {
             Ok(cell) => self.cells.push(cell),
-            Err(problem) => self.problems.push(problem),
+            Err(problem) => self.problems.push(*problem),
         }
     }
 

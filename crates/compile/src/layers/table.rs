@@ -112,7 +112,7 @@ impl Table {
                 }
                 Err(problem) => {
                     self.parts.remove(&stale);
-                    problems.push(problem);
+                    problems.push(*problem);
                 }
             }
         }

@@ -121,7 +121,9 @@ impl Mesh {
 /// Waits until the route is there: before that, Envoy does not listen or has nowhere to send to.
 async fn answering(plan: Plan) -> Result<()> {
     wait::until("answers through both Envoys", START, async || {
-        let Ok(load) = Load::start(plan.clone().per_second(50.0).connections(1)) else { return Err("no load".to_owned()) };
+        let Ok(load) = Load::start(plan.clone().per_second(50.0).connections(1)) else {
+            return Err("no load".to_owned());
+        };
         match load.next(1, Duration::from_secs(5)).await {
             Ok(window) if window.failures().next().is_none() => Ok(()),
             Ok(window) => Err(window.to_string()),

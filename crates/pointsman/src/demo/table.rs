@@ -18,7 +18,10 @@ pub(super) struct Table {
 impl Table {
     /// Prints the head.
     pub(super) fn new() -> Self {
-        println!("{:>10}  {:>13}  {:<BAR$}  {:>8}  {:>6}", "configured", "observed", "v1 # / v2 .", "requests", "failed");
+        println!(
+            "{:>10}  {:>13}  {:<BAR$}  {:>8}  {:>6}",
+            "configured", "observed", "v1 # / v2 .", "requests", "failed"
+        );
         Self { live: std::io::stdout().is_terminal(), row: String::new() }
     }
 

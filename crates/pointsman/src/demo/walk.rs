@@ -53,9 +53,9 @@ impl Walk {
                 None => Instant::now(),
                 Some(written) => {
                     let mark = split.to_string();
-                    let seen = mesh.load().first(written, self.step.max(Duration::from_secs(10)), |sample| {
-                        sample.mark() == Some(&*mark)
-                    });
+                    let seen = mesh
+                        .load()
+                        .first(written, self.step.max(Duration::from_secs(10)), |sample| sample.mark() == Some(&*mark));
                     let first = seen.await.context("the new split never reached the traffic")?;
                     report.changes.push((split, first.finished().duration_since(written)));
                     // What was begun after the first request of the new split is judged by the new split.
@@ -109,6 +109,9 @@ impl Report {
         for off in &self.off {
             println!("  split off (chi-square, p < {:.0e}): {off}", stats::FALSE_ALARM);
         }
-        println!("{}", if self.is_good() { "All splits were as configured." } else { "Something was wrong: see above." });
+        println!(
+            "{}",
+            if self.is_good() { "All splits were as configured." } else { "Something was wrong: see above." }
+        );
     }
 }

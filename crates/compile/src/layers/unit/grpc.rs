@@ -22,8 +22,10 @@ pub(in crate::layers) fn of_service(resolver: &Resolver<'_, '_>, host: &Hostname
         let domains = route::domains_for(service, port.number, resolver.audience, settings);
         let suffix = format!(":{}", port.number);
         let names = domains.iter().filter_map(|domain| domain.strip_suffix(&suffix));
-        let targets: BTreeSet<Arc<str>> =
-            names.filter(|name| is_its_own(resolver, host, name)).map(|name| format!("{name}{suffix}").into()).collect();
+        let targets: BTreeSet<Arc<str>> = names
+            .filter(|name| is_its_own(resolver, host, name))
+            .map(|name| format!("{name}{suffix}").into())
+            .collect();
         if targets.is_empty() {
             continue;
         }

@@ -157,14 +157,7 @@ pub(in crate::layers) fn virtual_host(
 }
 
 /// Puts a virtual host into the route configuration of its port, and of the explicit proxy where there is one.
-fn add(
-    audience: &Audience,
-    built: Built<VirtualHost>,
-    port: u16,
-    rank: Rank,
-    owner: &ObjectRef,
-    output: &mut Output,
-) {
+fn add(audience: &Audience, built: Built<VirtualHost>, port: u16, rank: Rank, owner: &ObjectRef, output: &mut Output) {
     let name: Arc<str> = built.value.name.as_str().into();
     let domains: Vec<Arc<str>> = built.value.domains.iter().map(|domain| domain.as_str().into()).collect();
     let part = HostPart {
@@ -204,8 +197,6 @@ fn own_configuration(
 }
 
 /// Clusters as references.
-pub(in crate::layers) fn clusters(
-    names: &BTreeSet<Arc<str>>,
-) -> impl Iterator<Item = (ResourceType, Arc<str>)> + '_ {
+pub(in crate::layers) fn clusters(names: &BTreeSet<Arc<str>>) -> impl Iterator<Item = (ResourceType, Arc<str>)> + '_ {
     names.iter().map(|name| (ResourceType::Cluster, name.clone()))
 }
