@@ -341,8 +341,7 @@ impl Stream {
             tell_missing: self.node.as_ref().is_some_and(|node| node.is_grpc()),
         };
         let plan = planner.plan();
-        // A full state must not be sent in part to a client whose holdings are not known: what is left out is deleted.
-        let held_up = planner.is_full_state() && substream.view.base.is_none() && !plan.waits.is_empty();
+        let held_up = planner.is_first_full_state() && !plan.waits.is_empty();
         let send = !held_up && (plan.is_news() || substream.must_answer && plan.waits.is_empty());
         if !send {
             return self.rest(resource_type, target, plan, held_up);
@@ -358,13 +357,23 @@ impl Stream {
 
     /// Notes which types are up to date, so that nothing from an earlier stream is left in them. True for news.
     fn learn(&mut self, target: &Snapshot) -> bool {
-        let mut news = false;
-        for substream in self.substreams.iter_mut().flatten() {
-            if !substream.known && !substream.subscription.is_empty() && substream.is_settled(target) {
-                (substream.known, news) = (true, true);
-            }
+        let up_to_date = |substream: &Substream| {
+            let unknown = !substream.known && !substream.subscription.is_empty();
+            unknown
+                && substream.is_settled(target)
+                // A listener from an earlier stream serves until its replacement does.
+                && (substream.resource_type() != ResourceType::Listener
+                    || target
+                        .iter(ResourceType::Listener)
+                        .filter(|cell| substream.subscription.covers(cell.name()))
+                        .all(|cell| order::is_ready(&self.substreams, target, cell.name())))
+        };
+        let news: Vec<_> =
+            self.substreams.iter().flatten().filter(|s| up_to_date(s)).map(|s| s.resource_type()).collect();
+        for resource_type in &news {
+            self.substream(*resource_type).known = true;
         }
-        news
+        !news.is_empty()
     }
 
     /// Lets go of listeners that serve no more. Envoy acknowledges a changed listener at once, but goes on with the old

@@ -128,10 +128,12 @@ impl<'a> Order<'a> {
 pub(crate) fn is_ready(substreams: &Substreams, target: &Snapshot, listener: &str) -> bool {
     let Some(listeners) = substreams[ResourceType::Listener.index()].as_deref() else { return true };
     let Some(cell) = listeners.view.cell(ResourceType::Listener, listener) else { return true };
+    // What the newest form asks for in vain cannot be waited for; an older form never had it.
+    let newest = target.get(ResourceType::Listener, listener).is_some_and(|newest| newest.version() == cell.version());
     listeners.is_accepted(listener)
         && cell.references().all(|(to, name)| match to {
             ResourceType::Route | ResourceType::ScopedRoute | ResourceType::ExtensionConfig | ResourceType::Secret => {
-                target.get(*to, name).is_none()
+                newest && target.get(*to, name).is_none()
                     || substreams[to.index()].as_ref().is_some_and(|substream| substream.is_accepted(name))
             }
             ResourceType::Runtime

@@ -82,6 +82,12 @@ impl Planner<'_> {
         self.variant == Variant::StateOfTheWorld && self.resource_type.has_wildcard()
     }
 
+    /// Whether this is a full state for a client whose holdings are not known. It must not be sent in part: what is left
+    /// out is deleted.
+    pub(crate) fn is_first_full_state(&self) -> bool {
+        self.is_full_state() && self.substream.view.base.is_none()
+    }
+
     fn fits_whole(&self) -> bool {
         let body = match self.variant {
             Variant::StateOfTheWorld if self.is_full_state() => return true,
@@ -114,10 +120,14 @@ impl Planner<'_> {
     /// Books a wait, unless it has lasted as long as it may.
     fn wait(&self, plan: &mut Plan, name: &Name, wait: Option<Wait>) -> Wanted {
         let Some(wait) = wait else { return Wanted::Now };
-        let since = match self.substream.waits.get(name) {
-            Some((since, _)) => *since,
-            None => self.now,
+        let waits = &self.substream.waits;
+        // A first full state goes all at once, so all of it has waited as long as the first of it.
+        let since = if self.is_first_full_state() {
+            waits.values().map(|(since, _)| *since).min()
+        } else {
+            waits.get(name).map(|(since, _)| *since)
         };
+        let since = since.unwrap_or(self.now);
         if self.now >= since + self.settings.order_wait {
             plan.expired.push(wait);
             return Wanted::Now;

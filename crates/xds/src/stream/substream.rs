@@ -198,6 +198,7 @@ impl Substream {
             .cell(self.resource_type, name)
             .into_iter()
             .chain(replaced.flat_map(|flight| &flight.replaced).filter(|cell| &**cell.name() == name))
+            .chain(self.lingering.iter().map(|(cell, _)| cell).filter(|cell| &**cell.name() == name))
             .cloned()
             .collect()
     }

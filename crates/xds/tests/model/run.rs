@@ -53,6 +53,8 @@ pub fn action() -> impl Strategy<Value = Action> {
 pub struct Run {
     variant: Variant,
     now: Instant,
+    /// When the client came back, if it did.
+    connected: Option<Instant>,
     mesh: Mesh,
     snapshot: Option<Snapshot>,
     stream: Stream,
@@ -73,6 +75,7 @@ impl Run {
         Self {
             variant,
             now: Instant::now(),
+            connected: None,
             mesh: Mesh::default(),
             snapshot: None,
             stream: Stream::new(variant, Service::Aggregated, Settings::default()),
@@ -268,12 +271,15 @@ impl Run {
     fn sleep(&mut self, time: Duration) {
         self.story.push(format!("sleep {time:?}"));
         self.now += time;
+        // A returning client that takes longer to ask for all it holds is taken to hold nothing more.
+        self.client.lenient |= self.connected.is_some_and(|at| self.now >= at + Settings::default().order_wait);
         self.stream.handle_timeout(self.now);
         self.take_outcomes();
     }
 
     fn reconnect(&mut self, endpoints_first: bool) {
         self.story.push("reconnect".into());
+        self.connected = Some(self.now);
         self.to_client.clear();
         self.to_stream.clear();
         self.unanswered.clear();
