@@ -8,8 +8,6 @@
 //!
 //! The demo rewrites one weight in one file per step and watches what the traffic does.
 
-#![allow(clippy::disallowed_methods, reason = "the demo starts processes and measures time")]
-
 mod mesh;
 mod table;
 mod walk;

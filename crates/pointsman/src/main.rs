@@ -3,6 +3,11 @@
 //! Arguments, wiring, signals and exit codes; everything else is in the crates below. Exit codes: 0 done, 1 the
 //! command found something wrong (`check` with errors, `demo` with failed requests), 2 it could not run.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the binary is part of the shell: it reads the clock and the environment"
+)]
+
 mod bootstrap;
 mod check;
 mod config;
@@ -10,6 +15,7 @@ mod demo;
 mod serve;
 mod status;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -65,7 +71,8 @@ fn main() -> ExitCode {
 fn start_logging(arguments: &Arguments) {
     let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     if arguments.log_json {
         builder.json().init();
     } else {

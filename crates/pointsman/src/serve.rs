@@ -1,7 +1,5 @@
 //! `pointsman serve`: sources, plane and server, wired together, until a signal ends them.
 
-#![allow(clippy::disallowed_methods, reason = "serving reads the clock")]
-
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Instant;

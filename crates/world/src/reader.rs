@@ -77,10 +77,11 @@ impl<'w> Reader<'w> {
         self.world.endpoints(service, port)
     }
 
-    /// The EndpointSlices of a Kubernetes Service, in order of name; none for other services.
-    pub fn slices(&self, service: &Service) -> Vec<ObjectRef> {
+    /// The objects that endpoints of a service come from, in order: slices; without any, and for workload selectors of
+    /// a ServiceEntry, the workloads that are selected. Endpoints inside of the service's own object name nothing here.
+    pub fn endpoint_objects(&self, service: &Service) -> Vec<ObjectRef> {
         self.note(Key::Endpoints(service.host.clone()));
-        self.world.slices(service)
+        self.world.endpoint_objects(service)
     }
 
     /// The VirtualService that governs mesh traffic of clients in `scope` to `host`: the one with the most specific

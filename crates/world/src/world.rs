@@ -133,8 +133,8 @@ impl World {
         self.index.endpoints(service, port, &self.objects)
     }
 
-    pub(crate) fn slices(&self, service: &Service) -> Vec<ObjectRef> {
-        self.index.slices(service)
+    pub(crate) fn endpoint_objects(&self, service: &Service) -> Vec<ObjectRef> {
+        self.index.endpoint_objects(service, &self.objects)
     }
 
     pub(crate) fn mesh_routes_at(&self, pattern: &Hostname, scope: &Scope) -> Option<&Arc<Object>> {

@@ -78,7 +78,7 @@ pub(in crate::layers) fn assignments(resolver: &Resolver<'_, '_>, host: &Hostnam
             None => endpoints::assignment(input.name, all, proxy),
         };
         let mut origins = BTreeSet::from([input.service.origin.clone()]);
-        origins.extend(resolver.reader.slices(input.service));
+        origins.extend(resolver.reader.endpoint_objects(input.service));
         output.add_encoded(ResourceType::Endpoints, input.name.clone(), &bytes, None, &origins);
     });
     output

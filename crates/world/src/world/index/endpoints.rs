@@ -24,11 +24,32 @@ impl Index {
         found
     }
 
-    /// The EndpointSlices of a Kubernetes Service, in order of name; none for other services.
-    pub(in crate::world) fn slices(&self, service: &Service) -> Vec<ObjectRef> {
+    /// The objects that endpoints of a service come from, in order: slices; without any, and for workload selectors of
+    /// a ServiceEntry, the workloads that are selected.
+    pub(in crate::world) fn endpoint_objects(&self, service: &Service, objects: &Objects) -> Vec<ObjectRef> {
         let key = (service.namespace.clone(), service.name.clone());
-        let of_service = (service.origin.kind == Kind::Service).then(|| self.slices.get(&key)).flatten();
-        of_service.into_iter().flatten().cloned().collect()
+        if let Some(slices) = (service.origin.kind == Kind::Service).then(|| self.slices.get(&key)).flatten() {
+            return slices.iter().cloned().collect();
+        }
+        if service.selector.is_empty() {
+            return Vec::new();
+        }
+        let entries = match service.origin.kind {
+            Kind::ServiceEntry => self.workload_entries.get(&service.namespace),
+            _ => None,
+        };
+        let workloads = entries.into_iter().chain(self.pods.get(&service.namespace)).flatten();
+        let selected = |reference: &&ObjectRef| {
+            let object = &objects[*reference];
+            let labels = match &object.spec {
+                Spec::WorkloadEntry(entry) => entry_labels(object, entry),
+                _ => (*object.meta.labels).clone(),
+            };
+            service.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+        };
+        let mut found: Vec<_> = workloads.filter(selected).cloned().collect();
+        found.sort();
+        found
     }
 
     fn kubernetes(&self, service: &Service, port: &ServicePort, objects: &Objects) -> Vec<Endpoint> {
