@@ -1,6 +1,6 @@
 //! From VirtualServices to Envoy's virtual hosts.
 //!
-//! [`virtual_host`] builds one virtual host from one input, [`configuration_head`] the configuration that it stands
+//! [`virtual_host()`] builds one virtual host from one input, [`configuration_head`] the configuration that it stands
 //! in, [`domains_for`] says by which names a service is called. [`destinations`] lists what an object refers to.
 //!
 //! The mapping and the names are Istio's (`pilot/pkg/networking/core/route/route.go`). What differs: a destination that
