@@ -2,7 +2,7 @@
 //!
 //! Manifests of several documents in YAML or JSON, lists flattened, as `kubectl get -o yaml` prints them. A document
 //! that cannot be read costs only itself; a value that does not fit costs only its object; a field that is not known
-//! costs nothing but a warning. Booleans, octal numbers and repeated keys are taken as Go's YAML reader under kubectl
+//! costs nothing but a report. Booleans, octal numbers and repeated keys are taken as Go's YAML reader under kubectl
 //! takes them, so that a file means the same here and there.
 
 mod decode;
@@ -25,7 +25,8 @@ use split::Document;
 const SKIPPED: &str =
     "the document is skipped, and objects that the file defined before stay in force until all of it can be read";
 
-/// A file with more unreadable documents than this is not text of ours: the rest of it is not looked at.
+/// A file with so many unreadable documents is not text of ours: the rest of it is not looked at. Fifty megabytes of
+/// them would otherwise become gigabytes of problems.
 const MAX_UNREADABLE_DOCUMENTS: usize = 100;
 
 /// How text is read.
@@ -64,7 +65,7 @@ pub struct Parsed {
 /// Reads the text of the file called `file_name`. Never fails and never panics: what cannot be read is among the
 /// problems.
 pub fn parse(file_name: &str, bytes: &[u8], options: &Options) -> Parsed {
-    let mut reader = Reader { file: file_name.into(), options, parsed: Parsed::default() };
+    let mut reader = Reader { file: file_name.into(), options, parsed: Parsed::default(), unreadable_documents: 0 };
     if bytes.len() > options.max_file_bytes {
         let limit = options.max_file_bytes;
         reader.unreadable(0, 0, format!("the file has {} bytes, more than the limit of {limit}", bytes.len()));
@@ -90,6 +91,8 @@ struct Reader<'o> {
     file: Arc<str>,
     options: &'o Options,
     parsed: Parsed,
+    /// Documents, or items of lists, that could not be attributed to an object so far.
+    unreadable_documents: usize,
 }
 
 impl Reader<'_> {
@@ -112,25 +115,35 @@ impl Reader<'_> {
     }
 
     fn documents(&mut self, documents: &[Document<'_>]) {
-        let mut unreadable = 0;
         for document in documents {
-            match tree::build(document) {
-                Ok(node) => self.document(node),
+            let line = match tree::build(document) {
+                Ok(node) => {
+                    let line = node.line;
+                    self.document(node);
+                    line
+                }
                 Err(tree::Broken { line, column, message }) => {
                     self.unreadable(line, column, format!("invalid YAML: {message}"));
-                    unreadable += 1;
-                    if unreadable == MAX_UNREADABLE_DOCUMENTS {
-                        self.unreadable(line, 0, format!("{unreadable} documents of this file cannot be read"));
-                        return;
-                    }
+                    line
                 }
+            };
+            if self.has_given_up() {
+                let count = MAX_UNREADABLE_DOCUMENTS;
+                self.unreadable(line, 0, format!("{count} documents of this file cannot be read"));
+                return;
             }
         }
+    }
+
+    /// Whether so much of the file is unreadable that the rest is not looked at.
+    fn has_given_up(&self) -> bool {
+        self.unreadable_documents >= MAX_UNREADABLE_DOCUMENTS
     }
 
     /// Notes text that belongs to no object.
     fn unreadable(&mut self, line: u32, column: u32, message: String) {
         self.parsed.unreadable = true;
+        self.unreadable_documents += 1;
         self.parsed.problems.push(Problem {
             severity: Severity::Error,
             object: None,

@@ -142,9 +142,12 @@ fn depth_is_bounded() {
 
 #[test]
 fn a_file_of_nothing_but_broken_documents_is_given_up() {
-    let parsed = read(&"a: [\n---\n".repeat(10_000));
-    assert_eq!(parsed.problems.len(), 101);
-    assert_eq!(parsed.problems[100].message, "100 documents of this file cannot be read");
+    let list = format!("[{}]", "a, ".repeat(10_000));
+    for text in ["a: [\n---\n".repeat(10_000), "a\n---\n".repeat(10_000), list] {
+        let parsed = read(&text);
+        assert_eq!(parsed.problems.len(), 101);
+        assert_eq!(parsed.problems[100].message, "100 documents of this file cannot be read");
+    }
 }
 
 #[test]

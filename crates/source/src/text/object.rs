@@ -61,7 +61,14 @@ impl Reader<'_> {
     pub(super) fn document(&mut self, node: Node) {
         match node.value {
             Value::Null => {}
-            Value::List(items) => items.into_iter().for_each(|item| self.document(item)),
+            Value::List(items) => {
+                for item in items {
+                    if self.has_given_up() {
+                        return;
+                    }
+                    self.document(item);
+                }
+            }
             Value::Map(_) => self.object_or_list(node),
             Value::Bool(_) | Value::Int(_) | Value::Unsigned(_) | Value::Float(_) | Value::String(_) => {
                 self.unreadable(node.line, node.column, "expected an object, found a single value".to_owned());
@@ -95,6 +102,9 @@ impl Reader<'_> {
             match value.value {
                 Value::List(items) => {
                     for item in items {
+                        if self.has_given_up() {
+                            return;
+                        }
                         match item.get("kind") {
                             None if !item_kind.is_empty() && matches!(item.value, Value::Map(_)) => {
                                 self.object(&item, api_version, item_kind);
@@ -157,7 +167,7 @@ impl Reader<'_> {
             Recognised::Unknown(near) => {
                 let message = format!("unknown kind \"{kind}\" in \"{api_version}\"");
                 let mut problem =
-                    Problem::warning(&draft.reference, "kind", message).consequence("the object is passed over");
+                    Problem::error(&draft.reference, "kind", message).consequence("the object is passed over");
                 if let Some(near) = near {
                     problem = problem.hint(format!("Did you mean {near}?"));
                 }
@@ -247,18 +257,21 @@ impl Draft<'_, '_, '_> {
     fn unknown_fields(&mut self, unknown: Vec<Unknown>) {
         for Unknown { path, pattern, name, line, column, known } in unknown {
             let kind = &self.reference.kind;
-            let (message, hint) = match fields::standing(kind, &pattern) {
+            let (severity, message, hint) = match fields::standing(kind, &pattern) {
                 Standing::Irrelevant => continue,
-                Standing::NotYet => (format!("\"{name}\" is not supported yet"), String::new()),
+                Standing::NotYet => (Severity::Warning, format!("\"{name}\" is not supported yet"), String::new()),
                 Standing::Unknown => {
                     let candidates = known.iter().copied().chain(fields::beside(kind, &pattern));
                     let near = suggest::nearest(&name, candidates);
                     let hint = near.map(|near| format!("Did you mean \"{near}\"?"));
-                    (format!("unknown field \"{name}\""), hint.unwrap_or_default())
+                    (unknown_field_severity(kind), format!("unknown field \"{name}\""), hint.unwrap_or_default())
                 }
             };
             let location = Location { file: self.reader.file.clone(), line, column };
-            let problem = Problem::warning(&self.reference, path, message);
+            let problem = match severity {
+                Severity::Error => Problem::error(&self.reference, path, message),
+                Severity::Warning => Problem::warning(&self.reference, path, message),
+            };
             let problem = problem.consequence("the field has no effect").hint(hint).at(Some(location));
             self.reader.parsed.problems.push(problem);
         }
@@ -284,5 +297,19 @@ impl Draft<'_, '_, '_> {
             self.reference.kind = kind;
         }
         self.refuse();
+    }
+}
+
+/// What an unknown field is. In rules that people write it is a slip of the pen, and part of the rule is missing. Objects
+/// of Kubernetes are mostly written by machines, whose next version may know more fields than this one.
+fn unknown_field_severity(kind: &Kind) -> Severity {
+    match kind {
+        Kind::Namespace | Kind::Service | Kind::Pod | Kind::EndpointSlice => Severity::Warning,
+        Kind::ServiceEntry
+        | Kind::WorkloadEntry
+        | Kind::DestinationRule
+        | Kind::VirtualService
+        | Kind::Gateway
+        | Kind::Other(_) => Severity::Error,
     }
 }
