@@ -211,6 +211,11 @@ impl Builder<'_> {
     }
 
     /// No timeout unless one is given; and then it bounds the one that a gRPC request brings along.
+    ///
+    /// For Envoy the bound is the older field, as in Istio: any `max_stream_duration` makes Envoy ignore `timeout`
+    /// (`FilterUtility::finalTimeout` in `source/common/router/router.cc` of 1.40), and its own bound ends requests with
+    /// 408 instead of 504.
+    #[allow(deprecated, reason = "see above")]
     fn timeouts(&self, timeout: Option<Duration>) -> RouteAction {
         let timeout = timeout.unwrap_or(Duration::ZERO);
         let mut action = RouteAction::default();
@@ -220,9 +225,7 @@ impl Builder<'_> {
             action.max_stream_duration = limit;
         } else {
             action.timeout = Some(pack::duration(timeout));
-            let limit = Some(pack::duration(timeout));
-            action.max_stream_duration =
-                Some(MaxStreamDuration { grpc_timeout_header_max: limit, ..Default::default() });
+            action.max_grpc_timeout = Some(pack::duration(timeout));
         }
         action
     }
