@@ -37,7 +37,7 @@ deploy/tools/packages.sh
 
 step "tests"
 set +e
-cargo test --workspace --no-fail-fast -- --show-output 2>&1 | tee "$log" |
+cargo test --workspace --no-fail-fast 2>&1 | tee "$log" |
   grep -vE '^(test .* \.\.\. ok|running [0-9]+ tests?|successes:|)$'
 status="${PIPESTATUS[0]}"
 set -e
