@@ -3,10 +3,12 @@
 //! Every test starts its own server with its own files and its own Envoys, on addresses that nothing else uses.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
+mod actions;
 mod changes;
 mod gateway;
 mod grpc;
 mod interception;
+mod matches;
 mod mesh;
 mod missing;
 mod raw;

@@ -138,6 +138,12 @@ impl Mesh {
         value.map_or(0, |value| value.parse().unwrap())
     }
 
+    /// Asserts that nothing is wrong with any object, as far as it was compiled for a client.
+    pub async fn assert_no_problems(&self) {
+        let problems = self.get("/api/v1/problems").await;
+        assert!(problems["problems"].as_array().unwrap().is_empty(), "{problems}");
+    }
+
     /// Waits until so many clients are there and run all that they are to have.
     pub async fn synced(&self, nodes: usize) {
         self.get_where("/api/v1/nodes", "all nodes to be synced", |answer| {
