@@ -145,8 +145,17 @@ impl Plane {
 
     /// Everything that is wrong: what sources found, what objects say about each other, what compiling found.
     pub fn problems(&self) -> Vec<Problem> {
-        let all = self.source_problems.iter().cloned().chain(self.world.problems()).chain(self.compiler.problems());
-        all.map(|problem| self.located(problem)).collect::<BTreeSet<_>>().into_iter().collect()
+        let all = self.source_problems.iter().cloned().map(|problem| self.located(problem));
+        all.chain(self.found()).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// What is wrong beside what sources found, in order, each once.
+    pub fn found_problems(&self) -> BTreeSet<Problem> {
+        self.found().collect()
+    }
+
+    fn found(&self) -> impl Iterator<Item = Problem> {
+        self.world.problems().into_iter().chain(self.compiler.problems()).map(|problem| self.located(problem))
     }
 
     /// Who found a problem may not know where the object stands: the world does.

@@ -1,5 +1,6 @@
 //! `pointsman serve`: sources, plane and server, wired together, until a signal ends them.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -98,7 +99,7 @@ async fn feed(arguments: &Arguments, input: &Input, shutdown: &CancellationToken
         () = signals.any() => return Ok(()),
     };
     let objects = first.changes.len();
-    let mut known = Vec::new();
+    let mut known = BTreeSet::new();
     report(&mut known, &first.problems);
     tracing::info!(
         objects,
@@ -128,19 +129,30 @@ async fn next(watch: &mut Watch) -> Result<Seen> {
     watch.next().await.context("the watch of the files ended")
 }
 
-/// Logs the problems that are new, and says how many are mended.
-fn report(known: &mut Vec<Problem>, now: &[Problem]) {
-    let mended = known.iter().filter(|problem| !now.contains(problem)).count();
-    for problem in now.iter().filter(|problem| !known.contains(problem)) {
+/// So many problems are written out at one time; of the rest only the number is said.
+const MOST_REPORTED: usize = 100;
+
+/// Logs the problems of files that are new, and says how many are mended.
+fn report(known: &mut BTreeSet<Problem>, now: &[Problem]) {
+    let now: BTreeSet<_> = now.iter().cloned().collect();
+    let new: Vec<_> = now.difference(known).collect();
+    for problem in new.iter().take(MOST_REPORTED) {
         match problem.severity {
             Severity::Error => tracing::warn!("{problem}"),
             Severity::Warning => tracing::info!("{problem}"),
         }
     }
+    if new.len() > MOST_REPORTED {
+        tracing::warn!(
+            more = new.len() - MOST_REPORTED,
+            "more problems are listed by the admin API at /api/v1/problems"
+        );
+    }
+    let mended = known.difference(&now).count();
     if mended > 0 {
         tracing::info!(mended, "problems are gone");
     }
-    *known = now.to_vec();
+    *known = now;
 }
 
 /// SIGINT and SIGTERM.

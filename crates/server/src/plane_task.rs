@@ -7,6 +7,7 @@
 mod attachment;
 mod input;
 mod plane_handle;
+mod report;
 
 pub(crate) use attachment::{Attachment, Published};
 pub use input::Input;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use world::{Change, Problem};
 
 use crate::metrics::Metrics;
+use report::Report;
 
 /// Updates of sources that may wait. When it is full the source waits: [`Input::apply`] does not return.
 const CHANGES: usize = 64;
@@ -54,6 +56,8 @@ enum Event {
     Said(Word),
     Detached(MemberId),
     Asked(Question),
+    /// It is time to say what is wrong.
+    Report,
     Stop,
 }
 
@@ -72,6 +76,7 @@ pub(crate) struct PlaneTask {
     detach: mpsc::UnboundedSender<MemberId>,
     synced: watch::Sender<bool>,
     metrics: Arc<Metrics>,
+    report: Report,
 }
 
 impl PlaneTask {
@@ -82,7 +87,7 @@ impl PlaneTask {
         let (detach, detached) = mpsc::unbounded_channel();
         let (synced, synced_seen) = watch::channel(false);
         let (audiences, members) = (HashMap::new(), HashMap::new());
-        let task = Self { plane, audiences, members, words, questions, detached, detach, synced, metrics };
+        let task = Self { plane, audiences, members, words, questions, detached, detach, synced, metrics, report: Report::default() };
         (task, Input::new(say), PlaneHandle::new(ask, synced_seen))
     }
 
@@ -93,6 +98,7 @@ impl PlaneTask {
                 Event::Said(word) => self.take_in(word),
                 Event::Detached(member) => self.detach(member),
                 Event::Asked(question) => self.answer(question),
+                Event::Report => self.report.say(self.plane.found_problems()),
                 Event::Stop => return,
             }
         }
@@ -106,6 +112,7 @@ impl PlaneTask {
             Some(word) = self.words.recv() => Event::Said(word),
             Some(member) = self.detached.recv() => Event::Detached(member),
             Some(question) = self.questions.recv() => Event::Asked(question),
+            () = self.report.due() => Event::Report,
             else => Event::Stop,
         }
     }
@@ -159,6 +166,7 @@ impl PlaneTask {
         if has_moved {
             self.drop_audiences();
         }
+        self.report.something_changed();
         let took = begin.elapsed();
         self.metrics.published(took, publication.work, seen_at);
         tracing::debug!(
@@ -187,6 +195,8 @@ impl PlaneTask {
         let published = self.watch(membership);
         let (moved, moves) = mpsc::unbounded_channel();
         self.members.insert(member, moved);
+        // A new audience may be the first for which an object is wrong.
+        self.report.something_changed();
         Ok(Attachment::new(member, published, moves, self.detach.clone()))
     }
 
