@@ -7,7 +7,7 @@ use std::sync::Arc;
 use world::Hostname;
 use world::api::istio::{ConsistentHash, Destination};
 
-pub(crate) use suggestion::suggestion;
+pub(crate) use suggestion::{addition, suggestion};
 
 /// The answer to "which cluster is this destination".
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +46,8 @@ pub enum Missing {
         host: Hostname,
         /// The subset.
         subset: String,
-        /// A DestinationRule that would define it and the route's other missing subsets of this host, ready to paste.
+        /// A DestinationRule that would define it and the route's other missing subsets of this host, ready to paste; or, if
+        /// there is a rule for the host, what to add to that one.
         suggestion: String,
     },
 }

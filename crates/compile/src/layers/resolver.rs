@@ -132,7 +132,10 @@ impl<'r, 'w> Resolver<'r, 'w> {
         missing.insert(subset);
         let missing: Vec<&str> = missing.into_iter().collect();
         let label = self.options.infer_subsets.as_deref().unwrap_or("version");
-        let suggestion = target::suggestion(&host, &missing, label);
+        let suggestion = match rule.origins.first() {
+            None => target::suggestion(&host, &missing, label),
+            Some(rule) => target::addition(rule, &missing, label),
+        };
         Missing::Subset { host, subset: subset.to_owned(), suggestion }
     }
 }

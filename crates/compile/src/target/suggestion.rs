@@ -1,8 +1,8 @@
-//! A DestinationRule for subsets that a route names and nobody defines.
+//! A DestinationRule, or an addition to one, for subsets that a route names and nobody defines.
 
 use std::fmt::Write as _;
 
-use world::Hostname;
+use world::{Hostname, ObjectRef};
 
 /// A manifest that defines `subsets` of `host`, each by its name as the value of the label `label_key`, ready to
 /// paste. Its namespace is that of the Kubernetes service behind the host; for other hosts `default`. It ends with a
@@ -21,11 +21,23 @@ pub(crate) fn suggestion(host: &Hostname, subsets: &[&str], label_key: &str) -> 
         scalar(namespace),
         scalar(host.as_str())
     );
+    write_subsets(&mut text, subsets, label_key);
+    text
+}
+
+/// The same for a host that has a rule already: what to add to that one. A manifest of a second rule would often have the
+/// name of the first.
+pub(crate) fn addition(rule: &ObjectRef, subsets: &[&str], label_key: &str) -> String {
+    let mut text = format!("Add to spec.subsets of {rule}:\n");
+    write_subsets(&mut text, subsets, label_key);
+    text
+}
+
+fn write_subsets(text: &mut String, subsets: &[&str], label_key: &str) {
     for subset in subsets {
         // Writing to a String cannot fail.
         let _ = write!(text, "  - name: {0}\n    labels:\n      {1}: {0}\n", scalar(subset), scalar(label_key));
     }
-    text
 }
 
 /// A string as a YAML scalar: plain where every YAML reader takes it for a string, else in double quotes.
@@ -52,7 +64,20 @@ fn scalar(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use world::Kind;
+
     use super::*;
+
+    #[test]
+    fn a_rule_that_exists_is_named_with_what_it_lacks() {
+        let rule = ObjectRef::new(Kind::DestinationRule, "shop", "reviews");
+        assert_eq!(
+            addition(&rule, &["v3", "4"], "version"),
+            "Add to spec.subsets of DestinationRule shop/reviews:\n  \
+             - name: v3\n    labels:\n      version: v3\n  \
+             - name: \"4\"\n    labels:\n      version: \"4\"\n"
+        );
+    }
 
     #[test]
     fn the_rule_stands_in_the_services_namespace_and_selects_by_the_label() {
