@@ -5,6 +5,7 @@
 
 mod actions;
 mod changes;
+mod bad_clients;
 mod bad_input;
 mod gateway;
 mod grpc;
