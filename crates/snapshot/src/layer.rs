@@ -15,7 +15,8 @@ const TYPES: usize = ResourceType::ALL.len();
 #[derive(Debug, Default)]
 pub struct Layer {
     generation: u64,
-    kinds: [KindSet; TYPES],
+    /// Shared with the layer before where nothing changed, with all that was built for it.
+    kinds: [Arc<KindSet>; TYPES],
 }
 
 #[derive(Debug, Default)]
@@ -173,7 +174,12 @@ impl Edit {
         if !self.changed.contains(&true) {
             return self.base;
         }
-        let kinds = self.kinds.map(|(cells, version)| KindSet { cells, version, ..KindSet::default() });
+        let mut kinds = self.base.kinds.clone();
+        for ((kind, (cells, version)), changed) in kinds.iter_mut().zip(self.kinds).zip(self.changed) {
+            if changed {
+                *kind = Arc::new(KindSet { cells, version, ..KindSet::default() });
+            }
+        }
         Arc::new(Layer { generation: self.base.generation + 1, kinds })
     }
 }

@@ -121,3 +121,16 @@ fn large_entries_are_shared_and_small_ones_are_joined() {
     assert_eq!(body.pieces()[1].as_ptr(), large.as_ptr());
     assert_eq!(body.len(), 20_006);
 }
+
+#[test]
+fn what_was_joined_for_one_type_outlives_a_change_of_another() {
+    let base = layer([cluster("a", "1")]);
+    let before = Snapshot::new([base.clone()]).all_delta(CDS);
+    let mut edit = base.edit();
+    edit.set(Cell::new(ResourceType::Listener, "l".into(), b""));
+    let next = edit.finish();
+    assert_eq!(next.len(ResourceType::Listener), 1);
+    let after = Snapshot::new([next]).all_delta(CDS);
+    assert!(before.pieces().iter().zip(after.pieces()).all(|(old, new)| old.as_ptr() == new.as_ptr()));
+    assert_eq!(before.len(), after.len());
+}
