@@ -151,14 +151,19 @@ impl LayerCompiler {
         edit: &mut snapshot::Edit,
         stale_tables: &mut BTreeSet<Name>,
     ) {
-        let previous = self.units.remove(&unit).unwrap_or_default();
-        if !reads.iter().eq(previous.reads.iter()) {
+        let mut previous = self.units.remove(&unit).unwrap_or_default();
+        let reads = if reads.iter().eq(previous.reads.iter()) {
+            std::mem::take(&mut previous.reads)
+        } else {
             self.unread(&unit, previous.reads.iter().filter(|key| !reads.contains(*key)));
             for key in &reads {
                 self.readers.entry(key.clone()).or_default().insert(unit.clone());
             }
-        }
-        let mut run = Run { reads: reads.into_iter().collect(), ..Run::default() };
+            // Hosts of one domain read the same patterns: one copy of each is kept, not one for each unit.
+            let shared = |key: Key| self.readers.get_key_value(&key).map_or(key, |(known, _)| known.clone());
+            reads.into_iter().map(shared).collect()
+        };
+        let mut run = Run { reads, ..Run::default() };
         let mut problems = output.problems;
         let mut cells = Vec::with_capacity(output.cells.len());
         for cell in output.cells {
