@@ -18,7 +18,7 @@ pub mod names;
 mod options;
 mod pack;
 pub mod policy;
-mod route;
+pub mod route;
 mod target;
 
 pub use audience::{Audience, Interception, Proxy};

@@ -33,8 +33,9 @@ mod virtual_host;
 use world::api::istio::{Destination, VirtualService};
 
 pub(crate) use configuration::{allow_any, blackhole, block_all, configuration_head};
+pub use delegate::FindDelegate;
 pub(crate) use domains::domains_for;
-pub(crate) use virtual_host::{VirtualHostInput, virtual_host};
+pub use virtual_host::{VirtualHostInput, virtual_host};
 
 /// Every destination that a VirtualService names itself, mirrors included, with the path of its field; what its
 /// delegates name is theirs.

@@ -15,7 +15,7 @@ use world::{Export, Object, Problem};
 use super::rule::{Inherited, Part, Place, Rule, virtual_service};
 
 /// How VirtualServices are found by namespace and name.
-pub(crate) type FindDelegate<'a> = dyn Fn(&str, &str) -> Option<Arc<Object>> + 'a;
+pub type FindDelegate<'a> = dyn Fn(&str, &str) -> Option<Arc<Object>> + 'a;
 
 /// The entries of `http[]` in order, each delegating one replaced by its delegate's. The objects that took part are
 /// told to `used`.

@@ -25,31 +25,31 @@ use template::Template;
 const MISSING_RUNTIME_KEY: &str = "pointsman.missing";
 
 /// All that a virtual host is made of.
-pub(crate) struct VirtualHostInput<'a> {
+pub struct VirtualHostInput<'a> {
     /// For whom.
-    pub(crate) audience: &'a Audience,
+    pub audience: &'a Audience,
     /// What `match.gateways` may name: `mesh`, or the `namespace/name` of each Gateway whose servers lead here.
-    pub(crate) gateways: &'a [&'a str],
+    pub gateways: &'a [&'a str],
     /// The listener's port.
-    pub(crate) port: u16,
+    pub port: u16,
     /// Name of the virtual host.
-    pub(crate) name: &'a str,
+    pub name: &'a str,
     /// Its domains; at least one.
-    pub(crate) domains: Vec<String>,
+    pub domains: Vec<String>,
     /// The VirtualServices in force, oldest first: at most one in the mesh, any number at a gateway.
-    pub(crate) virtual_services: &'a [&'a Arc<Object>],
+    pub virtual_services: &'a [&'a Arc<Object>],
     /// Finds delegates by namespace and name.
-    pub(crate) delegate: &'a FindDelegate<'a>,
+    pub delegate: &'a FindDelegate<'a>,
     /// Where requests go that no VirtualService speaks about; `None` where that is nowhere, as at a gateway.
-    pub(crate) default: Option<Target>,
+    pub default: Option<Target>,
     /// Follows destinations.
-    pub(crate) resolve: &'a Resolve<'a>,
+    pub resolve: &'a Resolve<'a>,
     /// The operator's choices.
-    pub(crate) options: &'a Options,
+    pub options: &'a Options,
     /// The service behind the default, for provenance.
-    pub(crate) service: Option<&'a Service>,
+    pub service: Option<&'a Service>,
     /// Whether plaintext requests are redirected to https (`tls.httpsRedirect` of a Gateway's server).
-    pub(crate) https_redirect: bool,
+    pub https_redirect: bool,
 }
 
 impl VirtualHostInput<'_> {
@@ -62,7 +62,7 @@ impl VirtualHostInput<'_> {
 /// Builds a virtual host. Requests that no entry matches are answered 404, as are all when nothing speaks about it.
 ///
 /// A VirtualService without an entry for this audience and port counts as none: the default target is used.
-pub(crate) fn virtual_host(input: &VirtualHostInput<'_>) -> Built<VirtualHost> {
+pub fn virtual_host(input: &VirtualHostInput<'_>) -> Built<VirtualHost> {
     let mut builder =
         Builder { input, built: Built::new(()), routes: Vec::new(), last: Vec::new(), last_of: None, concerned: false };
     for object in input.virtual_services {
