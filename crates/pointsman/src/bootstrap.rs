@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
+use crate::output::say;
+
 /// Print a bootstrap configuration for an Envoy or a gRPC client.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Examples:
@@ -84,7 +86,7 @@ fn parse_label(text: &str) -> Result<(String, String), String> {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let text = serde_json::to_string_pretty(&bootstrap(arguments)?).context("cannot print the bootstrap")?;
-    println!("{text}");
+    say!("{text}");
     Ok(ExitCode::SUCCESS)
 }
 

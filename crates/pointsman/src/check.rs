@@ -9,6 +9,7 @@ use serde_json::json;
 use world::{Change, Problem, Severity};
 
 use crate::config::{Compilation, Files, Format};
+use crate::output::say;
 
 /// Read files and say what is wrong with them; exits with 1 if there are errors.
 #[derive(clap::Args, Clone, Debug)]
@@ -41,7 +42,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Format::Json => {
             let others: Vec<_> = others.iter().map(|(file, object)| json!({"file": file, "object": object})).collect();
             let result = json!({"objects": objects, "errors": errors, "problems": problems, "passed_over": others});
-            println!("{}", serde_json::to_string_pretty(&result)?);
+            say!("{}", serde_json::to_string_pretty(&result)?);
         }
         Format::Text => print(objects, errors, &problems, if arguments.verbose { Some(others) } else { None }),
     }
@@ -60,12 +61,12 @@ fn print(
         let repeated = !problem.hint.is_empty() && problem.hint == last_hint && problem.hint.lines().count() > 1;
         last_hint = &problem.hint;
         match repeated {
-            false => println!("{problem}\n"),
-            true => println!("{}\n    As above.\n", Problem { hint: String::new(), ..problem.clone() }),
+            false => say!("{problem}\n"),
+            true => say!("{}\n    As above.\n", Problem { hint: String::new(), ..problem.clone() }),
         }
     }
     for (file, object) in others.iter().flatten() {
-        println!("passed over: {file}: {object}");
+        say!("passed over: {file}: {object}");
     }
-    println!("{objects} objects, {errors} errors, {} warnings", problems.len() - errors);
+    say!("{objects} objects, {errors} errors, {} warnings", problems.len() - errors);
 }

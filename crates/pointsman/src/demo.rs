@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::output::say;
 use mesh::Mesh;
 use walk::Walk;
 
@@ -45,12 +46,14 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let seconds = if arguments.seconds == 0 { USUAL_SECONDS } else { arguments.seconds };
     runtime.block_on(async {
         tokio::select! {
-            result = walk(Duration::from_secs(seconds)) => result,
+            // Signals are listened for before anything is started that would be left behind.
+            biased;
             // Whatever was started is owned by the future that is dropped here, and ends with it.
-            _ = interrupted() => {
-                println!("\nInterrupted; everything that was started is stopped.");
+            () = interrupted() => {
+                say!("\nInterrupted; everything that was started is stopped.");
                 Ok(ExitCode::from(130))
             }
+            result = walk(Duration::from_secs(seconds)) => result,
         }
     })
 }
@@ -71,7 +74,7 @@ async fn interrupted() {
 }
 
 async fn walk(length: Duration) -> Result<ExitCode> {
-    println!("Starting two versions of a sample service, three Envoys and Pointsman...");
+    say!("Starting two versions of a sample service, three Envoys and Pointsman...");
     let mut mesh = Mesh::start().await?;
     mesh.describe();
     let report = Walk::new(length).run(&mut mesh).await?;

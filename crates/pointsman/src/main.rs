@@ -1,7 +1,8 @@
 //! `pointsman`: the command line.
 //!
 //! Arguments, wiring, signals and exit codes; everything else is in the crates below. Exit codes: 0 done, 1 the
-//! command found something wrong (`check` with errors, `demo` with failed requests), 2 it could not run.
+//! command found something wrong (`check` with errors, `demo` with failed requests), 2 it could not run, 130 the demo was
+//! interrupted.
 
 #![allow(
     clippy::disallowed_methods,
@@ -12,17 +13,26 @@ mod bootstrap;
 mod check;
 mod config;
 mod demo;
+mod output;
 mod serve;
 mod status;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 /// An xDS control plane that turns Istio and Kubernetes objects into Envoy configuration.
 #[derive(Parser)]
 #[command(name = "pointsman", version, about, max_term_width = 100)]
+#[command(after_help = "Examples:
+  pointsman check --config mesh/
+  pointsman serve --config mesh/
+  pointsman bootstrap --pod reviews-1 --interception none > envoy.json
+  pointsman status
+
+Exit codes: 0 done, 1 the command found something wrong, 2 it could not run, 130 the demo was interrupted.")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -49,28 +59,32 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    start_logging(&arguments);
-    let result = match arguments.command {
-        Command::Serve(arguments) => serve::run(arguments),
-        Command::Check(arguments) => check::run(&arguments),
-        Command::Status(arguments) => status::run(&arguments),
-        Command::Bootstrap(arguments) => bootstrap::run(&arguments),
-        Command::Demo(arguments) => demo::run(arguments),
-    };
-    match result {
+    match run(Arguments::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("pointsman: {error:#}");
+            // Standard error may be a pipe that nobody reads any more.
+            let _ = writeln!(std::io::stderr(), "pointsman: {error:#}");
             ExitCode::from(2)
         }
     }
 }
 
+fn run(arguments: Arguments) -> Result<ExitCode> {
+    start_logging(&arguments)?;
+    match arguments.command {
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Bootstrap(arguments) => bootstrap::run(&arguments),
+        Command::Demo(arguments) => demo::run(arguments),
+    }
+}
+
 /// Logs go to standard error; results go to standard output.
-fn start_logging(arguments: &Arguments) {
-    let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+fn start_logging(arguments: &Arguments) -> Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log).with_context(|| {
+        format!("--log \"{}\" is neither a level nor a filter such as info,server=debug", arguments.log)
+    })?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     if arguments.log_json {
@@ -78,4 +92,5 @@ fn start_logging(arguments: &Arguments) {
     } else {
         builder.with_target(false).init();
     }
+    Ok(())
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use world::{Problem, Severity};
 
 use crate::config::{Compilation, Files};
+use crate::output::say;
 
 /// Serve xDS from files and watch them.
 #[derive(clap::Args, Clone, Debug)]
@@ -52,10 +53,10 @@ async fn serve(arguments: Arguments) -> Result<ExitCode> {
     let server = Server::bind(config, plane).await.context("cannot start to serve")?;
     // Whoever starts this waits for these lines: they go to standard output, where nothing else does.
     for address in &server.addresses().xds {
-        println!("xds listening on {address}");
+        say!("xds listening on {address}");
     }
     if let Some(address) = &server.addresses().admin {
-        println!("admin listening on {address}");
+        say!("admin listening on {address}");
     }
     let input = server.input();
     let shutdown = CancellationToken::new();

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use server::view;
 
 use crate::config::Format;
+use crate::output::say;
 
 /// Show the nodes and objects of a running server.
 #[derive(clap::Args, Clone, Debug)]
@@ -53,14 +54,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             Format::Json => json.extend(value.as_object().cloned().unwrap_or_default()),
             Format::Text => {
                 if arguments.what == What::All {
-                    println!();
+                    say!();
                 }
                 objects(&serde_json::from_value(value).context("the server answered something unexpected")?);
             }
         }
     }
     if arguments.output == Format::Json {
-        println!("{}", serde_json::to_string_pretty(&json)?);
+        say!("{}", serde_json::to_string_pretty(&json)?);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -80,11 +81,15 @@ fn nodes(view: &view::Nodes) {
     table(["NODE", "STATE", "VERSION", "TYPES"], rows.collect());
     for node in &view.nodes {
         for subscription in &node.subscriptions {
-            if let Some(rejection) = &subscription.last_rejection {
-                println!("{} refused {}: {}", node.id, subscription.r#type, rejection.message);
+            // What was mended meanwhile is history, which the admin API still tells.
+            let in_force = |rejection: &&view::Rejection| {
+                subscription.refused_count > 0 || rejection.version == subscription.sent_version
+            };
+            if let Some(rejection) = subscription.last_rejection.as_ref().filter(in_force) {
+                say!("{} refused {}: {}", node.id, subscription.r#type, rejection.message);
             }
             for waiting in &subscription.waiting {
-                println!("{} {}: {waiting}", node.id, subscription.r#type);
+                say!("{} {}: {waiting}", node.id, subscription.r#type);
             }
         }
     }
@@ -121,14 +126,14 @@ fn objects(view: &view::Objects) {
     table(["OBJECT", "ACCEPTED", "PENDING", "REFUSED", "PROBLEMS"], rows.collect());
     for object in &view.objects {
         for problem in &object.problems {
-            println!("{} {}/{}: {}: {}", object.kind, object.namespace, object.name, problem.field, problem.message);
+            say!("{} {}/{}: {}: {}", object.kind, object.namespace, object.name, problem.field, problem.message);
         }
         for rejection in &object.rejected_nodes {
-            println!("{} refused {}: {}", rejection.node_id, rejection.resource, rejection.message);
+            say!("{} refused {}: {}", rejection.node_id, rejection.resource, rejection.message);
         }
     }
     for node in &view.silent_nodes {
-        println!("{node} did not answer in time; what it has is not in the numbers above");
+        say!("{node} did not answer in time; what it has is not in the numbers above");
     }
 }
 
@@ -138,7 +143,7 @@ fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) {
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |cells: [&str; N]| {
         let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        println!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
+        say!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
     };
     line(head);
     for row in &rows {

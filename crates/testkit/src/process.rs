@@ -86,6 +86,14 @@ impl Process {
         self.signal(Signal::TERM)
     }
 
+    /// Sends SIGINT, as Ctrl-C does. Does nothing if the process has ended.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn interrupt(&mut self) -> Result<()> {
+        self.signal(Signal::INT)
+    }
+
     /// Sends SIGKILL. Does nothing if the process has ended.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use testkit::pointsman::Pointsman;
 use testkit::{ports, wait};
 
 use crate::bootstrap::{self, Interception, Kind};
+use crate::output::say;
 
 /// The host that clients ask for.
 pub(super) const HOST: &str = "reviews";
@@ -87,10 +88,10 @@ impl Mesh {
 
     /// Tells where everything is.
     pub(super) fn describe(&self) {
-        println!("  requests go to   http://{}/ (host: {HOST}), {RATE} per second", self.address);
-        println!("  configuration    {}", self.files.path().display());
-        println!("  admin            http://{}/", self.admin);
-        println!();
+        say!("  requests go to   http://{}/ (host: {HOST}), {RATE} per second", self.address);
+        say!("  configuration    {}", self.files.path().display());
+        say!("  admin            http://{}/", self.admin);
+        say!();
     }
 
     /// Writes a new split, and returns the moment just before.

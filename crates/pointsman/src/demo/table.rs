@@ -1,10 +1,11 @@
 //! The live table: one row per step, redrawn in place on a terminal, printed once otherwise.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use testkit::load::Window;
 
 use super::mesh::Split;
+use crate::output::{redraw, say};
 
 /// Width of the bar.
 const BAR: usize = 30;
@@ -18,10 +19,7 @@ pub(super) struct Table {
 impl Table {
     /// Prints the head.
     pub(super) fn new() -> Self {
-        println!(
-            "{:>10}  {:>13}  {:<BAR$}  {:>8}  {:>6}",
-            "configured", "observed", "v1 # / v2 .", "requests", "failed"
-        );
+        say!("{:>10}  {:>13}  {:<BAR$}  {:>8}  {:>6}", "configured", "observed", "v1 # / v2 .", "requests", "failed");
         Self { live: std::io::stdout().is_terminal(), row: String::new() }
     }
 
@@ -38,18 +36,16 @@ impl Table {
         let failed = window.failures().count();
         self.row = format!("{split:>10}  {observed:>13}  {bar:<BAR$}  {:>8}  {failed:>6}", window.len());
         if self.live {
-            print!("\r{}", self.row);
-            // A terminal that went away is no reason to stop measuring.
-            let _ = std::io::stdout().flush();
+            redraw(&self.row);
         }
     }
 
     /// Ends the row.
     pub(super) fn settle(&mut self) {
         if self.live {
-            println!();
+            say!();
         } else {
-            println!("{}", self.row);
+            say!("{}", self.row);
         }
     }
 }

@@ -7,6 +7,7 @@ use testkit::stats;
 
 use super::mesh::{Mesh, Split};
 use super::table::Table;
+use crate::output::say;
 
 /// The splits in order; the last one is the way back, at once.
 const STEPS: [Split; 5] = [
@@ -98,20 +99,17 @@ impl Report {
 
     /// Prints the summary.
     pub(super) fn print(&self) {
-        println!("\nFrom writing the file to the first request under the new weights:");
+        say!("\nFrom writing the file to the first request under the new weights:");
         for (split, took) in &self.changes {
-            println!("  {split:>7}  {:6.1} ms", took.as_secs_f64() * 1e3);
+            say!("  {split:>7}  {:6.1} ms", took.as_secs_f64() * 1e3);
         }
-        println!("\n{} requests, {} failed.", self.requests, self.failures.len());
+        say!("\n{} requests, {} failed.", self.requests, self.failures.len());
         for failure in self.failures.iter().take(5) {
-            println!("  failed: {failure}");
+            say!("  failed: {failure}");
         }
         for off in &self.off {
-            println!("  split off (chi-square, p < {:.0e}): {off}", stats::FALSE_ALARM);
+            say!("  split off (chi-square, p < {:.0e}): {off}", stats::FALSE_ALARM);
         }
-        println!(
-            "{}",
-            if self.is_good() { "All splits were as configured." } else { "Something was wrong: see above." }
-        );
+        say!("{}", if self.is_good() { "All splits were as configured." } else { "Something was wrong: see above." });
     }
 }
