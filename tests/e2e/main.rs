@@ -7,6 +7,7 @@ mod actions;
 mod changes;
 mod bad_clients;
 mod bad_input;
+mod cli;
 mod gateway;
 mod grpc;
 mod interception;
