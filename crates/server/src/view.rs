@@ -47,7 +47,7 @@ pub enum Sync {
     Synced,
     /// Something was not sent yet, or not answered yet.
     Pending,
-    /// The answer to the newest of some type was a rejection.
+    /// Something that it is to have was refused.
     Rejected,
     /// The stream did not answer in time.
     Unknown,
@@ -72,6 +72,9 @@ pub struct Subscription {
     pub sent_version: String,
     /// The version accepted last; empty before the first acceptance.
     pub accepted_version: String,
+    /// How many resources the node was sent last and refused.
+    #[serde(default)]
+    pub refused_count: usize,
     /// What resources wait for, in words, ordered by resource.
     pub waiting: Vec<String>,
     /// The last rejection; absent when nothing was ever rejected on the stream.

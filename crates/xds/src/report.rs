@@ -46,6 +46,8 @@ pub struct Summary {
     pub accepted: Option<Version>,
     /// Responses that were neither accepted nor rejected.
     pub unacknowledged: usize,
+    /// Resources that are wanted, that the client was sent last, and that it rejected.
+    pub refused: usize,
     /// The last rejection.
     pub last_rejection: Option<Rejection>,
     /// Resources that wait for another type, in order of name.

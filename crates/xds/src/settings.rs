@@ -11,8 +11,8 @@ pub struct Settings {
     /// How long an unacknowledged response keeps the next one of its type back. Envoy 1.40 was seen to keep a
     /// rejection of clusters to itself until the next response, so without this bound such a type would stand still.
     pub acknowledgement_wait: Duration,
-    /// How long a resource is kept back by another type: routes by clusters that are not accepted, removals by
-    /// resources that still refer to what goes (rule P-59).
+    /// How long a resource is kept back by another type: routes by clusters that are not accepted; twice as long,
+    /// removals by resources that still refer to what goes (rule P-59).
     pub order_wait: Duration,
     /// Names that one type may subscribe to; more close the stream.
     pub max_names: usize,

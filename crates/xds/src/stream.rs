@@ -20,7 +20,7 @@ use snapshot::{Cell, Name, Snapshot, Version};
 use self::flight::Flight;
 use self::order::{ORDER, Order, assignments};
 use self::plan::{Plan, Planner};
-use self::substream::Substream;
+use self::substream::{Applied, Substream};
 use crate::response::Head;
 use crate::{Holding, Node, Outcome, Refusal, Request, Response, Service, Settings, Summary, Variant};
 
@@ -285,6 +285,7 @@ impl Stream {
         error: Option<Status>,
         version: &str,
     ) {
+        let grpc = self.node.as_ref().is_some_and(|node| node.is_grpc());
         let substream = self.substream(resource_type);
         let Some(mut index) = substream.flights.iter().position(|flight| flight.nonce == nonce) else { return };
         if let Some(error) = error {
@@ -292,10 +293,12 @@ impl Stream {
             // to the acknowledgement of the next response, whose version it names as the accepted one.
             let belongs_to_older = index > 0 && substream.flights[index].version.to_string() == version;
             let refused = if belongs_to_older { index - 1 } else { index };
-            let rejection = substream.reject(refused, error.code, &error.message, now);
+            let applied = Applied::by(&error.message, grpc);
+            let rejection = substream.reject(refused, error.code, &error.message, applied, now);
             self.outcomes.push_back(Outcome::Rejected(rejection));
             if !belongs_to_older {
                 self.substream(resource_type).flights.drain(..refused);
+                self.forget_trusted_assignments();
                 return;
             }
             index -= 1;

@@ -1,10 +1,12 @@
 //! What a resource waits for, in words.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proto::ResourceType;
 use snapshot::Name;
+
+use crate::Settings;
 
 /// Why a resource is not sent yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,20 @@ pub enum Wait {
         /// That type.
         resource_type: ResourceType,
     },
+}
+
+impl Wait {
+    /// How long it lasts at most.
+    pub(crate) fn bound(&self, settings: &Settings) -> Duration {
+        match self {
+            Wait::ClusterNotSent { .. } | Wait::ClusterNotAccepted { .. } | Wait::NotYetAsked { .. } => {
+                settings.order_wait
+            }
+            // What refers to it may wait itself, as long as it may, before it can give it up. If both ended at once,
+            // the removal would come first.
+            Wait::StillReferred { .. } => 2 * settings.order_wait,
+        }
+    }
 }
 
 /// A resource that waits.

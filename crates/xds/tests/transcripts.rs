@@ -147,6 +147,7 @@ impl Player {
             let value = words.next().unwrap();
             match word {
                 "only" => self.service = Service::Only(kind(value)),
+                "ack-wait" => settings.acknowledgement_wait = Duration::from_secs(value.parse().unwrap()),
                 "max-names" => settings.max_names = value.parse().unwrap(),
                 "max-bytes" => settings.max_response_bytes = value.parse().unwrap(),
                 other => panic!("unknown setting {other:?}"),

@@ -161,7 +161,8 @@ fn join(node: &mut view::Node, entry: &Entry, report: Option<&Report>) {
 fn sync(report: &Report) -> view::Sync {
     let Some(target) = &report.target else { return view::Sync::Pending };
     let is_refused = |summary: &Summary| {
-        summary.last_rejection.as_ref().is_some_and(|rejection| Some(rejection.version) == summary.sent)
+        summary.refused > 0
+            || summary.last_rejection.as_ref().is_some_and(|rejection| Some(rejection.version) == summary.sent)
     };
     let is_open = |summary: &Summary| {
         let lags = summary.wildcard
@@ -192,6 +193,7 @@ fn subscription(entry: &Entry, report: &Report, summary: &Summary) -> view::Subs
             Variant::Delta => "delta".to_owned(),
         },
         wildcard: summary.wildcard,
+        refused_count: summary.refused,
         subscribed_count: summary.names,
         sent_version: version(summary.sent),
         accepted_version: version(summary.accepted),

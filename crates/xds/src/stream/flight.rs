@@ -52,6 +52,8 @@ pub(crate) enum Fresh {
 pub(crate) struct Rejected {
     pub(crate) flight: Flight,
     pub(crate) message: Arc<str>,
+    /// The client named all that is left of the flight.
+    pub(crate) named: bool,
 }
 
 impl Contents {

@@ -79,7 +79,10 @@ impl<'a> Order<'a> {
             if sent.is_none_or(|sent| sent.version() != newest.version()) {
                 return Some(Wait::ClusterNotSent { cluster: name.clone() });
             }
-            clusters.is_unproven(newest).then(|| Wait::ClusterNotAccepted { cluster: name.clone() })
+            // What the client refuses by name will not be accepted before it changes: waiting would only keep back what
+            // comes along in the same route configuration.
+            let awaited = clusters.is_unproven(newest) && !clusters.is_refused_by_name(newest);
+            awaited.then(|| Wait::ClusterNotAccepted { cluster: name.clone() })
         })
     }
 

@@ -128,7 +128,7 @@ impl Planner<'_> {
             waits.get(name).map(|(since, _)| *since)
         };
         let since = since.unwrap_or(self.now);
-        if self.now >= since + self.settings.order_wait {
+        if self.now >= since + wait.bound(self.settings) {
             plan.expired.push(wait);
             return Wanted::Now;
         }

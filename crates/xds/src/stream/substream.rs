@@ -1,5 +1,7 @@
 //! One type on a stream: an independent exchange with its own subscription, versions and acknowledgements (rule P-03).
 
+mod rejection;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,13 +9,11 @@ use std::time::Instant;
 use proto::ResourceType;
 use snapshot::{Cell, Name, Snapshot, Version};
 
+pub(crate) use self::rejection::Applied;
 use super::flight::{Flight, Rejected};
 use super::subscription::{Amendment, Subscription};
 use super::view::{Held, View};
 use crate::{Holding, HoldingState, Rejection, Settings, Summary, Wait, Waiting};
-
-/// Rejected responses that are remembered at most; older ones are counted as accepted.
-const REJECTED_KEPT: usize = 16;
 
 /// The state of one type.
 #[derive(Debug)]
@@ -239,9 +239,8 @@ impl Substream {
     pub(crate) fn accept(&mut self, index: usize, now: Instant) -> Flight {
         self.flights.drain(..index);
         let mut flight = self.flights.remove(0);
-        if self.resource_type == ResourceType::Listener {
-            self.lingering.extend(std::mem::take(&mut flight.replaced).into_iter().map(|cell| (cell, now)));
-        }
+        let replaced = std::mem::take(&mut flight.replaced);
+        self.linger(replaced, now);
         self.accepted = Some(flight.version);
         if flight.full_state {
             // All of it was accepted, also what was rejected before.
@@ -251,58 +250,15 @@ impl Substream {
         flight
     }
 
-    /// Books the rejection of the response at `index`.
-    pub(crate) fn reject(&mut self, index: usize, code: i32, message: &str, at: Instant) -> Rejection {
-        let flight = self.flights.remove(index);
-        let mut suspects: Vec<_> =
-            flight.contents.iter(self.resource_type).map(|cell| cell.name()).filter(|n| names(message, n)).collect();
-        if suspects.is_empty() && flight.contents.len(self.resource_type) == 1 {
-            suspects = flight.contents.iter(self.resource_type).map(|cell| cell.name()).collect();
-        }
-        let rejection = Rejection {
-            resource_type: self.resource_type,
-            nonce: flight.nonce.clone(),
-            version: flight.version,
-            code,
-            message: message.into(),
-            at,
-            suspects: suspects.into_iter().cloned().collect(),
-        };
-        self.last_rejection = Some(rejection.clone());
-        if flight.contents.len(self.resource_type) > 0 {
-            self.owe_removals(&flight);
-        }
-        self.rejected.push(Rejected { flight, message: rejection.message.clone() });
-        self.forget_replaced_rejections();
-        if self.rejected.len() > REJECTED_KEPT {
-            self.rejected.remove(0);
-        }
-        rejection
-    }
-
-    /// The removals in a rejected response may not have been applied, and nothing will ever change about them: so they
-    /// are owed again, without what came with them. A response of removals only is not repeated.
-    fn owe_removals(&mut self, flight: &Flight) {
-        for name in flight.removed.iter().filter(|name| self.subscription.covers(name)) {
-            let old = flight.replaced.iter().find(|cell| cell.name() == name).map(|cell| Held::Cell(cell.clone()));
-            let unknown = self.view.cell(self.resource_type, name).is_none();
-            if unknown {
-                self.view.exceptions.entry(name.clone()).or_insert(old.unwrap_or(Held::Foreign(None)));
-            }
+    /// Envoy goes on with a replaced listener until the new one has its routes.
+    fn linger(&mut self, replaced: Vec<Arc<Cell>>, now: Instant) {
+        if self.resource_type == ResourceType::Listener {
+            self.lingering.extend(replaced.into_iter().map(|cell| (cell, now)));
         }
     }
 
-    /// Drops rejections of which nothing is in the view any more.
-    fn forget_replaced_rejections(&mut self) {
-        let Self { view, subscription, rejected, flights, resource_type, .. } = self;
-        rejected.retain(|rejected| {
-            let still_sent = |cell: &Arc<Cell>| {
-                subscription.covers(cell.name())
-                    && view.cell(*resource_type, cell.name()).is_some_and(|held| held.version() == cell.version())
-            };
-            // While a newer response is in flight the client may hold what the rejected one was to replace.
-            !flights.is_empty() || rejected.flight.contents.iter(*resource_type).any(still_sent)
-        });
+    fn is_refused(&self, cell: &Cell) -> bool {
+        matches!(self.state(cell), HoldingState::Rejected { .. })
     }
 
     fn state(&self, cell: &Cell) -> HoldingState {
@@ -346,6 +302,7 @@ impl Substream {
             sent: self.sent,
             accepted: self.accepted,
             unacknowledged: self.flights.len(),
+            refused: self.refused(),
             last_rejection: self.last_rejection.clone(),
             waiting: self.waits.iter().map(waiting).collect(),
         }
@@ -356,23 +313,6 @@ impl Substream {
         if let Some(flight) = self.flights.iter().find(|flight| !flight.overdue) {
             return Some(flight.sent_at + settings.acknowledgement_wait);
         }
-        self.waits.values().map(|(since, _)| *since + settings.order_wait).min()
+        self.waits.values().map(|(since, wait)| *since + wait.bound(settings)).min()
     }
-}
-
-/// Whether a client's words name a resource: its name stands there as a word of its own.
-fn names(message: &str, name: &str) -> bool {
-    let joins = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '|' | '/');
-    !name.is_empty()
-        && message.match_indices(name).any(|(at, _)| {
-            let before = message[..at].chars().next_back();
-            let mut after = message[at + name.len()..].chars();
-            let ends = match after.next() {
-                None => true,
-                // A full stop or a colon ends the name unless the word goes on after it.
-                Some('.' | ':') => after.next().is_none_or(|c| !joins(c)),
-                Some(c) => !joins(c),
-            };
-            ends && before.is_none_or(|c| !joins(c) && !matches!(c, '.' | ':'))
-        })
 }

@@ -19,8 +19,10 @@ use crate::mesh::{TYPES, name_of, references};
 pub enum Nack {
     /// Applies nothing of it, as after a validation error.
     All,
-    /// Applies all but the first resource, as after a semantic error.
+    /// Applies all but the first resource, as after a semantic error, without telling which.
     First,
+    /// The same with the first changed cluster or listener, and names it, as Envoy does.
+    Named,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +75,8 @@ pub struct Client {
     pub out: VecDeque<Request>,
     /// Set once the order can no longer be kept: a rejection, an expired wait, a return without versions.
     pub lenient: bool,
+    /// Set once something was rejected, which is replaced only when it changes.
+    pub rejected: bool,
 }
 
 impl Client {
@@ -88,6 +92,7 @@ impl Client {
             first_message: true,
             out: VecDeque::new(),
             lenient: false,
+            rejected: false,
         }
     }
 
@@ -152,19 +157,30 @@ impl Client {
     pub fn receive(&mut self, kind: ResourceType, bytes: &[u8]) -> Result<(), String> {
         let message = self.decode(kind, bytes)?;
         self.check_news(&message)?;
-        let nack = self.kind(kind).nack.take().filter(|_| !message.resources.is_empty());
+        let mut nack = self.kind(kind).nack.take().filter(|_| !message.resources.is_empty());
         let full = self.variant == Variant::StateOfTheWorld && kind.has_wildcard();
         if kind == Cluster {
             self.excuse_endpoints(&message);
         }
         let mut applied = message.resources.clone();
+        let mut words = "refused by the model".to_owned();
         match nack {
             None => {}
             Some(Nack::All) => applied.clear(),
             Some(Nack::First) => _ = applied.pop_first(),
+            Some(Nack::Named) => match self.first_changed(&message) {
+                None => nack = None,
+                Some(name) => {
+                    applied.remove(&name);
+                    words = format!("Error adding/updating {}(s) {name}: {words}", kind.short());
+                    // A cluster that was never there cannot serve; everything else goes on as it was.
+                    self.lenient |= kind == Cluster && !self.serving.contains(&name);
+                }
+            },
         }
+        self.lenient |= matches!(nack, Some(Nack::All | Nack::First));
+        self.rejected |= nack.is_some();
         if nack.is_some() {
-            self.lenient = true;
             let state = self.kind(kind);
             state.refused_whole = full.then(|| message.resources.clone());
             for (name, held) in message.resources.iter().filter(|(name, _)| !applied.contains_key(*name)) {
@@ -175,7 +191,7 @@ impl Client {
             self.apply(&message, applied, full);
         }
         self.kind(kind).nonce = message.nonce.clone();
-        let error = nack.map(|_| Status { code: 13, message: "refused by the model".into(), details: Vec::new() });
+        let error = nack.map(|_| Status { code: 13, message: words, details: Vec::new() });
         if error.is_none() {
             self.kind(kind).refused_whole = None;
             self.kind(kind).version = message.version.clone();
@@ -183,6 +199,13 @@ impl Client {
         self.acknowledge(kind, Ack { nonce: message.nonce, error });
         self.after(kind);
         Ok(())
+    }
+
+    /// The first resource that is new to the client.
+    fn first_changed(&self, message: &Received) -> Option<String> {
+        let held = &self.kinds[&message.kind].held;
+        let new = |(name, new): &(&String, &Held)| held.get(*name).is_none_or(|old| old.value != new.value);
+        message.resources.iter().find(new).map(|(name, _)| name.clone())
     }
 
     fn decode(&self, kind: ResourceType, bytes: &[u8]) -> Result<Received, String> {

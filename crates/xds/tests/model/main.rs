@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use xds::Variant;
 
-use crate::run::{Action, Run, action, calm_action};
+use crate::run::{Action, Run, action, calm_action, picky_action};
 
 const CASES: u32 = 4_000;
 
@@ -42,6 +42,20 @@ proptest! {
     #[test]
     fn a_delta_client_ends_with_the_mesh_and_no_path_breaks_on_the_way(
         actions in prop::collection::vec(calm_action(), 1..60)
+    ) {
+        play(Variant::Delta, &actions)?;
+    }
+
+    #[test]
+    fn a_state_of_the_world_client_that_refuses_by_name_ends_with_the_mesh_and_no_other_path_breaks(
+        actions in prop::collection::vec(picky_action(), 1..60)
+    ) {
+        play(Variant::StateOfTheWorld, &actions)?;
+    }
+
+    #[test]
+    fn a_delta_client_that_refuses_by_name_ends_with_the_mesh_and_no_other_path_breaks(
+        actions in prop::collection::vec(picky_action(), 1..60)
     ) {
         play(Variant::Delta, &actions)?;
     }

@@ -40,12 +40,28 @@ pub fn calm_action() -> impl Strategy<Value = Action> {
     ]
 }
 
+/// Envoy refuses one cluster or listener and says which.
+fn named_rejection() -> impl Strategy<Value = Action> {
+    let kinds =
+        [ResourceType::Cluster, ResourceType::Listener].map(|kind| TYPES.iter().position(|t| *t == kind).unwrap());
+    prop::sample::select(kinds.to_vec()).prop_map(|at| Action::Nack(at, Nack::Named))
+}
+
+/// Actions under which no path may break but those to clusters that are refused.
+pub fn picky_action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        12 => calm_action(),
+        1 => named_rejection(),
+    ]
+}
+
 /// Anything.
 pub fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         15 => calm_action(),
         1 => prop_oneof![0u8..3, 5u8..20].prop_map(Action::Sleep),
         1 => (0usize..4, prop_oneof![Just(Nack::All), Just(Nack::First)]).prop_map(|(t, n)| Action::Nack(t, n)),
+        1 => named_rejection(),
         1 => any::<bool>().prop_map(Action::Reconnect),
     ]
 }
@@ -123,7 +139,7 @@ impl Run {
             self.publish();
         }
         self.settle()?;
-        if self.client.lenient {
+        if self.client.lenient || self.client.rejected {
             // What was rejected is only replaced when it changes.
             self.mesh.touch();
             self.publish();
