@@ -4,9 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 mod actions;
-mod changes;
 mod bad_clients;
 mod bad_input;
+mod changes;
 mod cli;
 mod gateway;
 mod grpc;
@@ -14,6 +14,7 @@ mod interception;
 mod matches;
 mod mesh;
 mod missing;
+mod nack;
 mod raw;
 mod restart;
 mod splits;
