@@ -107,7 +107,9 @@ async fn subsets_change_together_with_their_routes_and_no_request_fails(variant:
     answering(reviews.plan()).await;
     let load = Load::start(reviews.plan().per_second(800.0).connections(8)).unwrap();
     let begun = Instant::now();
-    let steps: [(&str, &[(&str, &str)], &[(&str, u64)]); 5] = [
+    // Mark, subsets (name and version), weights by subset.
+    type Step<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [(&'a str, u64)]);
+    let steps: [Step<'_>; 5] = [
         ("added", &[("v1", "v1"), ("v2", "v2")], &[("v1", 1), ("v2", 1)]),
         ("renamed", &[("v1", "v1"), ("canary", "v2")], &[("v1", 1), ("canary", 1)]),
         ("both-renamed", &[("blue", "v1"), ("green", "v2")], &[("blue", 1), ("green", 1)]),
