@@ -87,7 +87,18 @@ impl PlaneTask {
         let (detach, detached) = mpsc::unbounded_channel();
         let (synced, synced_seen) = watch::channel(false);
         let (audiences, members) = (HashMap::new(), HashMap::new());
-        let task = Self { plane, audiences, members, words, questions, detached, detach, synced, metrics, report: Report::default() };
+        let task = Self {
+            plane,
+            audiences,
+            members,
+            words,
+            questions,
+            detached,
+            detach,
+            synced,
+            metrics,
+            report: Report::default(),
+        };
         (task, Input::new(say), PlaneHandle::new(ask, synced_seen))
     }
 
