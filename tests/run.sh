@@ -36,9 +36,10 @@ export ENVOY_BIN GRPC_PYTHON
 deploy/tools/packages.sh
 
 step "tests"
+cargo test --quiet --workspace --no-run
 set +e
 cargo test --workspace --no-fail-fast 2>&1 | tee "$log" |
-  grep -vE '^(test .* \.\.\. ok|running [0-9]+ tests?|successes:|)$'
+  grep -vE '^(test .* \.\.\. ok|running [0-9]+ tests?|successes:| +(Finished|Running|Doc-tests) .*|)$'
 status="${PIPESTATUS[0]}"
 set -e
 awk '
