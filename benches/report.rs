@@ -126,7 +126,12 @@ fn translate() {
             verdict(times >= TIMES).to_owned(),
         ]);
     };
-    for (what, case) in [("VirtualService, 80/20 split", "split"), ("VirtualService, matches and retries", "rich")] {
+    let virtual_services = [
+        ("VirtualService as in istiod's benchmark", "two-matches"),
+        ("VirtualService with a split", "split"),
+        ("VirtualService with two entries, retries", "rich"),
+    ];
+    for (what, case) in virtual_services {
         let checked = format!("virtual-service/checked/{case}");
         row(what, &format!("virtual-service/bytes/{case}"), [Some(&checked), None], 1.0, ISTIOD_VIRTUAL_SERVICE);
     }

@@ -180,6 +180,23 @@ spec:
         - {destination: {host: service-1234, subset: v2}, weight: 20}
 ";
 
+/// The shape of istiod's own benchmark: two matches, one of them an expression, and a rewrite; so two routes.
+const TWO_MATCHES: &str = "\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: service-1234, namespace: default}
+spec:
+  hosts: [service-1234]
+  http:
+    - name: matched
+      match:
+        - uri: {prefix: /reviews}
+        - uri: {regex: /ratings}
+      rewrite: {uri: /v2}
+      route:
+        - {destination: {host: service-1234}}
+";
+
 fn virtual_services(criterion: &mut Criterion) {
     let audience = audience();
     let service = service(Protocol::Http);
@@ -187,7 +204,7 @@ fn virtual_services(criterion: &mut Criterion) {
     let host = wire::Message::of_resource(ResourceType::VirtualHost);
     let mut group = criterion.benchmark_group("virtual-service");
     group.sample_size(30).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    for (case, text) in [("split", SPLIT), ("rich", RICH)] {
+    for (case, text) in [("split", SPLIT), ("two-matches", TWO_MATCHES), ("rich", RICH)] {
         let parsed = source::text::parse("routes.yaml", text.as_bytes(), &source::text::Options::default());
         assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
         let object = &parsed.objects[0];

@@ -1,7 +1,7 @@
 //! From VirtualServices to Envoy's virtual hosts.
 //!
-//! [`virtual_host()`] builds one virtual host from one input, [`configuration_head`] the configuration that it stands
-//! in, [`domains_for`] says by which names a service is called. [`destinations`] lists what an object refers to.
+//! [`virtual_host()`] builds one virtual host from one input, `configuration_head` the configuration that it stands
+//! in, `domains_for` says by which names a service is called. `destinations` lists what an object refers to.
 //!
 //! The mapping and the names are Istio's (`pilot/pkg/networking/core/route/route.go`). What differs: a destination that
 //! does not exist becomes an explicit answer that names the reason (or its share goes to the others), never a

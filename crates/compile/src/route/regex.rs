@@ -6,7 +6,7 @@
 //! told to the author and does no other harm.
 
 use regex_syntax::ast::{self, Ast, Visitor};
-use regex_syntax::hir::{Class, Hir, HirKind, Look};
+use regex_syntax::hir::{self, Class, Hir, HirKind, Look};
 
 /// RE2's bound on a counted repetition, nested ones multiplied (`kMaxRepeat` in `re2/parse.cc`).
 const MOST_REPETITIONS: u64 = 1000;
@@ -14,26 +14,33 @@ const MOST_REPETITIONS: u64 = 1000;
 /// Bound on the automaton that answers here, in bytes; far above what Envoy takes.
 const MAX_COMPILED_BYTES: usize = 4 << 20;
 
-/// An expression that was found valid, compiled to match a whole value.
-pub(super) struct Checked(regex::bytes::Regex);
+/// An expression of so many instructions never reaches that bound, so it need not be tried. An instruction takes
+/// less than 1 KiB, counted generously: a class has a transition for each of its ranges.
+const SURELY_SMALL: u64 = 2000;
 
-impl Checked {
+/// An expression that was found valid.
+pub(super) struct Checked<'a> {
+    pattern: &'a str,
+    groups: usize,
+}
+
+impl Checked<'_> {
     /// Whether the expression matches the whole of `text`, as Envoy asks.
     pub(super) fn is_match(&self, text: &str) -> bool {
-        self.0.is_match(text.as_bytes())
+        compile(self.pattern).is_ok_and(|regex| regex.is_match(text.as_bytes()))
     }
 
     /// How many groups a substitution may refer to.
     pub(super) fn groups(&self) -> usize {
-        self.0.captures_len() - 1
+        self.groups
     }
 }
 
-/// Compiles an expression the way RE2 would, which may use at most `most_instructions` for it.
+/// Reads an expression the way RE2 would, which may use at most `most_instructions` for it.
 ///
 /// # Errors
 /// Says what RE2 would not take.
-pub(super) fn check(pattern: &str, most_instructions: u32) -> Result<Checked, String> {
+pub(super) fn check(pattern: &str, most_instructions: u32) -> Result<Checked<'_>, String> {
     if pattern.is_empty() {
         return Err("the expression is empty".to_owned());
     }
@@ -43,18 +50,27 @@ pub(super) fn check(pattern: &str, most_instructions: u32) -> Result<Checked, St
     let parsed = ast::parse::Parser::new().parse(pattern).map_err(|error| error.kind().to_string())?;
     ast::visit(&parsed, Dialect { factors: vec![1] })?;
     // Envoy has RE2 look at bytes, so that `.` is one byte and `\w` is ASCII. Rust's byte mode knows no `\p`.
-    let parse = |unicode| {
-        let mut parser = regex_syntax::ParserBuilder::new().unicode(unicode).utf8(false).build();
-        parser.parse(pattern).map(|hir| estimate(&hir)).map_err(last_line)
+    let translate = |unicode| {
+        let mut translator = hir::translate::TranslatorBuilder::new().unicode(unicode).utf8(false).build();
+        translator.translate(pattern, &parsed).map_err(|error| error.kind().to_string())
     };
-    let size = parse(false).or_else(|_| parse(true))?;
+    let hir = translate(false).or_else(|_| translate(true))?;
+    let size = estimate(&hir);
     if size > u64::from(most_instructions) {
         return Err(format!("it compiles to about {size} instructions, and Envoy takes {most_instructions}"));
     }
+    if size > SURELY_SMALL {
+        compile(pattern)?;
+    }
+    Ok(Checked { pattern, groups: hir.properties().explicit_captures_len() })
+}
+
+/// Compiles an expression to match a whole value.
+fn compile(pattern: &str) -> Result<regex::bytes::Regex, String> {
     let anchored = format!("^(?:{pattern})$");
-    let compile =
+    let build =
         |unicode| regex::bytes::RegexBuilder::new(&anchored).unicode(unicode).size_limit(MAX_COMPILED_BYTES).build();
-    compile(false).or_else(|_| compile(true)).map(Checked).map_err(last_line)
+    build(false).or_else(|_| build(true)).map_err(last_line)
 }
 
 fn last_line(error: impl std::fmt::Display) -> String {

@@ -50,8 +50,11 @@ impl PathRewrite {
             // Both Envoy's rewrite and the match are about the whole path; an anchor keeps an early alternative from
             // matching, and so replacing, only the beginning.
             (PathRewrite::Matched(uri), Some(PathSpecifier::SafeRegex(path))) => {
-                let groups = regex::check(&path.regex, u32::MAX).map(|checked| checked.groups()).unwrap_or(0);
-                check_substitution(uri, groups)?;
+                // Only a substitution that refers to groups depends on how many there are.
+                if uri.contains('\\') {
+                    let groups = regex::check(&path.regex, u32::MAX).map(|checked| checked.groups()).unwrap_or(0);
+                    check_substitution(uri, groups)?;
+                }
                 (format!("^(?:{})$", path.regex), uri.clone())
             }
             (PathRewrite::Matched(uri), _) => {

@@ -2,14 +2,14 @@
 
 mod template;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use proto::pb::envoy::config::core::v3::{Metadata, RuntimeFractionalPercent};
 use proto::pb::envoy::config::route::v3::route_action::{ClusterSpecifier, MaxStreamDuration};
 use proto::pb::envoy::config::route::v3::virtual_host::TlsRequirementType;
-use proto::pb::envoy::config::route::v3::{Route, RouteAction, VirtualHost, route};
+use proto::pb::envoy::config::route::v3::{Route, RouteAction, RouteMatch, VirtualHost, route};
 use proto::pb::google::protobuf::{Struct, Value, value};
 use world::{Object, ObjectRef, Problem, Service};
 
@@ -72,7 +72,11 @@ pub fn virtual_host(input: &VirtualHostInput<'_>) -> Built<VirtualHost> {
         builder.default_route();
     }
     let Builder { mut built, mut routes, last, .. } = builder;
-    routes.extend(last);
+    if routes.is_empty() {
+        routes = last;
+    } else {
+        routes.extend(last);
+    }
     built.origins.extend(input.service.map(|service| service.origin.clone()));
     let require_tls = if input.https_redirect { TlsRequirementType::All } else { TlsRequirementType::None };
     let host = VirtualHost {
@@ -131,15 +135,12 @@ impl Builder<'_> {
         if spec.http.is_empty() {
             return;
         }
-        let mut origins = BTreeSet::from([object.reference.clone()]);
-        let note = |delegate: &Object| {
-            origins.insert(delegate.reference.clone());
-        };
+        let mut origins = vec![object.reference.clone()];
+        let note = |delegate: &Object| origins.push(delegate.reference.clone());
         let rules = delegate::rules(object, self.input.delegate, &mut self.built.problems, note);
         let before = std::mem::take(&mut self.concerned);
-        let metadata = (!self.input.audience.is_grpc()).then(|| provenance(&object.reference));
         for (at, rule) in rules.iter().enumerate() {
-            let Some(finished) = self.rule(rule, object, &metadata) else { continue };
+            let Some(finished) = self.rule(rule, object) else { continue };
             if let Finished::ForEveryone(next_match) = finished {
                 self.warn_of_unreachable(&rules, at, next_match);
             }
@@ -152,10 +153,11 @@ impl Builder<'_> {
     }
 
     /// Emits the routes of a rule; whether it ended with one that takes everything.
-    fn rule(&mut self, rule: &Rule<'_>, object: &Object, metadata: &Option<Metadata>) -> Option<Finished> {
+    fn rule(&mut self, rule: &Rule<'_>, object: &Object) -> Option<Finished> {
         let matches = &rule.route.matches;
         let mut template = None;
-        for index in 0..matches.len().max(1) {
+        let count = matches.len().max(1);
+        for index in 0..count {
             let problems = &mut self.built.problems;
             let matched = match matches.is_empty() {
                 true => Ok(matching::everything()),
@@ -163,14 +165,20 @@ impl Builder<'_> {
             };
             self.concerned |= matched.as_ref().err() != Some(&NoMatch::Elsewhere);
             let Ok(matched) = matched else { continue };
-            let template = template.get_or_insert_with(|| self.template(rule));
+            // The last route takes the template over, which spares most rules a copy.
+            let own = template.take().unwrap_or_else(|| self.template(rule));
+            if !matched.catch_all && index + 1 < count {
+                template = Some(own.clone());
+            }
             let (name, stat_prefix) = match matches.get(index) {
                 Some(text) => (route_name(&rule.route.name, &text.name), text.stat_prefix.clone()),
                 None => (rule.route.name.clone(), String::new()),
             };
-            let head = Route { name, stat_prefix, metadata: metadata.clone(), ..Route::default() };
-            let emitted = self.emit(template, &matched, head, rule);
-            if !matched.catch_all {
+            let metadata = (!self.input.audience.is_grpc()).then(|| provenance(&object.reference));
+            let head = Route { name, stat_prefix, metadata, ..Route::default() };
+            let Matched { conditions, catch_all, for_everyone } = matched;
+            let emitted = self.emit(own, conditions, head, rule);
+            if !catch_all {
                 self.routes.extend(emitted);
                 continue;
             }
@@ -184,7 +192,7 @@ impl Builder<'_> {
                 self.last.extend(emitted);
                 self.last_of = Some(object.reference.clone());
             }
-            return Some(match matched.for_everyone {
+            return Some(match for_everyone {
                 true => Finished::ForEveryone(index + 1),
                 false => Finished::ForThisAudience,
             });
@@ -231,28 +239,34 @@ impl Builder<'_> {
     }
 
     /// The routes for one match: where a share is refused, that comes first.
-    fn emit(&mut self, template: &Template, matched: &Matched, head: Route, rule: &Rule<'_>) -> Vec<Route> {
-        let mut routes = Vec::with_capacity(2);
+    fn emit(&mut self, template: Template, conditions: RouteMatch, head: Route, rule: &Rule<'_>) -> Vec<Route> {
+        let mut routes = Vec::with_capacity(1 + usize::from(template.refused.is_some()));
         if let Some((share, reason)) = &template.refused {
-            let mut conditions = matched.conditions.clone();
+            let mut conditions = conditions.clone();
             let runtime_key = MISSING_RUNTIME_KEY.to_owned();
             conditions.runtime_fraction = Some(RuntimeFractionalPercent { default_value: Some(*share), runtime_key });
-            let mut refused = template.dress(head.clone());
-            refused.name = if head.name.is_empty() { "missing".to_owned() } else { format!("{}~missing", head.name) };
+            let name = if head.name.is_empty() { "missing".to_owned() } else { format!("{}~missing", head.name) };
+            let mut refused = template.dress(Route { name, ..head.clone() });
             refused.r#match = Some(conditions);
             refused.action = Some(answer::refusal(reason));
             routes.push(refused);
         }
-        let mut action = template.action.clone();
-        if let (route::Action::Route(forward), Some(rewrite)) = (&mut action, &template.rewrite)
-            && let Err(why) = rewrite.apply(&matched.conditions, forward)
+        let Template { filters, operations, mut action, rewrite, .. } = template;
+        if let (route::Action::Route(forward), Some(rewrite)) = (&mut action, &rewrite)
+            && let Err(why) = rewrite.apply(&conditions, forward)
         {
             action = self.refuse(rule.place_of(Part::Rewrite).error(".rewrite.uri", why));
         }
-        let mut route = template.dress(head);
-        route.r#match = Some(matched.conditions.clone());
-        route.action = Some(action);
-        routes.push(route);
+        routes.push(Route {
+            r#match: Some(conditions),
+            action: Some(action),
+            typed_per_filter_config: filters,
+            request_headers_to_add: operations.request_add,
+            request_headers_to_remove: operations.request_remove,
+            response_headers_to_add: operations.response_add,
+            response_headers_to_remove: operations.response_remove,
+            ..head
+        });
         routes
     }
 

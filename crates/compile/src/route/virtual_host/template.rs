@@ -16,6 +16,7 @@ use crate::route::{answer, cors, fault, mirror, retry};
 use crate::{Built, pack};
 
 /// What all routes of a rule have in common.
+#[derive(Clone)]
 pub(super) struct Template {
     pub(super) filters: HashMap<String, Any>,
     pub(super) operations: Operations,
