@@ -75,7 +75,8 @@ pub(super) fn forward(
                 {
                     hashes.push(policy);
                 }
-                let read = |headers| Operations::read(Some(headers), place, &format!(".route[{index}].headers"), problems);
+                let read =
+                    |headers| Operations::read(Some(headers), place, &format!(".route[{index}].headers"), problems);
                 let operations = destination.headers.as_ref().map(read).unwrap_or_default();
                 clusters.insert(name.clone());
                 known.push(Known { cluster: name, weight, operations });
