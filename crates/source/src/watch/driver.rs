@@ -142,6 +142,8 @@ impl Driver {
     fn notifier(&self) -> Option<RecommendedWatcher> {
         let (signals, overflow) = (self.signals.clone()?, self.overflow.clone());
         let forward = move |event: notify::Result<notify::Event>| match event {
+            // Reading, ours above all: it must not wake the thread that reads.
+            Ok(event) if is_reading(event.kind) => {}
             Ok(event) => {
                 if let Err(TrySendError::Full(_)) = signals.try_send(Signal::Event(event, Instant::now())) {
                     overflow.store(true, Ordering::Release);
@@ -289,7 +291,6 @@ impl Driver {
         }
         let is_open = match event.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
-            // Reading, ours included.
             EventKind::Access(_) => return Vec::new(),
             EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any | ModifyKind::Other) => true,
             EventKind::Create(CreateKind::File) => true,
@@ -494,6 +495,11 @@ enum Writers {
     Ignored,
     /// Leaves it until its writer is done.
     Awaited,
+}
+
+/// Whether somebody has opened, read or closed a file without changing it.
+fn is_reading(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write))
 }
 
 fn same_file(a: &Cause, b: &Cause) -> bool {
