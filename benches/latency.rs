@@ -8,7 +8,8 @@
 //!   RouteConfiguration ───(inotify)───────▶ Envoy ─┘     the floor: Envoy's own file subscription
 //! ```
 //!
-//! A file is written beside its place and renamed into it; the clock starts just before the rename, and stops when the
+//! The floor's file holds the very route configuration that Pointsman's Envoy says it has, so both Envoys do the same
+//! with it. A file is written beside its place and renamed into it; the clock starts just before the rename, and stops when the
 //! first request that the new route answered is finished. Each change has a mark of its own, which the route sets as a
 //! response header. Only the Envoy whose turn it is has traffic.
 
@@ -18,22 +19,26 @@ mod figures;
 #[path = "../tests/e2e/mesh.rs"]
 #[allow(dead_code, reason = "made for the tests")]
 mod mesh;
+mod probe;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use figures::{Figures, Table, time, verdict};
-use mesh::{Mesh, PATIENCE, Reviews, SUBSETS, Variant, answering};
+use mesh::{Mesh, Reviews, SUBSETS, Variant, answering};
+use probe::Probe;
 use serde_json::json;
 use tempfile::TempDir;
 use testkit::envoy::Envoy;
-use testkit::load::{Load, Plan, Rate};
+use testkit::wait;
 
 /// Changes of one run for each way.
 const CHANGES: usize = 50;
 const RUNS: usize = 5;
-/// Requests before each change, so that everything is warm.
+/// Between the beginnings of two requests: short against what is measured, long enough for the machine to be mostly idle.
+const PAUSE: Duration = Duration::from_micros(250);
+/// Requests before each change, so that connections are warm.
 const BEFORE: usize = 100;
 /// What p99 may be, beside twice the floor's.
 const TARGET: f64 = 0.050;
@@ -41,10 +46,9 @@ const TARGET: f64 = 0.050;
 /// One way from a file to an Envoy.
 struct Way {
     name: &'static str,
-    plan: Plan,
     source: Source,
-    _client: Envoy,
-    _reviews: Reviews,
+    client: Envoy,
+    reviews: Reviews,
     /// Seconds from file to traffic, by run.
     took: Vec<Vec<f64>>,
     failures: usize,
@@ -52,7 +56,7 @@ struct Way {
 
 enum Source {
     Pointsman(Box<Mesh>),
-    File(TempDir),
+    File { directory: TempDir, routes: [String; 2] },
 }
 
 impl Way {
@@ -65,26 +69,46 @@ impl Way {
         Way::new(name, reviews, Source::Pointsman(Box::new(mesh)), client)
     }
 
-    async fn file(name: &'static str) -> Way {
+    /// The floor, with the routes of `other` before and after its first change.
+    async fn file(name: &'static str, other: &Way) -> Way {
+        let before = other.routes(0).await;
+        other.write(1);
+        let routes = [before, other.routes(1).await];
         let reviews = Reviews::start();
         let directory = TempDir::with_prefix("pointsman-bench-").unwrap();
-        fs::write(directory.path().join("routes.json"), route_configuration(0)).unwrap();
-        let client = Envoy::start(bootstrap(directory.path().to_str().unwrap(), &reviews)).await.unwrap();
-        Way::new(name, reviews, Source::File(directory), client)
+        fs::write(directory.path().join("routes.json"), response(&routes[0])).unwrap();
+        let port = other.reviews.address.port();
+        let client = Envoy::start(bootstrap(directory.path().to_str().unwrap(), &reviews, port)).await.unwrap();
+        Way::new(name, reviews, Source::File { directory, routes }, client)
+    }
+
+    /// The route configuration that the Envoy has, once it is that of a change.
+    async fn routes(&self, change: usize) -> String {
+        let mark = mark(change);
+        let path = "/config_dump?resource=dynamic_route_configs";
+        wait::until("the new routes", Duration::from_secs(10), async || {
+            let dump = self.client.get_json(path).await.map_err(|error| format!("{error:#}"))?;
+            let mut configurations =
+                dump["configs"].as_array().into_iter().flatten().map(|c| c["route_config"].to_string());
+            configurations.find(|text| text.contains(&mark)).ok_or(dump.to_string())
+        })
+        .await
+        .unwrap()
     }
 
     fn new(name: &'static str, reviews: Reviews, source: Source, client: Envoy) -> Way {
-        let plan = reviews.plan();
-        Way { name, plan, source, _client: client, _reviews: reviews, took: Vec::new(), failures: 0 }
+        Way { name, source, client, reviews, took: Vec::new(), failures: 0 }
     }
 
     /// Renames the next version into place, and returns the moment just before.
     fn write(&self, change: usize) -> Instant {
         match &self.source {
             Source::Pointsman(mesh) => mesh.write("routes.yaml", &virtual_service(change)),
-            Source::File(directory) => {
+            Source::File { directory, routes } => {
                 let next = directory.path().join("next");
-                fs::write(&next, route_configuration(change)).unwrap();
+                // Odd changes are like change 1, even ones like change 0, but for the mark.
+                let like = change % 2;
+                fs::write(&next, response(&routes[like].replace(&mark(like), &mark(change)))).unwrap();
                 let before = Instant::now();
                 fs::rename(next, directory.path().join("routes.json")).unwrap();
                 before
@@ -93,20 +117,17 @@ impl Way {
     }
 
     /// Makes one change and notes how long it took. Returns the pauses between requests.
-    async fn turn(&mut self, change: usize, run: usize) -> Vec<f64> {
-        // One request after the other: timers, which tick in milliseconds, would be coarser than what is measured.
-        let load = Load::start(self.plan.clone().rate(Rate::Unlimited).connections(1)).unwrap();
-        load.next(BEFORE, PATIENCE).await.unwrap();
-        let mark = change.to_string();
+    fn turn(&mut self, change: usize, run: usize) -> Vec<f64> {
+        let probe = Probe::start(self.reviews.address, "reviews", PAUSE);
+        probe.answered(BEFORE);
         let written = self.write(change);
-        let sample = load.first(written, PATIENCE, |sample| sample.mark() == Some(&mark)).await.unwrap();
-        assert_eq!(sample.backend(), Some(version(change)), "{}: the new route leads elsewhere", self.name);
-        let all = load.stop().await;
-        self.failures += all.failures().count();
+        let sample = probe.first(&mark(change));
+        assert_eq!(sample.backend, version(change), "{}: the new route leads elsewhere", self.name);
+        let all = probe.stop();
+        self.failures += all.iter().filter(|sample| sample.status != 200).count();
         self.took.resize(run + 1, Vec::new());
-        self.took[run].push((sample.finished() - written).as_secs_f64());
-        let begun: Vec<Instant> = all.samples().iter().map(|sample| sample.begun).collect();
-        begun.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect()
+        self.took[run].push((sample.finished - written).as_secs_f64());
+        all.windows(2).map(|pair| (pair[1].begun - pair[0].begun).as_secs_f64()).collect()
     }
 
     fn all(&self) -> Figures {
@@ -119,51 +140,38 @@ fn version(change: usize) -> &'static str {
     if change.is_multiple_of(2) { "v1" } else { "v2" }
 }
 
+/// The response header that tells who routed.
+fn mark(change: usize) -> String {
+    format!("change-{change}")
+}
+
 fn weights(change: usize) -> [u32; 2] {
     if change.is_multiple_of(2) { [100, 0] } else { [0, 100] }
 }
 
 fn virtual_service(change: usize) -> String {
-    let [v1, v2] = weights(change);
+    let ([v1, v2], mark) = (weights(change), mark(change));
     format!(
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: reviews, namespace: default}}\n\
-         spec:\n  hosts: [reviews]\n  http:\n    - headers: {{response: {{set: {{x-mark: \"{change}\"}}}}}}\n      \
+         spec:\n  hosts: [reviews]\n  http:\n    - headers: {{response: {{set: {{x-mark: {mark}}}}}}}\n      \
          route:\n        - {{destination: {{host: reviews, subset: v1}}, weight: {v1}}}\n        \
          - {{destination: {{host: reviews, subset: v2}}, weight: {v2}}}\n"
     )
 }
 
-/// The same route as Envoy would have it.
-fn route_configuration(change: usize) -> String {
-    let [v1, v2] = weights(change);
-    json!({
-        "version_info": change.to_string(),
-        "resources": [{
-            "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
-            "name": "routes",
-            "virtual_hosts": [{
-                "name": "reviews",
-                "domains": ["*"],
-                "routes": [{
-                    "match": {"prefix": "/"},
-                    "route": {"weighted_clusters": {"clusters": [
-                        {"name": "v1", "weight": v1}, {"name": "v2", "weight": v2},
-                    ]}},
-                    "response_headers_to_add": [{
-                        "header": {"key": "x-mark", "value": change.to_string()},
-                        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-                    }],
-                }],
-            }],
-        }],
-    })
-    .to_string()
+/// A route configuration as the content of a file.
+fn response(routes: &str) -> String {
+    let mut routes: serde_json::Value = serde_json::from_str(routes).unwrap();
+    routes["name"] = json!("routes");
+    json!({"resources": [routes]}).to_string()
 }
 
 /// An Envoy that reads its routes from a file of this directory, and is told to watch the directory for moves.
-fn bootstrap(directory: &str, reviews: &Reviews) -> serde_json::Value {
+/// Its clusters have the names that the routes use.
+fn bootstrap(directory: &str, reviews: &Reviews, port: u16) -> serde_json::Value {
     let socket = |address: SocketAddr| json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}});
-    let cluster = |name: &str, backend: SocketAddr| {
+    let cluster = |subset: &str, backend: SocketAddr| {
+        let name = format!("outbound|{port}|{subset}|reviews.default.svc.cluster.local");
         json!({
             "name": name,
             "type": "STATIC",
@@ -211,23 +219,22 @@ fn bootstrap(directory: &str, reviews: &Reviews) -> serde_json::Value {
 
 #[tokio::main]
 async fn main() {
-    let mut ways = [
-        Way::file("Envoy's own file subscription (floor)").await,
-        Way::pointsman("pointsman, delta", Variant::Delta).await,
-        Way::pointsman("pointsman, state of the world", Variant::StateOfTheWorld).await,
-    ];
+    let delta = Way::pointsman("pointsman, delta", Variant::Delta).await;
+    let sotw = Way::pointsman("pointsman, state of the world", Variant::StateOfTheWorld).await;
+    let floor = Way::file("Envoy's own file subscription (floor)", &delta).await;
+    let mut ways = [floor, delta, sotw];
     for way in &ways {
-        answering(way.plan.clone()).await;
+        answering(way.reviews.plan()).await;
     }
     let mut pauses = Vec::new();
-    let mut change = 0;
+    let mut change = 1;
     for run in 0..RUNS {
         for at in 0..CHANGES {
             change += 1;
             for turn in 0..ways.len() {
                 // Nobody is always first.
                 let way = &mut ways[(turn + at) % 3];
-                pauses.extend(way.turn(change, run).await);
+                pauses.extend(way.turn(change, run));
             }
         }
     }
@@ -274,7 +281,7 @@ fn print(ways: &[Way], pauses: &Figures) {
     }
     table.print();
     println!(
-        "\nResolution: one request follows the other; one was begun every {} (median; p99 {}).",
+        "\nResolution: a request was begun every {} (median; p99 {}).",
         time(pauses.median()),
         time(pauses.percentile(99.0))
     );
