@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every benchmark and prints one table per topic; benches/README.md explains them.
 #
-#   benches/run.sh              everything, about five minutes once it is built
+#   benches/run.sh              everything, about three minutes once it is built
 #   benches/run.sh latency      one topic: compile, translate, snapshot, stream, memory or latency
 #
 # Criterion's own output goes to target/bench.log.
