@@ -13,6 +13,7 @@ mod bootstrap;
 mod check;
 mod config;
 mod demo;
+mod mesh;
 mod output;
 mod serve;
 mod status;
@@ -56,6 +57,9 @@ enum Command {
     Bootstrap(bootstrap::Arguments),
     /// Move real traffic between two versions of a service with real Envoys, and count what fails.
     Demo(demo::Arguments),
+    /// Serve xDS from a mesh that is made up, and change it on request: for benchmarks.
+    #[command(hide = true)]
+    Mesh(mesh::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -77,6 +81,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Status(arguments) => status::run(&arguments),
         Command::Bootstrap(arguments) => bootstrap::run(&arguments),
         Command::Demo(arguments) => demo::run(arguments),
+        Command::Mesh(arguments) => mesh::run(arguments),
     }
 }
 

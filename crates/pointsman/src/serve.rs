@@ -38,18 +38,32 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
-    runtime.block_on(serve(arguments))
-}
-
-async fn serve(arguments: Arguments) -> Result<ExitCode> {
     let config = Config {
         xds_listen: arguments.xds_listen.clone(),
         admin_listen: admin_address(&arguments.admin_listen)?,
         ..Config::default()
     };
-    let plane = Plane::new(arguments.compilation.settings(), arguments.compilation.options());
+    let compilation = arguments.compilation.clone();
+    run_with(config, &compilation, async move |input, shutdown| feed(&arguments, &input, &shutdown).await)
+}
+
+/// Serves what `feed` says until it returns or the server ends; each of them ends the other.
+pub(crate) fn run_with(
+    config: Config,
+    compilation: &Compilation,
+    feed: impl AsyncFnOnce(Input, CancellationToken) -> Result<()>,
+) -> Result<ExitCode> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(serve(config, compilation, feed))
+}
+
+async fn serve(
+    config: Config,
+    compilation: &Compilation,
+    feed: impl AsyncFnOnce(Input, CancellationToken) -> Result<()>,
+) -> Result<ExitCode> {
+    let plane = Plane::new(compilation.settings(), compilation.options());
     let server = Server::bind(config, plane).await.context("cannot start to serve")?;
     // Whoever starts this waits for these lines: they go to standard output, where nothing else does.
     for address in &server.addresses().xds {
@@ -67,7 +81,7 @@ async fn serve(arguments: Arguments) -> Result<ExitCode> {
             served
         },
         async {
-            let fed = feed(&arguments, &input, &shutdown).await;
+            let fed = feed(input, shutdown.clone()).await;
             shutdown.cancel();
             fed
         },
@@ -78,7 +92,7 @@ async fn serve(arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn admin_address(text: &str) -> Result<Option<SocketAddr>> {
+pub(crate) fn admin_address(text: &str) -> Result<Option<SocketAddr>> {
     if text == "none" {
         return Ok(None);
     }
@@ -157,13 +171,13 @@ fn report(known: &mut BTreeSet<Problem>, now: &[Problem]) {
 }
 
 /// SIGINT and SIGTERM.
-struct Signals {
+pub(crate) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
 
 impl Signals {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
             terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
@@ -171,7 +185,7 @@ impl Signals {
         })
     }
 
-    async fn any(&mut self) {
+    pub(crate) async fn any(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
