@@ -6,6 +6,7 @@ use snapshot::Snapshot;
 use world::{Key, Problem, World};
 
 use crate::layers::{Layers, Stack};
+use crate::raw::RawLayer;
 use crate::{Audience, Options};
 
 /// Counts what an update cost, for tests and metrics.
@@ -37,6 +38,7 @@ pub struct Compiler {
 #[derive(Debug)]
 struct Member {
     stack: Stack,
+    raw: RawLayer,
     snapshot: Snapshot,
 }
 
@@ -54,8 +56,9 @@ impl Compiler {
         let stack = Stack::of(world, audience);
         self.layers.retain_stack(&stack);
         self.layers.build(world);
-        let snapshot = self.layers.snapshot(&stack);
-        self.audiences.insert(audience.clone(), Member { stack, snapshot: snapshot.clone() });
+        let mut raw = RawLayer::default();
+        let snapshot = raw.stack(self.layers.of_stack(&stack));
+        self.audiences.insert(audience.clone(), Member { stack, raw, snapshot: snapshot.clone() });
         snapshot
     }
 
@@ -74,7 +77,7 @@ impl Compiler {
         let work = self.layers.update(world, touched);
         let mut snapshots = Vec::new();
         for (audience, member) in &mut self.audiences {
-            let snapshot = self.layers.snapshot(&member.stack);
+            let snapshot = member.raw.stack(self.layers.of_stack(&member.stack));
             if !snapshot.same_as(&member.snapshot) {
                 member.snapshot = snapshot.clone();
                 snapshots.push((audience.clone(), snapshot));
@@ -98,7 +101,8 @@ impl Compiler {
 
     /// What is wrong with the objects as far as any audience compiled them, each problem once, in order.
     pub fn problems(&self) -> Vec<Problem> {
-        let all: BTreeSet<_> = self.layers.problems().cloned().collect();
+        let of_stacks = self.audiences.values().flat_map(|member| member.raw.problems(&member.snapshot));
+        let all: BTreeSet<_> = self.layers.problems().cloned().chain(of_stacks).collect();
         all.into_iter().collect()
     }
 

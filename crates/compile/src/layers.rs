@@ -22,7 +22,7 @@ mod unit;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use snapshot::Snapshot;
+use snapshot::Layer;
 use world::{Key, Labels, Problem, World};
 
 use crate::{Audience, Options, Proxy, Work};
@@ -37,6 +37,8 @@ pub(crate) enum Role {
     Inbound,
     /// Into the mesh, at a gateway.
     Edge,
+    /// Resources that were written down as they are.
+    Raw,
 }
 
 /// What tells layers apart: their role, and the part of the audience that matters for it.
@@ -52,11 +54,12 @@ pub(crate) struct Stack(Vec<LayerKey>);
 
 impl Stack {
     /// Takes from the audience what each layer depends on, so that as many nodes as possible share it: outbound
-    /// layers depend on the labels that some object asks about, not on addresses; inbound layers on the workload.
+    /// and raw layers depend on the labels that some object asks about, not on addresses; inbound layers on the workload.
     pub(crate) fn of(world: &World, audience: &Audience) -> Self {
         let asked: Labels =
             world.client_label_keys().filter_map(|k| audience.labels.get_key_value(k)).map(owned).collect();
         let outbound = Audience { labels: Arc::new(asked), addresses: Vec::new(), ..audience.clone() };
+        let raw = LayerKey { role: Role::Raw, audience: outbound.clone() };
         let mut keys = vec![LayerKey { role: Role::Outbound, audience: outbound }];
         match audience.proxy {
             Proxy::Sidecar { .. } => keys.push(LayerKey { role: Role::Inbound, audience: audience.clone() }),
@@ -66,6 +69,7 @@ impl Stack {
             }
             Proxy::Grpc => {}
         }
+        keys.push(raw);
         Self(keys)
     }
 }
@@ -128,10 +132,10 @@ impl Layers {
         work
     }
 
-    /// The snapshot of a stack whose layers are built.
-    pub(crate) fn snapshot(&self, stack: &Stack) -> Snapshot {
+    /// The layers of a stack, first to last; all of them are built.
+    pub(crate) fn of_stack(&self, stack: &Stack) -> Vec<Arc<Layer>> {
         let layers = stack.0.iter().filter_map(|key| self.layers.get(key));
-        Snapshot::new(layers.map(|shared| shared.compiler.layer().clone()))
+        layers.map(|shared| shared.compiler.layer().clone()).collect()
     }
 
     /// What is wrong, as far as these layers were concerned.

@@ -18,6 +18,7 @@ pub mod names;
 mod options;
 mod pack;
 pub mod policy;
+mod raw;
 pub mod route;
 mod target;
 

@@ -169,7 +169,7 @@ impl Plane {
     }
 
     /// Everything that is wrong, whoever is connected: what [`Plane::problems`] says once everything has been compiled
-    /// for a sidecar of every namespace, and for a gateway of every selector. Compiles all of that and drops it again.
+    /// for a sidecar of every namespace, and for a client of every selector. Compiles all of that and drops it again.
     pub fn check(&mut self) -> Vec<Problem> {
         let audiences = self.typical_audiences();
         for audience in &audiences {
@@ -193,9 +193,21 @@ impl Plane {
         for object in self.world.objects().filter(|object| !object.reference.namespace.is_empty()) {
             let namespace = &object.reference.namespace;
             let sidecar = Proxy::Sidecar { interception: Interception::Redirect, http_proxy_port: None };
-            audiences.insert(of(sidecar, namespace, Labels::new()));
-            if let Spec::Gateway(gateway) = &object.spec {
-                audiences.insert(of(Proxy::Gateway, namespace, gateway.selector.clone()));
+            audiences.insert(of(sidecar.clone(), namespace, Labels::new()));
+            match &object.spec {
+                Spec::Gateway(gateway) => _ = audiences.insert(of(Proxy::Gateway, namespace, gateway.selector.clone())),
+                Spec::XdsResource(raw) => {
+                    let labels = raw.selector.iter().flat_map(|selector| selector.match_labels.clone()).collect();
+                    audiences.insert(of(sidecar, namespace, labels));
+                }
+                Spec::Namespace(_)
+                | Spec::Service(_)
+                | Spec::EndpointSlice(_)
+                | Spec::Pod(_)
+                | Spec::ServiceEntry(_)
+                | Spec::WorkloadEntry(_)
+                | Spec::DestinationRule(_)
+                | Spec::VirtualService(_) => {}
             }
         }
         audiences

@@ -45,6 +45,6 @@ pub fn to_redacted_json(type_url: &str, bytes: &[u8]) -> Value {
 const MAX_DEPTH: u32 = 100;
 
 /// The message that a type URL (or a bare full name) names.
-fn message_of(type_url: &str) -> Option<MessageDescriptor> {
+pub(crate) fn message_of(type_url: &str) -> Option<MessageDescriptor> {
     pool().get_message_by_name(type_url.rsplit('/').next()?)
 }

@@ -3,12 +3,15 @@
 //! - [`pb`] holds Envoy's messages, [`admin`] our own.
 //! - [`ResourceType`] names the kinds of resources.
 //! - [`descriptor`] turns any message into JSON and back, by the descriptors that are embedded here.
+//! - [`RawResource`] is a resource that somebody wrote as JSON; [`references`] finds what such a one names.
 //! - [`wire`] works on encoded bytes: it gives equal messages equal bytes, and checks them against the rules that Envoy's
 //!   API states about its own fields.
 //!
 //! Nothing here decides what to publish.
 
 pub mod descriptor;
+mod raw_resource;
+mod references;
 mod resource_type;
 pub mod wire;
 
@@ -19,6 +22,8 @@ pub mod admin {
 }
 
 pub use envoy_types::pb;
+pub use raw_resource::{InvalidResource, RawResource};
+pub use references::references;
 pub use resource_type::ResourceType;
 
 /// The descriptors of Envoy's API and of ours, as an encoded `google.protobuf.FileDescriptorSet` without source positions.

@@ -12,6 +12,7 @@ mod names;
 mod pattern;
 mod service_entry;
 mod virtual_service;
+mod xds_resource;
 
 use world::{Kind, Object, Problem, Spec};
 
@@ -34,6 +35,7 @@ pub(crate) fn object(object: &Object) -> Vec<Problem> {
         Spec::DestinationRule(spec) => destination_rule::destination_rule(spec, &mut findings),
         Spec::VirtualService(spec) => virtual_service::virtual_service(spec, &mut findings),
         Spec::Gateway(spec) => gateway::gateway(spec, &mut findings),
+        Spec::XdsResource(spec) => xds_resource::xds_resource(spec, &mut findings),
     }
     findings.into_problems()
 }

@@ -90,3 +90,8 @@ fn gateways_are_checked() {
 fn kubernetes_objects_are_checked() {
     check("kubernetes.txt");
 }
+
+#[test]
+fn raw_resources_are_checked_against_envoys_api() {
+    check("xds_resource.txt");
+}

@@ -5,3 +5,4 @@
 
 pub mod istio;
 pub mod kube;
+pub mod pointsman;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::api::istio::{DestinationRule, Gateway, ServiceEntry, VirtualService, WorkloadEntry};
 use crate::api::kube::{EndpointSlice, Namespace, Pod, ServiceSpec};
+use crate::api::pointsman::XdsResource;
 
 /// Labels or a label selector, in key order.
 pub type Labels = BTreeMap<String, String>;
@@ -25,6 +26,7 @@ pub enum Kind {
     DestinationRule,
     VirtualService,
     Gateway,
+    XdsResource,
     /// A kind that is recognised or not, but has no meaning here yet; kept so that problems can name the object.
     Other(Arc<str>),
 }
@@ -42,6 +44,7 @@ impl Kind {
             Kind::DestinationRule => "DestinationRule",
             Kind::VirtualService => "VirtualService",
             Kind::Gateway => "Gateway",
+            Kind::XdsResource => "XdsResource",
             Kind::Other(name) => name,
         }
     }
@@ -158,6 +161,7 @@ pub enum Spec {
     DestinationRule(DestinationRule),
     VirtualService(VirtualService),
     Gateway(Gateway),
+    XdsResource(XdsResource),
 }
 
 /// One step of a source: an object is there (new or changed), or is gone.

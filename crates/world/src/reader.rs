@@ -23,6 +23,8 @@ pub enum Key {
     VirtualService(Arc<str>, Arc<str>),
     /// The set of all Gateways.
     Gateways,
+    /// The XdsResources of a namespace.
+    XdsResources(Arc<str>),
     /// The set of all pods and workload entries of a namespace, and the services that select them: what a proxy there serves.
     Workloads(Arc<str>),
     /// The set of label keys of clients that any object asks about, see [`World::client_label_keys`].
@@ -133,6 +135,19 @@ impl<'w> Reader<'w> {
     pub fn gateways(&self, labels: &Labels) -> Vec<&'w Arc<Object>> {
         self.note(Key::Gateways);
         self.world.gateways(labels)
+    }
+
+    /// The XdsResources for a client in `scope` with these labels: those of the root namespace, then those of its own,
+    /// each oldest first, then by name.
+    pub fn xds_resources(&self, scope: &Scope, labels: &Labels) -> Vec<&'w Arc<Object>> {
+        let root = self.world.settings().root_namespace.clone();
+        let own = (scope.namespace != root).then(|| scope.namespace.clone());
+        let mut found = Vec::new();
+        for namespace in [Some(root), own].into_iter().flatten() {
+            found.extend(self.world.xds_resources(&namespace, labels));
+            self.note(Key::XdsResources(namespace));
+        }
+        found
     }
 
     /// The services that select a workload of `namespace` with these labels, and the workload's port for each of

@@ -75,8 +75,8 @@ impl World {
         self.index.mesh_routes.contains_key(host)
     }
 
-    /// The label keys of clients that any VirtualService (`sourceLabels`) or DestinationRule (`workloadSelector`)
-    /// asks about, in order: clients that differ only in other labels are compiled alike.
+    /// The label keys of clients that any VirtualService (`sourceLabels`), DestinationRule (`workloadSelector`) or
+    /// XdsResource (`selector`) asks about, in order: clients that differ only in other labels are compiled alike.
     pub fn client_label_keys(&self) -> impl Iterator<Item = &str> {
         self.index.client_labels.keys().map(String::as_str)
     }
@@ -181,6 +181,19 @@ impl World {
             _ => false,
         };
         let mut found: Vec<_> = self.index.gateways.iter().map(|r| &self.objects[r]).filter(matching).collect();
+        found.sort_by_key(|o| age(o));
+        found
+    }
+
+    pub(crate) fn xds_resources(&self, namespace: &str, labels: &Labels) -> Vec<&Arc<Object>> {
+        let matching = |object: &&Arc<Object>| match &object.spec {
+            Spec::XdsResource(spec) => {
+                spec.selector.iter().flat_map(|s| &s.match_labels).all(|(k, v)| labels.get(k) == Some(v))
+            }
+            _ => false,
+        };
+        let in_namespace = self.index.xds_resources.get(namespace).into_iter().flatten();
+        let mut found: Vec<_> = in_namespace.map(|r| &self.objects[r]).filter(matching).collect();
         found.sort_by_key(|o| age(o));
         found
     }

@@ -228,7 +228,7 @@ impl Unit {
     fn is_wanted(&self, world: &World) -> bool {
         let has_service = |host: &Hostname| world.has_host(host);
         match self {
-            Unit::Statics | Unit::Inbound | Unit::Edge => true,
+            Unit::Statics | Unit::Inbound | Unit::Edge | Unit::Raw => true,
             Unit::Clusters(host)
             | Unit::Assignments(host)
             | Unit::VirtualHosts(host)

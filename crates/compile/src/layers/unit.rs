@@ -5,6 +5,7 @@ mod edge;
 mod grpc;
 mod hosts;
 mod inbound;
+mod raw;
 
 use world::{Hostname, Reader};
 
@@ -36,6 +37,8 @@ pub(super) enum Unit {
     Inbound,
     /// Listeners and routes of a gateway.
     Edge,
+    /// Resources that were written down as they are.
+    Raw,
 }
 
 impl Unit {
@@ -45,6 +48,7 @@ impl Unit {
             Role::Outbound => &[Unit::Statics],
             Role::Inbound => &[Unit::Inbound],
             Role::Edge => &[Unit::Edge],
+            Role::Raw => &[Unit::Raw],
         };
         units.iter().cloned()
     }
@@ -78,6 +82,7 @@ impl Unit {
             Unit::ApiListeners(host) => grpc::of_service(&resolver, host),
             Unit::Inbound => inbound::inbound(&resolver),
             Unit::Edge => edge::edge(&resolver),
+            Unit::Raw => raw::raw(&resolver),
         }
     }
 }

@@ -48,6 +48,7 @@ fn irrelevant(kind: &Kind) -> Table {
         | Kind::DestinationRule
         | Kind::VirtualService
         | Kind::Gateway
+        | Kind::XdsResource
         | Kind::Other(_) => &[],
     }
 }
@@ -61,6 +62,7 @@ fn not_yet(kind: &Kind) -> Table {
         Kind::Pod
         | Kind::EndpointSlice
         | Kind::Namespace
+        | Kind::XdsResource
         | Kind::ServiceEntry
         | Kind::WorkloadEntry
         | Kind::Other(_) => &[],

@@ -32,6 +32,7 @@ const SUPPORTED: &[(&str, Kind, &[&str])] = &[
     ("networking.istio.io", Kind::ServiceEntry, ISTIO_VERSIONS),
     ("networking.istio.io", Kind::WorkloadEntry, ISTIO_VERSIONS),
     ("networking.istio.io", Kind::Gateway, ISTIO_VERSIONS),
+    ("networking.pointsman.dev", Kind::XdsResource, &["v1alpha1"]),
 ];
 
 const NO_SCOPE: &str = "proxies receive the whole mesh";
@@ -127,7 +128,7 @@ pub(super) fn recognise(api_version: &str, kind: &str) -> Recognised {
     {
         return Recognised::WrongVersion(versions_of(g, versions));
     }
-    let istio_or_ours = group.ends_with(".istio.io") || group == "delivery.pointsman.dev";
+    let istio_or_ours = group.ends_with(".istio.io") || group.ends_with(".pointsman.dev");
     let gateway_api = group.starts_with("gateway.networking.");
     let of_kubernetes = group.ends_with(".k8s.io") || group.ends_with(".x-k8s.io") || GROUPS.contains(&group);
     if (group.is_empty() && CORE.contains(&kind)) || (of_kubernetes && !gateway_api) {

@@ -226,6 +226,7 @@ impl Draft<'_, '_, '_> {
             Kind::DestinationRule => Spec::DestinationRule(self.specification()?),
             Kind::VirtualService => Spec::VirtualService(self.specification()?),
             Kind::Gateway => Spec::Gateway(self.specification()?),
+            Kind::XdsResource => Spec::XdsResource(self.specification()?),
             Kind::Other(_) => return None,
         })
     }
@@ -310,6 +311,7 @@ fn unknown_field_severity(kind: &Kind) -> Severity {
         | Kind::DestinationRule
         | Kind::VirtualService
         | Kind::Gateway
+        | Kind::XdsResource
         | Kind::Other(_) => Severity::Error,
     }
 }

@@ -39,7 +39,8 @@ pub(super) struct Index {
     pub(super) gateway_routes: HashMap<(Name, Name), BTreeSet<ObjectRef>>,
     pub(super) rules: BTreeMap<Hostname, BTreeSet<ObjectRef>>,
     pub(super) gateways: BTreeSet<ObjectRef>,
-    /// Label keys of clients that rules and routes ask about, with how many objects do.
+    pub(super) xds_resources: HashMap<Name, BTreeSet<ObjectRef>>,
+    /// Label keys of clients that rules, routes and raw resources ask about, with how many objects do.
     pub(super) client_labels: BTreeMap<String, usize>,
 }
 
@@ -106,6 +107,12 @@ impl Index {
                     Way::Out => self.gateways.remove(&object.reference),
                 };
                 touched.insert(Key::Gateways);
+            }
+            Spec::XdsResource(spec) => {
+                let asked = spec.selector.iter().flat_map(|s| s.match_labels.keys());
+                self.shift_client_labels(asked.map(String::as_str).collect(), way);
+                shift(&mut self.xds_resources, namespace.clone(), &object.reference, way);
+                touched.insert(Key::XdsResources(namespace.clone()));
             }
             Spec::Namespace(_) => {}
         }

@@ -18,7 +18,7 @@ fn objects() -> impl Strategy<Value = Object> {
     let namespace = prop_oneof![Just("n"), Just("m")];
     let name = prop_oneof![Just("a"), Just("b")];
     let labels = prop_oneof![Just(""), Just("app=a"), Just("app=b"), Just("app=a,version=v1")];
-    (0..14usize, namespace, name, labels, 0..3u8, any::<bool>()).prop_map(|(shape, namespace, name, labels, n, flag)| {
+    (0..15usize, namespace, name, labels, 0..3u8, any::<bool>()).prop_map(|(shape, namespace, name, labels, n, flag)| {
         let at = format!("{namespace}/{name}");
         let selector = ["{}", r#"{"app": "a"}"#, r#"{"app": "a", "version": "v1"}"#][usize::from(n)];
         let host = HOSTS[usize::from(n) + 3];
@@ -87,6 +87,10 @@ fn objects() -> impl Strategy<Value = Object> {
                 &format!("DestinationRule {at}"),
                 &format!(r#"{{"host": "{host}", "subsets": [{{"name": "v{n}"}}]{export}}}"#),
             ),
+            13 => object(
+                &format!("XdsResource {at}"),
+                &format!(r#"{{"selector": {{"matchLabels": {selector}}}, "resources": [{{"@type": "t", "name": "n{n}"}}]}}"#),
+            ),
             _ => object(&format!("Gateway {at}"), &format!(r#"{{"selector": {selector}}}"#)),
         }
     })
@@ -137,6 +141,7 @@ fn answers(world: &World) -> BTreeMap<String, (String, BTreeSet<Key>)> {
                 });
             }
         }
+        ask(format!("raw {namespace}"), &|r| format!("{:?}", r.xds_resources(&scope, &own)));
         ask(format!("gateways {namespace}"), &|r| format!("{:?}", r.gateways(&own)));
     }
     all

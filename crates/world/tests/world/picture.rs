@@ -461,3 +461,28 @@ fn an_object_that_only_moved_in_its_file_touches_nothing_and_has_its_new_place()
     let reference = ObjectRef::new(Kind::Service, "shop", "reviews");
     assert_eq!(world.object(&reference).unwrap().meta.location.as_ref().unwrap().line, 9);
 }
+
+#[test]
+fn raw_resources_are_for_their_namespace_and_those_of_the_root_for_all_that_the_selector_takes() {
+    let raw = |at: &str, selector: &str| {
+        object(&format!("XdsResource {at}"), &format!(r#"{{{selector} "resources": [{{"@type": "t"}}]}}"#))
+    };
+    let mut world = world_of(&[
+        raw("shop/own", ""),
+        raw("shop/labelled", r#""selector": {"matchLabels": {"app": "a"}},"#),
+        raw("istio-system/everywhere", ""),
+        raw("far/far", ""),
+    ]);
+    let found = |world: &World, from: &str, labels: &[(&str, &str)]| {
+        let labels: Labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let reader = Reader::new(world);
+        let all = reader.xds_resources(&scope(from), &labels);
+        all.iter().map(|o| o.reference.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&world, "shop", &[]), ["everywhere", "own"]);
+    assert_eq!(found(&world, "shop", &[("app", "a")]), ["everywhere", "labelled", "own"]);
+    assert_eq!(found(&world, "istio-system", &[]), ["everywhere"]);
+    assert!(world.client_label_keys().eq(["app"]));
+    remove(&mut world, Kind::XdsResource, "shop", "labelled");
+    assert_eq!(world.client_label_keys().count(), 0);
+}

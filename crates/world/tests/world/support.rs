@@ -23,6 +23,7 @@ pub fn object(head: &str, spec: &str) -> Object {
         "DestinationRule" => (Kind::DestinationRule, Spec::DestinationRule(serde_json::from_str(spec).unwrap())),
         "VirtualService" => (Kind::VirtualService, Spec::VirtualService(serde_json::from_str(spec).unwrap())),
         "Gateway" => (Kind::Gateway, Spec::Gateway(serde_json::from_str(spec).unwrap())),
+        "XdsResource" => (Kind::XdsResource, Spec::XdsResource(serde_json::from_str(spec).unwrap())),
         other => panic!("no kind {other}"),
     };
     Object {

@@ -1,0 +1,57 @@
+//! Resources that were written down as they are.
+
+use std::collections::BTreeMap;
+
+use proto::{RawResource, ResourceType};
+use snapshot::{Cell, Name};
+use world::{Object, ObjectRef, Problem, Spec};
+
+use crate::layers::output::Output;
+use crate::layers::resolver::Resolver;
+
+/// The resources of all objects that select the client. Of two with one name the first counts: that of the root
+/// namespace, then that of the older object.
+pub(in crate::layers) fn raw(resolver: &Resolver<'_, '_>) -> Output {
+    let mut output = Output::default();
+    let mut owners: BTreeMap<(ResourceType, Name), &ObjectRef> = BTreeMap::new();
+    for object in resolver.reader.xds_resources(&resolver.scope, &resolver.audience.labels) {
+        let Spec::XdsResource(spec) = &object.spec else { continue };
+        for (at, value) in spec.resources.iter().enumerate() {
+            let field = format!("spec.resources[{at}]");
+            let resource = match RawResource::from_json(value) {
+                Ok(resource) => resource,
+                Err(wrong) => {
+                    output.problems.extend(wrong.into_iter().map(|wrong| {
+                        let path = format!("{field}.{}", wrong.path);
+                        let problem = Problem::error(&object.reference, path.trim_end_matches('.'), wrong.reason);
+                        problem.consequence("the resource is not sent").hint(wrong.hint)
+                    }));
+                    continue;
+                }
+            };
+            let name: Name = resource.name.as_str().into();
+            match owners.get(&(resource.resource_type, name.clone())) {
+                Some(owner) => output.problems.push(taken(object, &field, &resource, &format!("{owner}"))),
+                None => {
+                    owners.insert((resource.resource_type, name.clone()), &object.reference);
+                    output.cells.push(cell(object, name, &resource));
+                }
+            }
+        }
+    }
+    output
+}
+
+fn cell(object: &Object, name: Name, resource: &RawResource) -> Cell {
+    let references = proto::references(resource.resource_type.type_url(), &resource.bytes);
+    Cell::new(resource.resource_type, name, &resource.bytes)
+        .referring_to(references.into_iter().map(|(to, name)| (to, name.into())))
+        .from_objects([object.reference.path().into()])
+}
+
+fn taken(object: &Object, field: &str, resource: &RawResource, owner: &str) -> Problem {
+    let kind = resource.resource_type.short().to_uppercase();
+    Problem::error(&object.reference, field, format!("{kind} \"{}\" is already that of {owner}", resource.name))
+        .consequence("this one is not sent")
+        .hint("Give it another name, or remove one of the two.")
+}
