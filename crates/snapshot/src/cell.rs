@@ -1,12 +1,14 @@
 //! One resource, ready to be sent.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use imbl::OrdMap;
 use proto::ResourceType;
 
 use crate::Version;
+use crate::ttl::Ttl;
 
 /// The name of a resource.
 pub type Name = Arc<str>;
@@ -102,12 +104,13 @@ pub struct Cell {
     entry: OnceLock<Entry>,
     references: Box<[(ResourceType, Name)]>,
     origins: Box<[Arc<str>]>,
+    ttl: Option<Box<Ttl>>,
 }
 
-/// Two cells are equal when they are the same version of the same resource.
+/// Two cells are equal when they are the same version of the same resource, kept for the same time.
 impl PartialEq for Cell {
     fn eq(&self, other: &Self) -> bool {
-        (self.resource_type, self.version, &self.name) == (other.resource_type, other.version, &other.name)
+        self.resource_type == other.resource_type && self.name == other.name && self.says_the_same(other)
     }
 }
 
@@ -141,6 +144,7 @@ impl Cell {
             entry: OnceLock::new(),
             references: Box::default(),
             origins: Box::default(),
+            ttl: None,
         };
         let entry = Entry::new(&cell, value.len(), |buffer| buffer.put_slice(value));
         cell.entry.get_or_init(|| entry);
@@ -158,6 +162,7 @@ impl Cell {
             entry: OnceLock::new(),
             references: Box::default(),
             origins: Box::default(),
+            ttl: None,
         }
     }
 
@@ -175,6 +180,14 @@ impl Cell {
         self
     }
 
+    /// Makes clients forget the resource unless they hear of it again within this time. Not part of its version: a
+    /// change of it alone leaves the content as it is (rule P-64).
+    #[must_use]
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(Box::new(Ttl::new(ttl)));
+        self
+    }
+
     /// What kind of resource it is.
     pub fn resource_type(&self) -> ResourceType {
         self.resource_type
@@ -188,6 +201,25 @@ impl Cell {
     /// The version of its content.
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    /// How long a client keeps it without hearing of it; `None` is for ever.
+    pub fn ttl(&self) -> Option<Duration> {
+        self.ttl.as_ref().map(|ttl| ttl.duration)
+    }
+
+    /// Whether a client that holds `other` has nothing to be told: the same content for the same time.
+    pub fn says_the_same(&self, other: &Cell) -> bool {
+        self.version == other.version && self.ttl() == other.ttl()
+    }
+
+    /// What it counts for in the version of a set.
+    pub(crate) fn member(&self) -> Version {
+        let version = match self.ttl() {
+            None => self.version,
+            Some(ttl) => self.version.then(Version::of(&ttl.as_nanos().to_le_bytes())),
+        };
+        Version::member(&self.name, version)
     }
 
     /// Resources that this one names, those of its parts included; a name may come more than once.
@@ -235,6 +267,22 @@ impl Cell {
     pub fn sotw_entry(&self) -> Bytes {
         let entry = self.entry();
         entry.delta.slice(entry.sotw_at..)
+    }
+
+    /// [`Cell::delta_entry`] for a client that knows of TTLs (rule P-63).
+    pub fn delta_entry_with_ttl(&self) -> Bytes {
+        self.ttl.as_ref().map_or_else(|| self.delta_entry().clone(), |ttl| ttl.delta_entry(self))
+    }
+
+    /// [`Cell::sotw_entry`] for a client that knows of TTLs and of the wrapper that says them (rule P-63).
+    pub fn sotw_entry_with_ttl(&self) -> Bytes {
+        self.ttl.as_ref().map_or_else(|| self.sotw_entry(), |ttl| ttl.sotw_entry(self))
+    }
+
+    /// The `resources` entry of a delta response that only says that the resource is still there; `None` for one that
+    /// stays anyway.
+    pub fn heartbeat_entry(&self) -> Option<Bytes> {
+        self.ttl.as_ref().map(|ttl| ttl.heartbeat_entry(self))
     }
 
     fn entry(&self) -> &Entry {

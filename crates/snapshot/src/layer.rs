@@ -23,6 +23,8 @@ pub struct Layer {
 struct KindSet {
     cells: OrdMap<Name, Arc<Cell>>,
     version: Version,
+    /// How many of them have a TTL.
+    ttls: usize,
     all_sotw: OnceLock<Body>,
     all_delta: OnceLock<Body>,
     /// Delta bodies by the content version that they start from.
@@ -50,7 +52,7 @@ impl Layer {
 
     /// Begins the next layer.
     pub fn edit(self: &Arc<Self>) -> Edit {
-        let kinds = std::array::from_fn(|i| (self.kinds[i].cells.clone(), self.kinds[i].version));
+        let kinds = std::array::from_fn(|i| Draft::of(&self.kinds[i]));
         Edit { base: self.clone(), kinds, changed: [false; TYPES] }
     }
 
@@ -77,6 +79,11 @@ impl Layer {
     /// The version of all resources of a type together.
     pub fn version(&self, resource_type: ResourceType) -> Version {
         self.kind(resource_type).version
+    }
+
+    /// Whether any resource of a type has a TTL.
+    pub(crate) fn has_ttl(&self, resource_type: ResourceType) -> bool {
+        self.kind(resource_type).ttls > 0
     }
 
     /// Every entry of a type for a state-of-the-world response; built once.
@@ -117,7 +124,7 @@ impl Step {
                     DiffItem::Add(_, cell) => changed.push(cell.clone()),
                     DiffItem::Remove(name, _) => removed.push(name.clone()),
                     DiffItem::Update { old: (_, old), new: (_, new) } => {
-                        if old.version() != new.version() {
+                        if !new.says_the_same(old) {
                             changed.push(new.clone());
                         }
                     }
@@ -133,8 +140,32 @@ impl Step {
 #[derive(Debug)]
 pub struct Edit {
     base: Arc<Layer>,
-    kinds: [(OrdMap<Name, Arc<Cell>>, Version); TYPES],
+    kinds: [Draft; TYPES],
     changed: [bool; TYPES],
+}
+
+/// The resources of one type in the making.
+#[derive(Debug)]
+struct Draft {
+    cells: OrdMap<Name, Arc<Cell>>,
+    version: Version,
+    ttls: usize,
+}
+
+impl Draft {
+    fn of(kind: &KindSet) -> Self {
+        Self { cells: kind.cells.clone(), version: kind.version, ttls: kind.ttls }
+    }
+
+    fn count(&mut self, cell: &Cell) {
+        self.version = self.version.plus(cell.member());
+        self.ttls += usize::from(cell.ttl().is_some());
+    }
+
+    fn discount(&mut self, cell: &Cell) {
+        self.version = self.version.minus(cell.member());
+        self.ttls -= usize::from(cell.ttl().is_some());
+    }
 }
 
 impl Edit {
@@ -142,31 +173,31 @@ impl Edit {
     /// sent need not be looked at again.
     pub fn set(&mut self, cell: Cell) {
         let at = cell.resource_type().index();
-        let (cells, version) = &mut self.kinds[at];
-        if let Some(old) = cells.get(cell.name()) {
+        let draft = &mut self.kinds[at];
+        if let Some(old) = draft.cells.get(cell.name()).cloned() {
             if old.is_same_as(&cell) {
                 return;
             }
-            *version = version.minus(Version::member(old.name(), old.version()));
+            draft.discount(&old);
         }
-        *version = version.plus(Version::member(cell.name(), cell.version()));
-        cells.insert(cell.name().clone(), Arc::new(cell));
+        draft.count(&cell);
+        draft.cells.insert(cell.name().clone(), Arc::new(cell));
         self.changed[at] = true;
     }
 
     /// Takes a resource out, if it is there.
     pub fn remove(&mut self, resource_type: ResourceType, name: &str) {
         let at = resource_type.index();
-        let (cells, version) = &mut self.kinds[at];
-        if let Some(old) = cells.remove(name) {
-            *version = version.minus(Version::member(name, old.version()));
+        let draft = &mut self.kinds[at];
+        if let Some(old) = draft.cells.remove(name) {
+            draft.discount(&old);
             self.changed[at] = true;
         }
     }
 
     /// The resource as it stands now.
     pub fn get(&self, resource_type: ResourceType, name: &str) -> Option<&Arc<Cell>> {
-        self.kinds[resource_type.index()].0.get(name)
+        self.kinds[resource_type.index()].cells.get(name)
     }
 
     /// The next layer; the very same one when nothing changed.
@@ -175,9 +206,9 @@ impl Edit {
             return self.base;
         }
         let mut kinds = self.base.kinds.clone();
-        for ((kind, (cells, version)), changed) in kinds.iter_mut().zip(self.kinds).zip(self.changed) {
+        for ((kind, Draft { cells, version, ttls }), changed) in kinds.iter_mut().zip(self.kinds).zip(self.changed) {
             if changed {
-                *kind = Arc::new(KindSet { cells, version, ..KindSet::default() });
+                *kind = Arc::new(KindSet { cells, version, ttls, ..KindSet::default() });
             }
         }
         Arc::new(Layer { generation: self.base.generation + 1, kinds })

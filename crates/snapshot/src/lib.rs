@@ -11,6 +11,7 @@ mod body;
 mod cell;
 mod layer;
 mod snapshot;
+mod ttl;
 mod version;
 
 pub use body::Body;

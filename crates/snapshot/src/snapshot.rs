@@ -76,6 +76,11 @@ impl Snapshot {
         self.layers.iter().fold(Version::default(), |sum, layer| sum.plus(layer.version(resource_type)))
     }
 
+    /// Whether any resource of a type has a TTL: then clients that know of TTLs are not sent the shared sections below.
+    pub fn has_ttl(&self, resource_type: ResourceType) -> bool {
+        self.layers.iter().any(|layer| layer.has_ttl(resource_type))
+    }
+
     /// The `resources` section of a state-of-the-world response with every resource of a type; shared.
     pub fn all_sotw(&self, resource_type: ResourceType) -> Body {
         self.layers.iter().fold(Body::default(), |body, layer| body.chain(layer.all_sotw(resource_type)))
@@ -107,7 +112,7 @@ impl Snapshot {
 
     fn changes_between_other_stacks(&self, from: &Snapshot, resource_type: ResourceType) -> Changes {
         let is_new =
-            |cell: &&Arc<Cell>| from.get(resource_type, cell.name()).is_none_or(|old| old.version() != cell.version());
+            |cell: &&Arc<Cell>| from.get(resource_type, cell.name()).is_none_or(|old| !cell.says_the_same(old));
         let changed: Vec<_> = self.iter(resource_type).filter(is_new).cloned().collect();
         let gone = |cell: &&Arc<Cell>| self.get(resource_type, cell.name()).is_none();
         let removed = from.iter(resource_type).filter(gone).map(|cell| cell.name().clone()).collect();

@@ -2,13 +2,14 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
 use proto::ResourceType;
 use proto::pb::envoy::config::cluster::v3::Cluster;
 use proto::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
-use proto::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, DiscoveryResponse};
+use proto::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, DiscoveryResponse, Resource};
 use snapshot::{Body, Cell, Layer, Part, Parts, Snapshot};
 
 const CDS: ResourceType = ResourceType::Cluster;
@@ -133,4 +134,45 @@ fn what_was_joined_for_one_type_outlives_a_change_of_another() {
     let after = Snapshot::new([next]).all_delta(CDS);
     assert!(before.pieces().iter().zip(after.pieces()).all(|(old, new)| old.as_ptr() == new.as_ptr()));
     assert_eq!(before.len(), after.len());
+}
+
+#[test]
+fn a_ttl_is_no_part_of_the_content_but_changes_what_is_owed() {
+    let old = layer([cluster("a", "1"), cluster("b", "1").with_ttl(Duration::from_secs(5))]);
+    let mut edit = old.edit();
+    edit.set(cluster("b", "1").with_ttl(Duration::from_secs(6)));
+    let new = edit.finish();
+    let cell = |layer: &Arc<Layer>| layer.get(CDS, "b").unwrap().clone();
+    assert_eq!(cell(&old).version(), cell(&new).version());
+    assert_ne!(old.version(CDS), new.version(CDS));
+    let (old, new) = (Snapshot::new([old]), Snapshot::new([new]));
+    let changed: Vec<_> = new.changes(&old, CDS).changed.iter().map(|cell| cell.name().to_string()).collect();
+    assert_eq!(changed, ["b"]);
+    assert!(new.has_ttl(CDS));
+    let mut edit = new.layers()[0].edit();
+    edit.set(cluster("b", "1"));
+    let without = Snapshot::new([edit.finish()]);
+    assert!(!without.has_ttl(CDS));
+    assert_eq!(without.changes(&new, CDS).changed.len(), 1);
+    assert_eq!(without.version(CDS), layer([cluster("a", "1"), cluster("b", "1")]).version(CDS));
+}
+
+#[test]
+fn entries_with_a_ttl_decode_with_it_in_both_forms_and_heartbeats_without_a_body() {
+    let cell = cluster("a", "1").with_ttl(Duration::from_millis(1500));
+    let ttl = proto::pb::google::protobuf::Duration { seconds: 1, nanos: 500_000_000 };
+    let only = |bytes: &[u8]| DeltaDiscoveryResponse::decode(bytes).unwrap().resources.remove(0);
+    let full = only(&cell.delta_entry_with_ttl());
+    assert_eq!((full.name.as_str(), full.ttl), ("a", Some(ttl)));
+    assert_eq!(full.resource.as_ref().unwrap().value, cell.value().to_vec());
+    let any = DiscoveryResponse::decode(&*cell.sotw_entry_with_ttl()).unwrap().resources.remove(0);
+    assert_eq!(any.type_url, "type.googleapis.com/envoy.service.discovery.v3.Resource");
+    assert_eq!(Resource::decode(&*any.value).unwrap(), full);
+    let heartbeat = only(&cell.heartbeat_entry().unwrap());
+    assert_eq!((heartbeat.ttl, heartbeat.resource, heartbeat.version), (Some(ttl), None, full.version));
+    let lasting = cluster("a", "1");
+    assert_eq!(lasting.heartbeat_entry(), None);
+    assert_eq!(lasting.delta_entry_with_ttl(), *lasting.delta_entry());
+    assert_eq!(lasting.sotw_entry_with_ttl(), lasting.sotw_entry());
+    assert_eq!(only(cell.delta_entry()).ttl, None, "for a client that knows of no TTL");
 }

@@ -6,6 +6,8 @@ use proto::pb::envoy::config::core::v3 as core;
 use proto::pb::google::protobuf::value::Kind;
 use proto::pb::google::protobuf::{Struct, Value};
 
+use crate::Variant;
+
 /// What is kept of the client's `Node`. Its list of extensions is dropped: with it an Envoy 1.40 takes 61 KB.
 ///
 /// Nothing of it is proven: whoever decides by it checks it against the transport identity (rule P-10).
@@ -78,6 +80,20 @@ impl Node {
             Kind::StructValue(inner) => inner.fields.get(*key),
             _ => None,
         })
+    }
+
+    /// Whether the client forgets resources when their TTL is over (rule P-63). In state-of-the-world it must know the
+    /// wrapper, too, that says the TTL. The features have been spelt in more than one way.
+    pub(crate) fn knows_ttls(&self, variant: Variant) -> bool {
+        let has = |wanted: &[&str]| {
+            let bare = |feature: &String| {
+                let known = ["xds.config.", "envoy.config."].iter().find_map(|prefix| feature.strip_prefix(prefix));
+                known.is_some_and(|name| wanted.contains(&name))
+            };
+            self.client_features.iter().any(bare)
+        };
+        has(&["supports-resource-ttl", "resource-ttl"])
+            && (variant == Variant::Delta || has(&["resource-in-sotw", "supports-resource-in-sotw"]))
     }
 
     /// Whether this is gRPC's own client, as far as its name tells (C-core, Java, Go, JS and Rust all begin so).

@@ -29,7 +29,7 @@ pub enum Outcome {
         /// As it was asked.
         type_url: String,
     },
-    /// A response was handed out.
+    /// A response was handed out; heartbeats of resources with a TTL say nothing new and take nothing away.
     Sent {
         /// Type of its resources.
         resource_type: ResourceType,

@@ -15,7 +15,7 @@ use proto::ResourceType;
 use proto::pb::envoy::config::core::v3 as core;
 use proto::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use proto::pb::google::rpc::Status;
-use snapshot::{Cell, Name, Snapshot, Version};
+use snapshot::{Body, Cell, Name, Snapshot, Version};
 
 use self::flight::Flight;
 use self::order::{ORDER, Order, assignments};
@@ -118,6 +118,9 @@ impl Stream {
     pub fn poll_response(&mut self, now: Instant) -> Option<Response> {
         let target = self.snapshot.clone()?;
         self.end_lingering(&target, now);
+        if let Some(heartbeats) = self.heartbeats(now) {
+            return Some(heartbeats);
+        }
         loop {
             let mut moved = self.is_returning(now) && self.learn(&target);
             for resource_type in ORDER {
@@ -287,7 +290,12 @@ impl Stream {
     ) {
         let grpc = self.node.as_ref().is_some_and(|node| node.is_grpc());
         let substream = self.substream(resource_type);
-        let Some(mut index) = substream.flights.iter().position(|flight| flight.nonce == nonce) else { return };
+        let Some(mut index) = substream.flights.iter().position(|flight| flight.nonce == nonce) else {
+            if error.is_some() {
+                substream.heartbeats_refused(nonce);
+            }
+            return;
+        };
         if let Some(error) = error {
             // Envoy 1.40 was seen to keep a rejection of clusters to itself while one of them warms, and to attach it
             // to the acknowledgement of the next response, whose version it names as the accepted one.
@@ -325,7 +333,7 @@ impl Stream {
         if substream.subscription.is_empty() || substream.is_blocked() {
             return Step::Idle;
         }
-        self.resolve_claims(resource_type, target);
+        self.resolve_claims(resource_type, target, now);
         let substream = self.substream(resource_type);
         if !substream.must_answer && substream.view.matches(resource_type, target) {
             // The newest snapshot of equal content, so that an old one is not kept alive by a type that rests.
@@ -341,6 +349,7 @@ impl Stream {
             target,
             settings: &self.settings,
             now,
+            ttls: self.ttls(),
             tell_missing: self.node.as_ref().is_some_and(|node| node.is_grpc()),
         };
         let plan = planner.plan();
@@ -352,6 +361,43 @@ impl Stream {
         let full_state = planner.is_full_state();
         let (version, body, changed) = (plan.version(&planner), plan.body(&planner), plan.changed(&planner));
         Step::Sent(self.send(resource_type, target, now, plan, Draft { version, body, changed, full_state }))
+    }
+
+    /// Whether the client knows of TTLs (rule P-63).
+    fn ttls(&self) -> bool {
+        self.node.as_ref().is_some_and(|node| node.knows_ttls(self.variant))
+    }
+
+    /// The next heartbeats that are due, of one type. They wait for no acknowledgement, because a client may keep one
+    /// back for as long as it warms (rule P-18).
+    fn heartbeats(&mut self, now: Instant) -> Option<Response> {
+        for resource_type in ORDER {
+            let Some(substream) = self.substreams[resource_type.index()].as_deref_mut() else { continue };
+            let due = substream.take_due(self.variant, now);
+            let body = Body::join(&due.iter().filter_map(|cell| cell.heartbeat_entry()).collect::<Vec<_>>());
+            if body.is_empty() {
+                continue;
+            }
+            let version = substream.sent_version();
+            self.last_nonce += 1;
+            let nonce = self.last_nonce.to_string();
+            self.substream(resource_type).heartbeats_sent(nonce.clone(), &due);
+            let head = Head {
+                variant: self.variant,
+                resource_type,
+                version,
+                nonce: &nonce,
+                control_plane: &self.settings.control_plane,
+                removed: &[],
+                missing: &[],
+            }
+            .encode();
+            let response = Response { resource_type, nonce: nonce.clone(), version, head, body };
+            let bytes = response.len();
+            self.outcomes.push_back(Outcome::Sent { resource_type, nonce, version, changed: 0, removed: 0, bytes });
+            return Some(response);
+        }
+        None
     }
 
     fn is_returning(&self, now: Instant) -> bool {
@@ -447,9 +493,12 @@ impl Stream {
             self.mark_assignments(&plan, target);
         }
         let (contents, fresh) = plan.contents(target);
-        let delta = self.variant == Variant::Delta;
+        let (delta, ttls) = (self.variant == Variant::Delta, self.ttls());
         let substream = self.substream(resource_type);
         let first = substream.responses == 0;
+        if ttls {
+            substream.tell(contents.iter(resource_type), now);
+        }
         substream.view.base = Some(target.clone());
         substream.view.exceptions = plan.keep;
         substream.waits = plan.waits;
@@ -496,11 +545,14 @@ impl Stream {
     /// too (rule P-50): then nothing of it changed while the client was away. What remains is a cluster that was
     /// replaced just before the connection broke and still waits for its assignment; Envoy shows it by not
     /// acknowledging its clusters, and `handle_timeout` acts on that.
-    fn resolve_claims(&mut self, resource_type: ResourceType, target: &Snapshot) {
+    fn resolve_claims(&mut self, resource_type: ResourceType, target: &Snapshot, now: Instant) {
         let trusted = std::mem::take(&mut self.trusted_assignments);
         let is_trusted = |name: &str| resource_type != ResourceType::Endpoints || trusted.contains(name);
         let current = self.substream(resource_type).resolve_claims(target, is_trusted);
         self.trusted_assignments = trusted;
+        if self.ttls() {
+            self.substream(resource_type).tell_soon(&current, now);
+        }
         match resource_type {
             // Assignments that were asked for earlier were not trusted.
             ResourceType::Cluster if !self.was_served(ResourceType::Endpoints) => {
@@ -539,7 +591,7 @@ impl Stream {
 /// The parts of a response that are worked out while the stream is only looked at.
 struct Draft {
     version: Version,
-    body: snapshot::Body,
+    body: Body,
     changed: usize,
     full_state: bool,
 }

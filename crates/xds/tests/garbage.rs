@@ -8,8 +8,9 @@ use prost::Message;
 use proto::ResourceType;
 use proto::pb::envoy::config::core::v3::Node;
 use proto::pb::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
 };
+use proto::pb::google::protobuf::Any;
 use proto::pb::google::rpc::Status;
 use snapshot::{Cell, Layer, Snapshot};
 use xds::{Request, Service, Settings, Stream, Variant};
@@ -31,9 +32,15 @@ fn nonce() -> impl Strategy<Value = String> {
     prop_oneof![1 => Just(String::new()), 6 => (0u64..12).prop_map(|n| n.to_string()), 1 => ".{0,4}"]
 }
 
+const FEATURES: &[&str] = &["xds.config.supports-resource-ttl", "xds.config.resource-in-sotw", "nothing"];
+
 fn node() -> impl Strategy<Value = Option<Node>> {
     prop_oneof![
         5 => Just(Some(Node { id: "n".into(), user_agent_name: "gRPC".into(), ..Node::default() })),
+        5 => prop::sample::subsequence(FEATURES, 0..=FEATURES.len()).prop_map(|features| {
+            let client_features = features.into_iter().map(str::to_owned).collect();
+            Some(Node { id: "n".into(), client_features, ..Node::default() })
+        }),
         2 => Just(None),
         1 => Just(Some(Node::default())),
     ]
@@ -82,7 +89,9 @@ fn snapshot(bits: u64) -> Snapshot {
         for (letter, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
             if bits >> (at * 4 + letter) & 1 == 1 {
                 let earlier = ResourceType::ALL[..at].iter().map(|earlier| (*earlier, name.into()));
-                edit.set(Cell::new(kind, name.into(), format!("{name}{}", bits & 3).as_bytes()).referring_to(earlier));
+                let cell = Cell::new(kind, name.into(), format!("{name}{}", bits & 3).as_bytes()).referring_to(earlier);
+                let ttl = Duration::from_secs(bits >> 60);
+                edit.set(if letter == 0 && !ttl.is_zero() { cell.with_ttl(ttl) } else { cell });
             }
         }
     }
@@ -119,11 +128,11 @@ fn endure(variant: Variant, service: Service, events: Vec<Event>) {
                 stream.handle_timeout(now);
             }
         }
-        // Each type has at most one response to give before it waits for its acknowledgement.
+        // Each type has at most one response to give before it waits for its acknowledgement, and heartbeats.
         let mut responses = 0;
         while let Some(response) = stream.poll_response(now) {
             responses += 1;
-            assert!(responses <= ResourceType::ALL.len(), "the stream does not stop talking");
+            assert!(responses <= 2 * ResourceType::ALL.len(), "the stream does not stop talking");
             let mut bytes = response.head.to_vec();
             response.body.pieces().iter().for_each(|piece| bytes.extend_from_slice(piece));
             assert_eq!(bytes.len(), response.len());
@@ -140,7 +149,11 @@ fn check_once(variant: Variant, bytes: &[u8]) {
     let mut names: Vec<String> = match variant {
         Variant::StateOfTheWorld => {
             let response = DiscoveryResponse::decode(bytes).unwrap();
-            response.resources.iter().map(|any| String::from_utf8(any.value[..1].to_vec()).unwrap()).collect()
+            let name = |value: &[u8]| String::from_utf8(value[..1].to_vec()).unwrap();
+            let is_wrapped = |any: &Any| any.type_url.ends_with(".Resource");
+            let unwrapped = |any: &Any| Resource::decode(&*any.value).unwrap().resource.unwrap();
+            let resources = response.resources.iter();
+            resources.map(|any| if is_wrapped(any) { name(&unwrapped(any).value) } else { name(&any.value) }).collect()
         }
         Variant::Delta => {
             let response = DeltaDiscoveryResponse::decode(bytes).unwrap();

@@ -4,8 +4,9 @@
 //! A file is a list of blocks: comments (`#`), one command, its reply (indented). Commands:
 //!
 //! - `stream sotw|delta [only TYPE] [ack-wait SECONDS] [max-names N] [max-bytes N]`: a new stream.
-//! - `publish TYPE NAME VERSION [-> TYPE:NAME ...]; TYPE NAME -; ...`: changes the mesh; `-` removes. Prints nothing.
-//! - `ask TYPE [node] [NAME ...] [nonce N] [version V] [error TEXT]`: a state-of-the-world request. `node=ID`;
+//! - `publish TYPE NAME VERSION [ttl SECONDS] [-> TYPE:NAME ...]; TYPE NAME -; ...`: changes the mesh; `-` removes.
+//!   Prints nothing.
+//! - `ask TYPE [node=ID[+FEATURE ...]] [NAME ...] [nonce N] [version V] [error TEXT]`: a state-of-the-world request;
 //!   the version `sent` is that of the last response.
 //! - `ask TYPE [+NAME ...] [-NAME ...] [held NAME@V ...] [nonce N] [error TEXT]`: a delta request. `NAME@V` is the version of
 //!   the published resource `NAME` whose text is `V`.
@@ -24,7 +25,7 @@ use prost::Message;
 use proto::ResourceType;
 use proto::pb::envoy::config::core::v3::Node;
 use proto::pb::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
 };
 use proto::pb::google::rpc::Status;
 use snapshot::{Cell, Layer, Snapshot, Version};
@@ -70,7 +71,7 @@ fn every_transcript_that_the_list_of_rules_names_speaks_of_that_rule() {
         }
         seen += 1;
     }
-    assert_eq!(seen, 67, "62 rules of the protocol and 5 of gRPC");
+    assert_eq!(seen, 70, "65 rules of the protocol and 5 of gRPC");
 }
 
 struct Player {
@@ -169,11 +170,17 @@ impl Player {
                 edit.remove(resource_type, name);
                 continue;
             }
-            let references = words.iter().skip(4).map(|word| {
+            let ttl = words.iter().position(|word| *word == "ttl").map(|at| words[at + 1].parse().unwrap());
+            let arrow = words.iter().position(|word| *word == "->").unwrap_or(words.len());
+            let references = words.iter().skip(arrow + 1).map(|word| {
                 let (to, name) = word.split_once(':').unwrap();
                 (kind(to), name.into())
             });
-            edit.set(Cell::new(resource_type, name.into(), value(name, version).as_bytes()).referring_to(references));
+            let cell = Cell::new(resource_type, name.into(), value(name, version).as_bytes()).referring_to(references);
+            edit.set(match ttl {
+                Some(seconds) => cell.with_ttl(Duration::from_secs(seconds)),
+                None => cell,
+            });
         }
         self.layer = edit.finish();
         self.stream.handle_snapshot(self.now, Snapshot::new([self.layer.clone()]));
@@ -195,8 +202,11 @@ impl Player {
         let (mut names, mut added, mut dropped, mut held) = (vec![], vec![], vec![], vec![]);
         while let Some(word) = words.next() {
             if let Some(id) = word.strip_prefix("node=") {
+                let mut parts = id.split('+');
+                let id: String = parts.next().unwrap().into();
                 let agent = if id.starts_with("grpc") { "gRPC C-core" } else { "envoy" };
-                node = Some(Node { id: id.into(), user_agent_name: agent.into(), ..Node::default() });
+                let client_features = parts.map(str::to_owned).collect();
+                node = Some(Node { id, user_agent_name: agent.into(), client_features, ..Node::default() });
             } else if word == "nonce" {
                 nonce = words.next().unwrap().into();
             } else if word == "version" {
@@ -269,8 +279,14 @@ impl Player {
                 assert_eq!(response.control_plane.unwrap().identifier, "pointsman");
                 write!(line, " #{}", response.nonce).unwrap();
                 response.resources.iter().for_each(|any| {
-                    assert_eq!(any.type_url, own.type_url());
-                    write!(line, " {}", text(&any.value)).unwrap();
+                    if any.type_url == own.type_url() {
+                        write!(line, " {}", text(&any.value)).unwrap();
+                        return;
+                    }
+                    let wrapped = Resource::decode(&*any.value).unwrap();
+                    let inner = wrapped.resource.unwrap();
+                    assert_eq!(inner.type_url, own.type_url());
+                    write!(line, " {} for {} s", text(&inner.value), wrapped.ttl.unwrap().seconds).unwrap();
                 });
                 for error in response.resource_errors {
                     let (name, status) = (error.resource_name.unwrap().name, error.error_detail.unwrap());
@@ -287,7 +303,9 @@ impl Player {
                         Some(any) => {
                             assert_eq!(resource.version, Version::of(&any.value).to_string());
                             write!(line, " {}", text(&any.value)).unwrap();
+                            resource.ttl.iter().for_each(|ttl| write!(line, " for {} s", ttl.seconds).unwrap());
                         }
+                        None if resource.ttl.is_some() => write!(line, " {} is still there", resource.name).unwrap(),
                         None => {
                             write!(line, " {} without a body, alias {:?}", resource.name, resource.aliases).unwrap()
                         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use proto::ResourceType;
 use snapshot::{Body, Cell, Changes, Name, Snapshot, Version};
 
@@ -45,6 +46,8 @@ pub(crate) struct Planner<'a> {
     pub(crate) target: &'a Snapshot,
     pub(crate) settings: &'a Settings,
     pub(crate) now: Instant,
+    /// Whether the client is told TTLs.
+    pub(crate) ttls: bool,
     /// Whether the client understands resource errors.
     pub(crate) tell_missing: bool,
 }
@@ -56,7 +59,11 @@ impl Planner<'_> {
         let (view, subscription) = (&self.substream.view, &self.substream.subscription);
         let changes = match &view.base {
             None if !subscription.wildcard() => Changes::default(),
-            None if view.exceptions.is_empty() && self.order.is_free_to_send() && self.fits_whole() => {
+            None if view.exceptions.is_empty()
+                && self.order.is_free_to_send()
+                && self.can_share_all()
+                && self.fits_whole() =>
+            {
                 plan.whole = true;
                 return plan;
             }
@@ -70,7 +77,8 @@ impl Planner<'_> {
         for name in names.filter(|name| subscription.covers(name) && !view.exceptions.contains_key(&**name)) {
             self.decide(&mut plan, name, view.held(self.resource_type, name));
         }
-        if view.exceptions.is_empty() && plan.send.len() == changes.changed.len() && view.base.is_some() {
+        let can_share = !self.ttls || plan.send.iter().all(|cell| cell.ttl().is_none());
+        if view.exceptions.is_empty() && plan.send.len() == changes.changed.len() && view.base.is_some() && can_share {
             plan.shared = Some(changes.delta_body);
         }
         plan.send.sort_by(|a, b| a.name().cmp(b.name()));
@@ -88,6 +96,20 @@ impl Planner<'_> {
         self.is_full_state() && self.substream.view.base.is_none()
     }
 
+    /// Whether the sections that all streams share say to this client what is to be said.
+    fn can_share_all(&self) -> bool {
+        !self.ttls || !self.target.has_ttl(self.resource_type)
+    }
+
+    fn delta_entry(&self, cell: &Cell) -> Bytes {
+        if self.ttls { cell.delta_entry_with_ttl() } else { cell.delta_entry().clone() }
+    }
+
+    fn join_sotw<'c>(&self, cells: impl Iterator<Item = &'c Arc<Cell>>) -> Body {
+        let entry = |cell: &Arc<Cell>| if self.ttls { cell.sotw_entry_with_ttl() } else { cell.sotw_entry() };
+        Body::join(&cells.map(entry).collect::<Vec<_>>())
+    }
+
     fn fits_whole(&self) -> bool {
         let body = match self.variant {
             Variant::StateOfTheWorld if self.is_full_state() => return true,
@@ -99,7 +121,7 @@ impl Planner<'_> {
 
     fn decide(&self, plan: &mut Plan, name: &Name, held: Held) {
         match (self.target.get(self.resource_type, name), &held) {
-            (Some(want), Held::Cell(have)) if want.version() == have.version() => {}
+            (Some(want), Held::Cell(have)) if want.says_the_same(have) => {}
             // The mesh came back to it while its replacement waited.
             (Some(want), Held::Foreign(Some(version))) if want.version() == *version => {}
             (Some(want), _) => match self.wait(plan, name, self.order.before_sending(want)) {
@@ -228,11 +250,11 @@ impl Plan {
             Variant::Delta if self.whole => target.all_delta(resource_type),
             Variant::Delta => match &self.shared {
                 Some(body) => body.clone(),
-                None => Body::join(self.send.iter().map(|cell| cell.delta_entry())),
+                None => Body::join(&self.send.iter().map(|cell| planner.delta_entry(cell)).collect::<Vec<_>>()),
             },
             Variant::StateOfTheWorld if planner.is_full_state() => self.full_state(planner),
             Variant::StateOfTheWorld if self.whole => target.all_sotw(resource_type),
-            Variant::StateOfTheWorld => join_sotw(self.send.iter()),
+            Variant::StateOfTheWorld => planner.join_sotw(self.send.iter()),
         }
     }
 
@@ -243,8 +265,8 @@ impl Plan {
         let subscription = &planner.substream.subscription;
         let (changes_wait, removals_wait): (Vec<_>, Vec<_>) =
             self.keep.iter().partition(|(name, _)| target.get(resource_type, name).is_some());
-        let kept = join_sotw(removals_wait.iter().filter_map(|(_, held)| held.cell()));
-        if subscription.wildcard() && changes_wait.is_empty() {
+        let kept = planner.join_sotw(removals_wait.iter().filter_map(|(_, held)| held.cell()));
+        if subscription.wildcard() && changes_wait.is_empty() && planner.can_share_all() {
             return target.all_sotw(resource_type).chain(&kept);
         }
         let all: Box<dyn Iterator<Item = &Arc<Cell>>> = if subscription.wildcard() {
@@ -256,7 +278,7 @@ impl Plan {
             Some(held) => held.cell(),
             None => Some(cell),
         });
-        join_sotw(now).chain(&kept)
+        planner.join_sotw(now).chain(&kept)
     }
 
     /// What the response is remembered by.
@@ -267,9 +289,4 @@ impl Plan {
         let cells = std::mem::take(&mut self.send);
         (Contents::Cells(cells.into()), Fresh::Names(std::mem::take(&mut self.fresh)))
     }
-}
-
-fn join_sotw<'a>(cells: impl Iterator<Item = &'a Arc<Cell>>) -> Body {
-    let entries: Vec<_> = cells.map(|cell| cell.sotw_entry()).collect();
-    Body::join(&entries)
 }

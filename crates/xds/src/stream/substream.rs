@@ -1,5 +1,6 @@
 //! One type on a stream: an independent exchange with its own subscription, versions and acknowledgements (rule P-03).
 
+mod heartbeats;
 mod rejection;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::time::Instant;
 use proto::ResourceType;
 use snapshot::{Cell, Name, Snapshot, Version};
 
+use self::heartbeats::Heartbeats;
 pub(crate) use self::rejection::Applied;
 use super::flight::{Flight, Rejected};
 use super::subscription::{Amendment, Subscription};
@@ -35,6 +37,7 @@ pub(crate) struct Substream {
     pub(crate) lingering: Vec<(Arc<Cell>, Instant)>,
     pub(crate) waits: BTreeMap<Name, (Instant, Wait)>,
     pub(crate) responses: u64,
+    heartbeats: Option<Box<Heartbeats>>,
     sent: Option<Version>,
     accepted: Option<Version>,
     last_rejection: Option<Rejection>,
@@ -54,6 +57,7 @@ impl Substream {
             lingering: Vec::new(),
             waits: BTreeMap::new(),
             responses: 0,
+            heartbeats: None,
             sent: None,
             accepted: None,
             last_rejection: None,
@@ -78,6 +82,7 @@ impl Substream {
             self.lingering.clear();
             self.waits.clear();
             self.claims.clear();
+            self.heartbeats = None;
             self.view = View::default();
             self.must_answer = false;
             return;
@@ -288,6 +293,11 @@ impl Substream {
             .collect()
     }
 
+    /// The version of the last response; of nothing before the first.
+    pub(crate) fn sent_version(&self) -> Version {
+        self.sent.unwrap_or_default()
+    }
+
     pub(crate) fn summary(&self) -> Summary {
         let waiting = |(name, (since, wait)): (&Name, &(Instant, Wait))| Waiting {
             resource_type: self.resource_type,
@@ -308,11 +318,13 @@ impl Substream {
         }
     }
 
-    /// When something here runs out: an acknowledgement, or else a wait for another type.
+    /// When something here runs out: an acknowledgement, or else a wait for another type; or when a heartbeat is due.
     pub(crate) fn deadline(&self, settings: &Settings) -> Option<Instant> {
-        if let Some(flight) = self.flights.iter().find(|flight| !flight.overdue) {
-            return Some(flight.sent_at + settings.acknowledgement_wait);
-        }
-        self.waits.values().map(|(since, wait)| *since + wait.bound(settings)).min()
+        let heartbeat = self.heartbeats.as_ref().and_then(|heartbeats| heartbeats.deadline());
+        let end = match self.flights.iter().find(|flight| !flight.overdue) {
+            Some(flight) => Some(flight.sent_at + settings.acknowledgement_wait),
+            None => self.waits.values().map(|(since, wait)| *since + wait.bound(settings)).min(),
+        };
+        end.into_iter().chain(heartbeat).min()
     }
 }

@@ -34,7 +34,11 @@ pub(in crate::layers) fn raw(resolver: &Resolver<'_, '_>) -> Output {
                 Some(owner) => output.problems.push(taken(object, &field, &resource, &format!("{owner}"))),
                 None => {
                     owners.insert((resource.resource_type, name.clone()), &object.reference);
-                    output.cells.push(cell(object, name, &resource));
+                    let cell = cell(object, name, &resource);
+                    output.cells.push(match resource.ttl.or(spec.ttl) {
+                        Some(ttl) => cell.with_ttl(ttl),
+                        None => cell,
+                    });
                 }
             }
         }
