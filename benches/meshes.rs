@@ -137,6 +137,7 @@ pub fn audience() -> Audience {
         namespace: "ns-0".into(),
         labels: Arc::default(),
         addresses: vec![Ipv4Addr::new(11, 0, 0, 1).into()],
+        hosts: compile::HostDelivery::Inline,
     }
 }
 

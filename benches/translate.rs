@@ -31,6 +31,7 @@ fn audience() -> Audience {
         namespace: "default".into(),
         labels: Arc::default(),
         addresses: Vec::new(),
+        hosts: compile::HostDelivery::Inline,
     }
 }
 

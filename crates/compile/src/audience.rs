@@ -32,6 +32,16 @@ pub enum Proxy {
     Grpc,
 }
 
+/// How the virtual hosts of route configurations that many hosts share reach a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HostDelivery {
+    /// Inside the route configuration, which every client understands. A change of one host sends all of them again.
+    #[default]
+    Inline,
+    /// Each as a resource of its own (VHDS), which Envoy takes on aggregated delta streams. A change costs one host.
+    Separate,
+}
+
 /// What compiling may know of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Audience {
@@ -43,6 +53,8 @@ pub struct Audience {
     pub labels: Arc<Labels>,
     /// The workload's addresses, which say what it serves.
     pub addresses: Vec<IpAddr>,
+    /// How it gets virtual hosts.
+    pub hosts: HostDelivery,
 }
 
 impl Audience {

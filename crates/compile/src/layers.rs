@@ -25,7 +25,7 @@ use std::sync::Arc;
 use snapshot::Layer;
 use world::{Key, Labels, Problem, World};
 
-use crate::{Audience, Options, Proxy, Work};
+use crate::{Audience, HostDelivery, Options, Proxy, Work};
 use layer::LayerCompiler;
 
 /// What a layer is for.
@@ -62,7 +62,11 @@ impl Stack {
         let raw = LayerKey { role: Role::Raw, audience: outbound.clone() };
         let mut keys = vec![LayerKey { role: Role::Outbound, audience: outbound }];
         match audience.proxy {
-            Proxy::Sidecar { .. } => keys.push(LayerKey { role: Role::Inbound, audience: audience.clone() }),
+            Proxy::Sidecar { .. } => {
+                // Its route configurations have one virtual host each, which is always inside.
+                let inbound = Audience { hosts: HostDelivery::Inline, ..audience.clone() };
+                keys.push(LayerKey { role: Role::Inbound, audience: inbound });
+            }
             Proxy::Gateway => {
                 let edge = Audience { addresses: Vec::new(), ..audience.clone() };
                 keys.push(LayerKey { role: Role::Edge, audience: edge });

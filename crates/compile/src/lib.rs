@@ -22,7 +22,7 @@ mod raw;
 pub mod route;
 mod target;
 
-pub use audience::{Audience, Interception, Proxy};
+pub use audience::{Audience, HostDelivery, Interception, Proxy};
 pub use built::Built;
 pub use compiler::{Compiler, Update, Work};
 pub use options::{MissingDestination, Options, OutboundPolicy};

@@ -4,8 +4,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use prost::{Message, Name};
+use proto::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use proto::pb::envoy::config::core::v3::socket_address::PortSpecifier;
-use proto::pb::envoy::config::core::v3::{Address, SocketAddress, address};
+use proto::pb::envoy::config::core::v3::{
+    Address, AggregatedConfigSource, ApiVersion, ConfigSource, SocketAddress, address,
+};
 use proto::pb::envoy::config::listener::v3::{Filter, filter};
 use proto::pb::google::protobuf;
 
@@ -30,6 +33,17 @@ pub(crate) fn uint32(value: u32) -> protobuf::UInt32Value {
 /// A wrapped boolean.
 pub(crate) fn boolean(value: bool) -> protobuf::BoolValue {
     protobuf::BoolValue { value }
+}
+
+/// Discovery over the stream that the resource itself came on. Without a fetch timeout: a listener that waits is better
+/// than one that answers 404.
+pub(crate) fn ads() -> ConfigSource {
+    ConfigSource {
+        initial_fetch_timeout: Some(duration(Duration::ZERO)),
+        resource_api_version: ApiVersion::V3.into(),
+        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+        ..ConfigSource::default()
+    }
 }
 
 /// A network filter with its configuration.

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use compile::cluster::{self, ClusterInput, Discovery, InboundInput};
-use compile::{Audience, Interception, Proxy, endpoints, names};
+use compile::{Audience, HostDelivery, Interception, Proxy, endpoints, names};
 use prost::Message;
 use proto::ResourceType;
 use proto::pb::envoy::config::cluster::v3::Cluster;
@@ -129,7 +129,13 @@ fn audience(word: &str) -> Audience {
         "grpc" => Proxy::Grpc,
         other => panic!("no audience is called {other}"),
     };
-    Audience { proxy, namespace: "default".into(), labels: Labels::new().into(), addresses: Vec::new() }
+    Audience {
+        proxy,
+        namespace: "default".into(),
+        labels: Labels::new().into(),
+        addresses: Vec::new(),
+        hosts: HostDelivery::default(),
+    }
 }
 
 /// The JSON of a cluster that breaks none of the rules that Envoy states.

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use compile::{Audience, Compiler, Interception, Options, Proxy, Work};
+use compile::{Audience, Compiler, HostDelivery, Interception, Options, Proxy, Work};
 use prost::Message;
 use proto::ResourceType;
-use proto::pb::envoy::config::route::v3::RouteConfiguration;
+use proto::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
 use snapshot::Snapshot;
 use world::{Change, Settings, World};
 
@@ -52,6 +52,7 @@ fn sidecar(interception: Interception) -> Audience {
         namespace: "default".into(),
         labels: Arc::default(),
         addresses: vec![IpAddr::from([10, 9, 0, 1])],
+        hosts: HostDelivery::Inline,
     }
 }
 
@@ -107,7 +108,13 @@ fn mesh(services: usize) -> String {
 
 fn audiences() -> Vec<Audience> {
     let plain = |proxy| Audience { proxy, ..sidecar(Interception::Redirect) };
-    vec![sidecar(Interception::Redirect), sidecar(Interception::None), plain(Proxy::Gateway), plain(Proxy::Grpc)]
+    let inline =
+        [sidecar(Interception::Redirect), sidecar(Interception::None), plain(Proxy::Gateway), plain(Proxy::Grpc)];
+    inline.iter().cloned().chain(inline.iter().cloned().map(separate)).collect()
+}
+
+fn separate(audience: Audience) -> Audience {
+    Audience { hosts: HostDelivery::Separate, ..audience }
 }
 
 #[test]
@@ -126,6 +133,75 @@ fn a_changed_weight_runs_one_unit_whatever_the_number_of_services() {
             assert_eq!(changed, wanted, "{resource_type}");
         }
     }
+}
+
+#[test]
+fn a_changed_weight_encodes_one_virtual_host_where_they_are_separate() {
+    for services in [3, 30, 300] {
+        let audience = Audience {
+            proxy: Proxy::Sidecar { interception: Interception::Redirect, http_proxy_port: None },
+            ..separate(sidecar(Interception::Redirect))
+        };
+        let mut plane = Plane::new(&mesh(services), Options::default());
+        let before = plane.compiler.add(&plane.world, &audience);
+        assert_eq!(before.len(ResourceType::VirtualHost), services + 1, "one each, and what takes the rest");
+        let (work, snapshots) = plane.apply(&routes("s1", 10, 90));
+        assert_eq!(work.resources, 1, "{work:?} with {services} services");
+        for resource_type in ResourceType::ALL {
+            let changes = snapshots[0].changes(&before, resource_type);
+            let changed: Vec<_> = changes.changed.iter().map(|cell| cell.name().to_string()).collect();
+            if resource_type != ResourceType::VirtualHost {
+                assert_eq!(changed, [""; 0], "{resource_type}");
+                continue;
+            }
+            assert_eq!(changed, ["80/s1.default.svc.cluster.local:80"]);
+            assert!(changes.delta_body.len() < 1_500, "{} bytes", changes.delta_body.len());
+        }
+    }
+}
+
+#[test]
+fn both_ways_to_deliver_virtual_hosts_say_the_same() {
+    let elsewhere = routes("s2", 1, 1).replace("metadata: {name: s2}", "metadata: {name: other}");
+    let elsewhere = elsewhere.replace("hosts: [s2]", "hosts: [\"*.test\", s2.test]");
+    let mut plane = Plane::new(&(mesh(4) + &elsewhere), Options::default());
+    for inline in audiences().into_iter().filter(|audience| audience.hosts == HostDelivery::Inline) {
+        let apart = plane.compiler.add(&plane.world, &separate(inline.clone()));
+        let inline = plane.compiler.add(&plane.world, &inline);
+        assert_eq!(inline.len(ResourceType::VirtualHost), 0);
+        assert_eq!(inline.len(ResourceType::Route), apart.len(ResourceType::Route));
+        for cell in inline.iter(ResourceType::Route) {
+            let whole = RouteConfiguration::decode(&*cell.value()).unwrap();
+            let head = apart.get(ResourceType::Route, cell.name()).expect("the same route configurations");
+            let mut joined = RouteConfiguration::decode(&*head.value()).unwrap();
+            let hosts: Vec<_> = apart.under(ResourceType::VirtualHost, cell.name()).collect();
+            assert_eq!(joined.vhds.take().is_some(), !hosts.is_empty(), "{}", cell.name());
+            for cell in hosts {
+                let host = VirtualHost::decode(&*cell.value()).unwrap();
+                assert_eq!(host.name, **cell.name(), "Envoy removes a host by this name");
+                assert!(host.domains.iter().map(String::as_str).eq(cell.aliases().iter().map(|alias| &**alias)));
+                let (_, name) = host.name.split_once('/').unwrap();
+                joined.virtual_hosts.push(VirtualHost { name: name.to_owned(), ..host });
+            }
+            assert_eq!(joined, whole);
+        }
+    }
+}
+
+#[test]
+fn a_domain_that_changes_its_host_changes_both_in_one_step() {
+    let audience = separate(sidecar(Interception::Redirect));
+    let mut plane = Plane::new(&service("s2"), Options::default());
+    let before = plane.compiler.add(&plane.world, &audience);
+    // It has the same address, and comes first by its name.
+    let (_, snapshots) = plane.apply(&service("s1"));
+    let changes = snapshots[0].changes(&before, ResourceType::VirtualHost);
+    let aliases = |name: &str| {
+        let cell = changes.changed.iter().find(|cell| &**cell.name() == name).expect("it changed");
+        cell.aliases().iter().any(|alias| &**alias == "10.1.0.2")
+    };
+    assert!(aliases("80/s1.default.svc.cluster.local:80"));
+    assert!(!aliases("80/s2.default.svc.cluster.local:80"));
 }
 
 #[test]

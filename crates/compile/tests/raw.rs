@@ -43,7 +43,13 @@ impl Mesh {
 
 fn client(proxy: Proxy, namespace: &str, labels: &[(&str, &str)]) -> Audience {
     let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    Audience { proxy, namespace: namespace.into(), labels: Arc::new(labels), addresses: Vec::new() }
+    Audience {
+        proxy,
+        namespace: namespace.into(),
+        labels: Arc::new(labels),
+        addresses: Vec::new(),
+        hosts: compile::HostDelivery::Inline,
+    }
 }
 
 fn sidecar(namespace: &str, labels: &[(&str, &str)]) -> Audience {

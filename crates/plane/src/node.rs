@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use compile::{Audience, Interception, Proxy};
+use compile::{Audience, HostDelivery, Interception, Proxy};
 use serde_json::{Map, Value};
 use world::{Labels, Reader};
 
@@ -19,6 +19,8 @@ pub struct Node {
     pub metadata: Map<String, Value>,
     /// `node.user_agent_name`: `envoy`, or `gRPC ...` for gRPC clients.
     pub user_agent: String,
+    /// How it is to get virtual hosts, which depends on the stream that it opened, too.
+    pub hosts: HostDelivery,
 }
 
 /// Why a node cannot be served.
@@ -68,14 +70,14 @@ impl Node {
             other => return Err(NodeError::UnknownType { id: self.id.clone(), kind: other.to_owned() }),
         };
         let labels = self.labels(world, &namespace, name, &addresses);
-        Ok(Audience { proxy, namespace, labels, addresses })
+        Ok(Audience { proxy, namespace, labels, addresses, hosts: self.hosts })
     }
 
     fn plain_audience(&self, world: &Reader<'_>) -> Audience {
         let namespace: Arc<str> = self.text("NAMESPACE").unwrap_or("default").into();
         let proxy = if self.is_grpc() { Proxy::Grpc } else { self.sidecar(Interception::None) };
         let labels = self.labels(world, &namespace, &self.id, &[]);
-        Audience { proxy, namespace, labels, addresses: Vec::new() }
+        Audience { proxy, namespace, labels, addresses: Vec::new(), hosts: self.hosts }
     }
 
     fn is_grpc(&self) -> bool {

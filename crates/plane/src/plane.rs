@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use compile::{Audience, Compiler, Interception, Options, Proxy, Work};
+use compile::{Audience, Compiler, HostDelivery, Interception, Options, Proxy, Work};
 use snapshot::Snapshot;
 use world::{Change, Key, Labels, Object, ObjectRef, Problem, Reader, Settings, Spec, World};
 
@@ -188,6 +188,7 @@ impl Plane {
             namespace: namespace.clone(),
             labels: Arc::new(labels),
             addresses: Vec::new(),
+            hosts: HostDelivery::default(),
         };
         let mut audiences = BTreeSet::new();
         for object in self.world.objects().filter(|object| !object.reference.namespace.is_empty()) {

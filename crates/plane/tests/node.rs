@@ -17,7 +17,7 @@ fn plane(yaml: &str) -> Plane {
 
 fn node(id: &str, metadata: Value) -> Node {
     let metadata = metadata.as_object().cloned().unwrap_or_default();
-    Node { id: id.to_owned(), cluster: String::new(), metadata, user_agent: "envoy".to_owned() }
+    Node { id: id.to_owned(), metadata, user_agent: "envoy".to_owned(), ..Node::default() }
 }
 
 fn audience(plane: &Plane, node: &Node) -> Audience {

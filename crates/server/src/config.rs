@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use compile::HostDelivery;
+
 /// A place to listen at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
@@ -48,6 +50,8 @@ pub struct Config {
     pub xds_listen: Vec<Listen>,
     /// Where the admin HTTP API and the metrics are served; `None` for nowhere.
     pub admin_listen: Option<SocketAddr>,
+    /// How clients that can take virtual hosts separately get them.
+    pub virtual_hosts: HostDelivery,
     /// How streams name this replica and how long they wait for clients.
     pub streams: xds::Settings,
     /// Bounds on what clients may use.
@@ -62,6 +66,7 @@ impl Default for Config {
         Self {
             xds_listen: Vec::new(),
             admin_listen: None,
+            virtual_hosts: HostDelivery::default(),
             streams: xds::Settings::default(),
             limits: Limits::default(),
             deadlines: Deadlines::default(),

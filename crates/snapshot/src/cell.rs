@@ -105,6 +105,7 @@ pub struct Cell {
     references: Box<[(ResourceType, Name)]>,
     origins: Box<[Arc<str>]>,
     ttl: Option<Box<Ttl>>,
+    aliases: Box<[Name]>,
 }
 
 /// Two cells are equal when they are the same version of the same resource, kept for the same time.
@@ -128,6 +129,7 @@ enum Content {
 #[derive(Debug)]
 struct Entry {
     delta: Bytes,
+    resource_at: usize,
     sotw_at: usize,
     value_at: usize,
 }
@@ -145,6 +147,7 @@ impl Cell {
             references: Box::default(),
             origins: Box::default(),
             ttl: None,
+            aliases: Box::default(),
         };
         let entry = Entry::new(&cell, value.len(), |buffer| buffer.put_slice(value));
         cell.entry.get_or_init(|| entry);
@@ -163,6 +166,7 @@ impl Cell {
             references: Box::default(),
             origins: Box::default(),
             ttl: None,
+            aliases: Box::default(),
         }
     }
 
@@ -185,6 +189,14 @@ impl Cell {
     #[must_use]
     pub fn with_ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(Box::new(Ttl::new(ttl)));
+        self
+    }
+
+    /// Adds the names under which the resource may be asked for in place of what follows the last slash of its own; they
+    /// follow from the message, and may be patterns.
+    #[must_use]
+    pub fn also_known_as(mut self, aliases: impl IntoIterator<Item = Name>) -> Self {
+        self.aliases = aliases.into_iter().collect();
         self
     }
 
@@ -235,6 +247,11 @@ impl Cell {
         self.origins.iter().chain(parts.flat_map(|(_, part)| part.origins.iter()))
     }
 
+    /// Names under which it may be asked for in place of what follows the last slash of its own; may be patterns.
+    pub fn aliases(&self) -> &[Name] {
+        &self.aliases
+    }
+
     /// Whether `other` is the same version, with the same references and origins. Never said of composites, where it
     /// would cost more to find out than it saves.
     pub(crate) fn is_same_as(&self, other: &Cell) -> bool {
@@ -261,6 +278,20 @@ impl Cell {
     /// The `resources` entry of a delta response, tag and length included.
     pub fn delta_entry(&self) -> &Bytes {
         &self.entry().delta
+    }
+
+    /// The same with the names by which it was asked for (`Resource.aliases`): made anew, because clients differ in them.
+    pub fn delta_entry_for<'a>(&self, asked: impl IntoIterator<Item = &'a Name>) -> Bytes {
+        let resource = &self.delta_entry()[self.entry().resource_at..];
+        let mut buffer = BytesMut::from(resource);
+        for name in asked {
+            put_field_head(&mut buffer, 4, name.len());
+            buffer.put_slice(name.as_bytes());
+        }
+        let mut entry = BytesMut::with_capacity(field_len(buffer.len()));
+        put_field_head(&mut entry, 2, buffer.len());
+        entry.put_slice(&buffer);
+        entry.freeze()
     }
 
     /// The `resources` entry of a state-of-the-world response, tag and length included.
@@ -307,6 +338,7 @@ impl Entry {
         let resource_len = field_len(cell.name.len()) + field_len(version.len()) + field_len(any_len);
         let mut buffer = BytesMut::with_capacity(field_len(resource_len));
         put_field_head(&mut buffer, 2, resource_len);
+        let resource_at = buffer.len();
         put_field_head(&mut buffer, 3, cell.name.len());
         buffer.put_slice(cell.name.as_bytes());
         put_field_head(&mut buffer, 1, version.len());
@@ -318,7 +350,7 @@ impl Entry {
         put_field_head(&mut buffer, 2, value_len);
         let value_at = buffer.len();
         put_value(&mut buffer);
-        Self { delta: buffer.freeze(), sotw_at, value_at }
+        Self { delta: buffer.freeze(), resource_at, sotw_at, value_at }
     }
 }
 

@@ -1,12 +1,14 @@
 //! A set of resources that all nodes with equal inputs share.
 
 use std::collections::HashMap;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 use proto::ResourceType;
 
+use crate::alias::{Aliases, parent};
 use crate::{Body, Cell, Name, Version};
 
 const TYPES: usize = ResourceType::ALL.len();
@@ -27,6 +29,7 @@ struct KindSet {
     ttls: usize,
     all_sotw: OnceLock<Body>,
     all_delta: OnceLock<Body>,
+    aliases: OnceLock<Aliases>,
     /// Delta bodies by the content version that they start from.
     steps: Mutex<HashMap<Version, Step>>,
 }
@@ -64,6 +67,44 @@ impl Layer {
     /// All resources of a type, in order of name.
     pub fn iter(&self, resource_type: ResourceType) -> impl Iterator<Item = &Arc<Cell>> {
         self.kind(resource_type).cells.values()
+    }
+
+    /// The resources of a type whose name begins with `parent` and a slash, in order of name. Costs their number.
+    pub fn under(&self, resource_type: ResourceType, parent: &str) -> impl Iterator<Item = &Arc<Cell>> {
+        let prefix = format!("{parent}/");
+        let from = (Bound::Included(&*prefix), Bound::Unbounded);
+        let cells = self.kind(resource_type).cells.range::<_, str>(from);
+        cells.take_while(move |(name, _)| name.starts_with(&prefix)).map(|(_, cell)| cell)
+    }
+
+    /// The resource that the alias `name` stands for. The first question after a change costs the number of aliases.
+    pub fn by_alias(&self, resource_type: ResourceType, name: &str) -> Option<&Arc<Cell>> {
+        let kind = self.kind(resource_type);
+        let aliases = kind.aliases.get_or_init(|| Aliases::of(kind.cells.values()));
+        kind.cells.get(aliases.resolve(name)?)
+    }
+
+    /// What stands before the last slash in the names of a type, each once and in order. Costs their number, not that of
+    /// the resources.
+    pub fn parents(&self, resource_type: ResourceType) -> impl Iterator<Item = &str> {
+        let cells = &self.kind(resource_type).cells;
+        let mut next = cells.get_min().map(|(name, _)| name);
+        std::iter::from_fn(move || {
+            loop {
+                let name = next?;
+                let parent = parent(name);
+                // The character after the slash: what follows is behind all that this parent has.
+                let behind = parent.map(|parent| format!("{parent}0"));
+                let from = match &behind {
+                    Some(behind) => Bound::Included(&**behind),
+                    None => Bound::Excluded(&**name),
+                };
+                next = cells.range::<_, str>((from, Bound::Unbounded)).next().map(|(name, _)| name);
+                if parent.is_some() {
+                    return parent;
+                }
+            }
+        })
     }
 
     /// How many resources of a type there are.

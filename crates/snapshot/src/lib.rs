@@ -7,6 +7,7 @@
 //!
 //! Nothing here knows what a cluster or a route means; names, bytes and references are enough.
 
+mod alias;
 mod body;
 mod cell;
 mod layer;
@@ -14,6 +15,7 @@ mod snapshot;
 mod ttl;
 mod version;
 
+pub use alias::parent;
 pub use body::Body;
 pub use cell::{Cell, Name, Part, Parts};
 pub use layer::{Edit, Layer};

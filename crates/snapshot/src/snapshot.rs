@@ -61,6 +61,21 @@ impl Snapshot {
         self.layers.iter().flat_map(move |layer| layer.iter(resource_type))
     }
 
+    /// The resources of a type whose name begins with `parent` and a slash: in order of name within each layer.
+    pub fn under(&self, resource_type: ResourceType, parent: &str) -> impl Iterator<Item = &Arc<Cell>> {
+        self.layers.iter().flat_map(move |layer| layer.under(resource_type, parent))
+    }
+
+    /// What stands before the last slash in the names of a type, in order within each layer; may repeat between layers.
+    pub fn parents(&self, resource_type: ResourceType) -> impl Iterator<Item = &str> {
+        self.layers.iter().flat_map(move |layer| layer.parents(resource_type))
+    }
+
+    /// The resource that the alias `name` stands for, such as `80/reviews` for the virtual host with that domain.
+    pub fn by_alias(&self, resource_type: ResourceType, name: &str) -> Option<&Arc<Cell>> {
+        self.layers.iter().find_map(|layer| layer.by_alias(resource_type, name))
+    }
+
     /// How many resources of a type there are.
     pub fn len(&self, resource_type: ResourceType) -> usize {
         self.layers.iter().map(|layer| layer.len(resource_type)).sum()

@@ -13,7 +13,7 @@ use world::api::istio::{
 use world::{Address, Export, Health, Hostname, Kind, Labels, Locality, ObjectRef, Protocol, Resolution, TargetPort};
 
 use super::*;
-use crate::{Interception, Proxy};
+use crate::{HostDelivery, Interception, Proxy};
 
 const PROTOCOLS: [Protocol; 9] = [
     Protocol::Http,
@@ -36,7 +36,13 @@ fn proxies() -> Vec<Proxy> {
 }
 
 fn audience(proxy: Proxy) -> Audience {
-    Audience { proxy, namespace: "shop".into(), labels: Labels::new().into(), addresses: Vec::new() }
+    Audience {
+        proxy,
+        namespace: "shop".into(),
+        labels: Labels::new().into(),
+        addresses: Vec::new(),
+        hosts: HostDelivery::default(),
+    }
 }
 
 fn service(protocol: Protocol, resolution: Resolution) -> Service {

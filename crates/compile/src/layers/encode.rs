@@ -11,13 +11,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use proto::ResourceType;
-use proto::pb::envoy::config::route::v3::VirtualHost;
+use proto::pb::envoy::config::route::v3::{Vhds, VirtualHost};
 use proto::wire::Message;
-use snapshot::{Cell, Name};
+use snapshot::{Cell, Name, Part};
 use world::{ObjectRef, Problem};
 
 use super::output::{HostPart, paths};
-use crate::{Audience, names};
+use crate::{Audience, HostDelivery, names, pack};
 
 /// `RouteConfiguration.virtual_hosts`.
 const VIRTUAL_HOSTS: u32 = 2;
@@ -36,27 +36,45 @@ pub(super) fn cell(
     Ok(cell.referring_to(references).from_objects(paths(origins).iter().cloned()))
 }
 
-/// The `virtual_hosts` field of a route configuration for one host with the domains that it has got.
-pub(super) fn virtual_host_field(host: &HostPart, domains: &[&Arc<str>]) -> Result<Bytes, Box<Problem>> {
-    let named = VirtualHost {
-        name: host.name.to_string(),
-        domains: domains.iter().map(|domain| domain.to_string()).collect(),
-        ..VirtualHost::default()
-    };
+/// One host with the domains that it has got, as a part of its route configuration: the `virtual_hosts` field.
+pub(super) fn virtual_host_part(host: &HostPart, domains: &[&Arc<str>]) -> Result<Part, Box<Problem>> {
+    let named = virtual_host_start(host.name.to_string(), domains);
     let len = named.encoded_len() + host.rest.len();
     let mut buffer = BytesMut::with_capacity(len + 8);
     encode_key(VIRTUAL_HOSTS, WireType::LengthDelimited, &mut buffer);
     encode_varint(len as u64, &mut buffer);
     let at = 1 + encoded_len_varint(len as u64);
-    named.encode(&mut buffer).expect("a BytesMut grows, so encoding into it does not fail");
+    put_virtual_host(&mut buffer, &named, host);
+    check_virtual_host(&buffer[at..], host)?;
+    let part = Part::new(buffer.freeze());
+    Ok(part.referring_to(host.references.iter().cloned()).from_objects(host.origins.iter().cloned()))
+}
+
+/// One host with the domains that it has got, as a resource of its own, called `name`. The message has the same name,
+/// because Envoy looks for it when the resource is removed (`source/common/router/route_config_update_receiver_impl.cc`).
+pub(super) fn virtual_host_cell(name: Name, host: &HostPart, domains: &[&Arc<str>]) -> Result<Cell, Box<Problem>> {
+    let named = virtual_host_start(name.to_string(), domains);
+    let mut buffer = BytesMut::with_capacity(named.encoded_len() + host.rest.len());
+    put_virtual_host(&mut buffer, &named, host);
+    check_virtual_host(&buffer, host)?;
+    let cell = Cell::new(ResourceType::VirtualHost, name, &buffer)
+        .referring_to(host.references.iter().cloned())
+        .from_objects(host.origins.iter().cloned());
+    Ok(cell.also_known_as(domains.iter().map(|domain| (*domain).clone())))
+}
+
+fn virtual_host_start(name: String, domains: &[&Arc<str>]) -> VirtualHost {
+    VirtualHost { name, domains: domains.iter().map(|domain| domain.to_string()).collect(), ..VirtualHost::default() }
+}
+
+fn put_virtual_host(buffer: &mut BytesMut, named: &VirtualHost, host: &HostPart) {
+    named.encode(buffer).expect("a BytesMut grows, so encoding into it does not fail");
     buffer.put_slice(&host.rest);
-    check(
-        Message::of_resource(ResourceType::VirtualHost),
-        &buffer[at..],
-        &format!("virtual host \"{}\"", host.name),
-        host.owner.as_ref(),
-    )?;
-    Ok(buffer.freeze())
+}
+
+fn check_virtual_host(bytes: &[u8], host: &HostPart) -> Result<(), Box<Problem>> {
+    let what = format!("virtual host \"{}\"", host.name);
+    check(Message::of_resource(ResourceType::VirtualHost), bytes, &what, host.owner.as_ref())
 }
 
 /// A virtual host without name and domains, canonical.
@@ -67,12 +85,15 @@ pub(super) fn virtual_host_rest(host: VirtualHost) -> Bytes {
     canonical.into()
 }
 
-/// A route configuration without its virtual hosts.
-pub(super) fn route_head(name: &str, audience: &Audience) -> Bytes {
+/// A route configuration without its virtual hosts; with `Separate`, they are to be asked for.
+pub(super) fn route_head(name: &str, audience: &Audience, hosts: HostDelivery) -> Bytes {
     let mut head = crate::route::configuration_head(name, audience);
     if name == names::HTTP_PROXY {
         // All ports of a host meet in this configuration: only the port in the host name tells them apart.
         head.ignore_port_in_host_matching = false;
+    }
+    if hosts == HostDelivery::Separate {
+        head.vhds = Some(Vhds { config_source: Some(pack::ads()) });
     }
     head.encode_to_vec().into()
 }

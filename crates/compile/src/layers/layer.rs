@@ -12,7 +12,7 @@ use super::output::Output;
 use super::table::Table;
 use super::unit::Unit;
 use super::unit::catch_all;
-use super::{LayerKey, Role, encode};
+use super::{LayerKey, Role};
 use crate::{Options, Work};
 
 /// Compiles one layer and keeps it up to date.
@@ -132,12 +132,11 @@ impl LayerCompiler {
         let Some(table) = self.tables.get_mut(&name) else { return };
         let mut problems = Vec::new();
         if table.is_empty() {
+            table.take_out(edit);
             self.tables.remove(&name);
-            edit.remove(ResourceType::Route, &name);
         } else {
-            let head = encode::route_head(&name, &self.key.audience);
-            edit.set(table.finish(&name, head, &mut problems));
-            problems.extend(table.conflicts(&name));
+            table.finish(&self.key.audience, edit, &mut problems);
+            problems.extend(table.conflicts());
         }
         self.shared_problems.insert(name, problems);
     }
@@ -177,7 +176,10 @@ impl LayerCompiler {
         for host in output.hosts {
             hosts.push((host.table.clone(), host.name.clone()));
             stale_tables.insert(host.table.clone());
-            let catch_all = || Table::new(catch_all(&host.table, &self.key.audience, &self.options));
+            let catch_all = || {
+                let catch_all = catch_all(&host.table, &self.key.audience, &self.options);
+                Table::new(host.table.clone(), self.key.audience.hosts, catch_all)
+            };
             self.tables.entry(host.table.clone()).or_insert_with(catch_all).set(host);
         }
         for (table, name) in previous.hosts.iter().filter(|gone| !hosts.contains(gone)) {

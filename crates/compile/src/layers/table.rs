@@ -2,35 +2,59 @@
 //!
 //! Envoy refuses a route configuration in which two virtual hosts have a domain in common, so a claim that loses is
 //! left out and reported. Exchanging one host costs that host's domains, whatever the size of the table.
+//!
+//! What comes out is one resource with all hosts as its parts; or, for clients that take them separately, a resource for
+//! each host, called `<route configuration>/<host>`, and a route configuration that says so. A domain that goes from one
+//! host to another changes both in one edit.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use proto::ResourceType;
-use snapshot::{Cell, Name, Part, Parts};
+use snapshot::{Cell, Edit, Name, Parts};
 use world::Problem;
 
 use super::encode;
 use super::output::{HostPart, Rank};
+use crate::{Audience, HostDelivery};
 
 /// One route configuration in the making.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Table {
+    name: Name,
     hosts: BTreeMap<Name, HostPart>,
     /// Who would like to have each domain; the first has it.
     claims: HashMap<Arc<str>, BTreeSet<(Rank, Name)>>,
     /// Domains that more than one host would like to have.
     contested: BTreeSet<Arc<str>>,
-    parts: Parts,
-    /// Hosts whose part must be encoded again.
+    encoded: Encoded,
+    /// Hosts that must be encoded again.
     stale: BTreeSet<Name>,
+}
+
+/// The hosts that have domains, by name.
+#[derive(Debug)]
+enum Encoded {
+    Inline(Parts),
+    /// They are in the layer.
+    Separate(BTreeSet<Name>),
 }
 
 impl Table {
     /// A table without hosts, but with something that takes every request that no host takes.
-    pub(super) fn new(catch_all: Option<HostPart>) -> Self {
-        let mut table = Self::default();
+    pub(super) fn new(name: Name, delivery: HostDelivery, catch_all: Option<HostPart>) -> Self {
+        let encoded = match delivery {
+            HostDelivery::Inline => Encoded::Inline(Parts::default()),
+            HostDelivery::Separate => Encoded::Separate(BTreeSet::new()),
+        };
+        let mut table = Self {
+            name,
+            hosts: BTreeMap::new(),
+            claims: HashMap::new(),
+            contested: BTreeSet::new(),
+            encoded,
+            stale: BTreeSet::new(),
+        };
         if let Some(host) = catch_all {
             table.set(host);
         }
@@ -91,32 +115,55 @@ impl Table {
         self.stale.extend(claimants.into_iter().flatten().map(|(_, name)| name.clone()));
     }
 
-    /// Encodes what changed and returns the resource. `head` is the encoded configuration without virtual hosts.
-    pub(super) fn finish(&mut self, name: &Name, head: Bytes, problems: &mut Vec<Problem>) -> Cell {
+    /// Encodes what changed and puts it into the layer.
+    pub(super) fn finish(&mut self, audience: &Audience, edit: &mut Edit, problems: &mut Vec<Problem>) {
         for stale in std::mem::take(&mut self.stale) {
-            let Some(host) = self.hosts.get(&stale) else {
-                self.parts.remove(&stale);
-                continue;
+            let host = self.hosts.get(&stale);
+            let domains: Vec<_> =
+                host.iter().flat_map(|host| &host.domains).filter(|d| self.has_won(&stale, d)).collect();
+            let host = host.filter(|_| !domains.is_empty());
+            let encoded = match &mut self.encoded {
+                Encoded::Inline(parts) => host
+                    .map(|host| encode::virtual_host_part(host, &domains).map(|part| parts.set(stale.clone(), part))),
+                Encoded::Separate(there) => host.map(|host| {
+                    encode::virtual_host_cell(resource_name(&self.name, &stale), host, &domains).map(|cell| {
+                        there.insert(stale.clone());
+                        edit.set(cell);
+                    })
+                }),
             };
-            let domains: Vec<_> = host.domains.iter().filter(|domain| self.winner(domain) == Some(&stale)).collect();
-            if domains.is_empty() {
-                self.parts.remove(&stale);
-                continue;
+            match encoded {
+                Some(Ok(())) => continue,
+                Some(Err(problem)) => problems.push(*problem),
+                None => {}
             }
-            match encode::virtual_host_field(host, &domains) {
-                Ok(bytes) => {
-                    let part = Part::new(bytes)
-                        .referring_to(host.references.iter().cloned())
-                        .from_objects(host.origins.iter().cloned());
-                    self.parts.set(stale, part);
-                }
-                Err(problem) => {
-                    self.parts.remove(&stale);
-                    problems.push(*problem);
-                }
-            }
+            self.encoded.remove(&self.name, &stale, edit);
         }
-        Cell::composite(ResourceType::Route, name.clone(), head, self.parts.clone())
+        let name = self.name.clone();
+        edit.set(match &self.encoded {
+            Encoded::Inline(parts) => {
+                let head = encode::route_head(&name, audience, HostDelivery::Inline);
+                Cell::composite(ResourceType::Route, name, head, parts.clone())
+            }
+            Encoded::Separate(there) => {
+                // Envoy keeps a listener back until the first host of its routes has come: if there is none, it must not
+                // wait for one.
+                let delivery = if there.is_empty() { HostDelivery::Inline } else { HostDelivery::Separate };
+                Cell::new(ResourceType::Route, name.clone(), &encode::route_head(&name, audience, delivery))
+            }
+        });
+    }
+
+    /// Takes all that `finish` has put in out of the layer.
+    pub(super) fn take_out(&mut self, edit: &mut Edit) {
+        edit.remove(ResourceType::Route, &self.name);
+        if let Encoded::Separate(there) = &self.encoded {
+            there.iter().for_each(|host| edit.remove(ResourceType::VirtualHost, &resource_name(&self.name, host)));
+        }
+    }
+
+    fn has_won(&self, name: &Name, domain: &str) -> bool {
+        self.winner(domain) == Some(name)
     }
 
     fn winner(&self, domain: &str) -> Option<&Name> {
@@ -124,7 +171,8 @@ impl Table {
     }
 
     /// Claims that lost, for objects that should know: a catch-all gives way silently.
-    pub(super) fn conflicts<'t>(&'t self, table: &'t str) -> impl Iterator<Item = Problem> + 't {
+    pub(super) fn conflicts(&self) -> impl Iterator<Item = Problem> + '_ {
+        let table = &self.name;
         let contested = self.contested.iter().filter_map(|domain| self.claims.get_key_value(domain));
         contested.flat_map(move |(domain, all)| {
             let winner = all.first().map(|(_, name)| name.clone()).unwrap_or_default();
@@ -139,4 +187,24 @@ impl Table {
             })
         })
     }
+}
+
+impl Encoded {
+    /// Takes out a host that is gone, or has no domains any more.
+    fn remove(&mut self, table: &Name, host: &Name, edit: &mut Edit) {
+        match self {
+            Encoded::Inline(parts) => parts.remove(host),
+            Encoded::Separate(there) => {
+                if there.remove(host) {
+                    edit.remove(ResourceType::VirtualHost, &resource_name(table, host));
+                }
+            }
+        }
+    }
+}
+
+/// The name of a host that is a resource of its own, as Envoy wants it: it takes what is before the last slash for the
+/// route configuration. Neither part has a slash, because neither host names nor port names may.
+fn resource_name(table: &Name, host: &Name) -> Name {
+    format!("{table}/{host}").into()
 }

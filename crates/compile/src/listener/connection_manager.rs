@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use prost::{Message, Name};
 use proto::pb::envoy::config::accesslog::v3::{AccessLog, access_log};
-use proto::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
-use proto::pb::envoy::config::core::v3::{AggregatedConfigSource, ApiVersion, ConfigSource};
 use proto::pb::envoy::config::listener::v3::Filter;
 use proto::pb::envoy::config::route::v3::RouteConfiguration;
 use proto::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog;
@@ -24,7 +22,7 @@ use proto::pb::envoy::extensions::filters::network::http_connection_manager::v3:
 };
 use proto::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 
-use crate::pack::{any, boolean, duration, network_filter};
+use crate::pack::{ads, any, boolean, duration, network_filter};
 
 /// What the proxy calls itself towards those who call the workload or the mesh. Outbound it stays Envoy's `envoy`.
 const SERVER_NAME: &str = "istio-envoy";
@@ -154,17 +152,6 @@ fn filter<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
         name: name.to_owned(),
         config_type: Some(http_filter::ConfigType::TypedConfig(any(config))),
         ..HttpFilter::default()
-    }
-}
-
-/// Over the stream that the listener itself came on. Without a fetch timeout: a listener that waits is better than one
-/// that answers 404.
-fn ads() -> ConfigSource {
-    ConfigSource {
-        initial_fetch_timeout: Some(duration(Duration::ZERO)),
-        resource_api_version: ApiVersion::V3.into(),
-        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
-        ..ConfigSource::default()
     }
 }
 

@@ -60,7 +60,7 @@ mod tests {
     use world::{Export, Hostname, Kind, Labels, ObjectRef, Resolution};
 
     use super::*;
-    use crate::{Interception, Proxy};
+    use crate::{HostDelivery, Interception, Proxy};
 
     fn reviews() -> Service {
         Service {
@@ -84,7 +84,13 @@ mod tests {
     }
 
     fn domains(service: &Service, proxy: Proxy, namespace: &str) -> Vec<String> {
-        let audience = Audience { proxy, namespace: namespace.into(), labels: Arc::default(), addresses: Vec::new() };
+        let audience = Audience {
+            proxy,
+            namespace: namespace.into(),
+            labels: Arc::default(),
+            addresses: Vec::new(),
+            hosts: HostDelivery::default(),
+        };
         domains_for(service, 9080, &audience, &Settings::default())
     }
 

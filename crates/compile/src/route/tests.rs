@@ -17,7 +17,9 @@ use world::api::istio::{ConsistentHash, Destination, VirtualService};
 use world::{Hostname, Kind, Labels, Meta, Object, ObjectRef, Spec};
 
 use super::{VirtualHostInput, destinations, virtual_host};
-use crate::{Audience, Built, Interception, Missing, MissingDestination, Options, Proxy, Target, names, target};
+use crate::{
+    Audience, Built, HostDelivery, Interception, Missing, MissingDestination, Options, Proxy, Target, names, target,
+};
 
 const DOMAIN: &str = "cluster.local";
 
@@ -84,7 +86,13 @@ impl Setting {
             other => panic!("unknown client {other}"),
         };
         let labels = Arc::new(self.labels.clone());
-        Audience { proxy, namespace: self.namespace.as_str().into(), labels, addresses: Vec::new() }
+        Audience {
+            proxy,
+            namespace: self.namespace.as_str().into(),
+            labels,
+            addresses: Vec::new(),
+            hosts: HostDelivery::default(),
+        }
     }
 
     fn resolve(&self, namespace: &str, destination: &Destination, port: u16) -> Target {

@@ -1,18 +1,37 @@
 //! What the plane needs of what a client says about itself.
 
+use compile::HostDelivery;
 use proto::pb::google::protobuf::value::Kind;
 use proto::pb::google::protobuf::{Struct, Value};
 use serde_json::{Map, Value as Json};
+use xds::{Service, Variant};
 
-/// The plane's form of a node.
-pub(super) fn plane_node(node: &xds::Node) -> plane::Node {
+/// The plane's form of a node that is to get virtual hosts in this way.
+pub(super) fn plane_node(node: &xds::Node, hosts: HostDelivery) -> plane::Node {
     plane::Node {
         id: node.id.clone(),
         cluster: node.cluster.clone(),
         metadata: object(&node.metadata),
         user_agent: node.user_agent_name.clone(),
+        hosts,
     }
 }
+
+/// How a client gets virtual hosts: as the operator says, if it is Envoy on an aggregated delta stream. Envoy takes
+/// separate ones nowhere else (`source/common/router/vhds.cc` of 1.40), and whoever else it may be need not know them.
+pub(super) fn host_delivery(
+    node: &xds::Node,
+    service: Service,
+    variant: Variant,
+    wanted: HostDelivery,
+) -> HostDelivery {
+    let takes_separate =
+        service == Service::Aggregated && variant == Variant::Delta && node.user_agent_name == ENVOY_USER_AGENT;
+    if takes_separate { wanted } else { HostDelivery::Inline }
+}
+
+/// What Envoy puts into `Node.user_agent_name` (`source/common/local_info/local_info_impl.h`).
+const ENVOY_USER_AGENT: &str = "envoy";
 
 /// The version of the proxy's distribution; `unknown` when the client states none.
 pub(super) fn distribution_version(node: &xds::Node) -> &str {

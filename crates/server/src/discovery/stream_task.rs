@@ -21,7 +21,7 @@ use tonic::{Code, Status};
 use xds::{Node, Outcome, Service, Variant, Wait};
 
 use super::admission::Turn;
-use super::node::{distribution_version, plane_node};
+use super::node::{distribution_version, host_delivery, plane_node};
 use super::roster::{Inspection, Place, Report};
 use super::{Connection, Discovery};
 use crate::Stopped;
@@ -35,6 +35,8 @@ type Entering = Pin<Box<dyn Future<Output = (Turn, Result<Result<Attachment, Nod
 pub(super) struct StreamTask {
     discovery: Arc<Discovery>,
     connection: Arc<Connection>,
+    service: Service,
+    variant: Variant,
     label: StreamLabel,
     machine: xds::Stream,
     responses: Responses,
@@ -95,6 +97,8 @@ impl StreamTask {
             place: discovery.roster.enter(connection.clone(), service, variant),
             discovery,
             connection,
+            service,
+            variant,
             label,
             responses,
             opened: Instant::now(),
@@ -355,7 +359,8 @@ impl StreamTask {
         );
         self.discovery.metrics.node_identified(distribution_version(&node));
         self.place.identify(&node);
-        let (discovery, wanted) = (self.discovery.clone(), plane_node(&node));
+        let hosts = host_delivery(&node, self.service, self.variant, self.discovery.config.virtual_hosts);
+        let (discovery, wanted) = (self.discovery.clone(), plane_node(&node, hosts));
         self.node = Some(node);
         self.entering = Some(Box::pin(async move {
             let turn = discovery.admission.turn(&discovery.metrics).await;

@@ -21,7 +21,8 @@ use crate::listener::{
     virtual_inbound, virtual_outbound,
 };
 use crate::{
-    Audience, Built, Interception, Missing, MissingDestination, Options, OutboundPolicy, Proxy, Target, names,
+    Audience, Built, HostDelivery, Interception, Missing, MissingDestination, Options, OutboundPolicy, Proxy, Target,
+    names,
 };
 
 /// The first line, after `# client: `.
@@ -86,6 +87,7 @@ impl Mesh {
             namespace: if client.namespace.is_empty() { "shop".into() } else { client.namespace.as_str().into() },
             labels: Arc::new(client.labels.clone()),
             addresses: client.addresses.clone(),
+            hosts: HostDelivery::Inline,
         };
         let options = Options {
             missing_destination: if client.reweight {

@@ -1,0 +1,110 @@
+//! Names that are made of two parts, `<parent>/<own>`, and the other names under which such a resource may be asked
+//! for.
+//!
+//! Virtual hosts that are delivered on their own are the only resources of this kind: `80/reviews.default:80` belongs to
+//! the route configuration `80`, and is asked for on demand by any domain that it serves, as `80/reviews`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::{Cell, Name};
+
+/// The part before the last slash, which is where Envoy cuts (`source/extensions/config_subscription/grpc/watch_map.cc`
+/// of 1.40); `None` without one.
+pub fn parent(name: &str) -> Option<&str> {
+    name.rsplit_once('/').map(|(parent, _)| parent)
+}
+
+/// The resources of one type by parent and alias.
+#[derive(Debug, Default)]
+pub(crate) struct Aliases {
+    by_parent: HashMap<Box<str>, HashMap<Name, Name>>,
+}
+
+impl Aliases {
+    pub(crate) fn of<'a>(cells: impl Iterator<Item = &'a Arc<Cell>>) -> Self {
+        let mut by_parent: HashMap<Box<str>, HashMap<Name, Name>> = HashMap::new();
+        for cell in cells.filter(|cell| !cell.aliases().is_empty()) {
+            let Some(parent) = parent(cell.name()) else { continue };
+            if !by_parent.contains_key(parent) {
+                by_parent.insert(parent.into(), HashMap::new());
+            }
+            let Some(known) = by_parent.get_mut(parent) else { continue };
+            known.extend(cell.aliases().iter().map(|alias| (alias.clone(), cell.name().clone())));
+        }
+        Self { by_parent }
+    }
+
+    /// The name of the resource that `<parent>/<alias>` stands for. An alias may be a pattern, as domains of virtual
+    /// hosts are; of several that match, Envoy's order decides: the exact one, the longest with `*` in front, the
+    /// longest with `*` at the end, `*` alone. A port that no pattern has is passed over.
+    pub(crate) fn resolve(&self, name: &str) -> Option<&Name> {
+        let (parent, alias) = name.rsplit_once('/')?;
+        let known = self.by_parent.get(parent)?;
+        let port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        let without_port = alias.rsplit_once(':').filter(|(_, after)| port(after)).map(|(before, _)| before);
+        [Some(alias), without_port]
+            .into_iter()
+            .flatten()
+            .find_map(|alias| find(known, alias))
+            .or_else(|| known.get("*"))
+    }
+}
+
+fn find<'a>(known: &'a HashMap<Name, Name>, alias: &str) -> Option<&'a Name> {
+    if let Some(exact) = known.get(alias) {
+        return Some(exact);
+    }
+    let starts = || (1..alias.len()).filter(|at| alias.is_char_boundary(*at));
+    let ending = starts().find_map(|at| known.get(format!("*{}", &alias[at..]).as_str()));
+    ending.or_else(|| starts().rev().find_map(|at| known.get(format!("{}*", &alias[..at]).as_str())))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proto::ResourceType;
+
+    use super::*;
+
+    fn resolve(name: &str) -> Option<String> {
+        let cell = |own: &str, aliases: &[&str]| {
+            let cell = Cell::new(ResourceType::VirtualHost, format!("80/{own}").into(), b"");
+            Arc::new(cell.also_known_as(aliases.iter().map(|alias| Name::from(*alias))))
+        };
+        let cells = [
+            cell("exact", &["a.test", "b.test:81"]),
+            cell("wide", &["*.test"]),
+            cell("narrow", &["*.b.test"]),
+            cell("start", &["www.*"]),
+            cell("rest", &["*"]),
+        ];
+        Aliases::of(cells.iter()).resolve(name).map(|name| name.to_string())
+    }
+
+    #[test]
+    fn an_alias_leads_to_the_resource_that_envoy_would_choose() {
+        for (asked, found) in [
+            ("80/a.test", "80/exact"),
+            ("80/a.test:8080", "80/exact"),
+            ("80/b.test:81", "80/exact"),
+            ("80/b.test", "80/wide"),
+            ("80/x.b.test", "80/narrow"),
+            ("80/www.b.test", "80/narrow"),
+            ("80/www.example", "80/start"),
+            ("80/elsewhere", "80/rest"),
+            ("80/", "80/rest"),
+            ("80/ümlaut:x", "80/rest"),
+        ] {
+            assert_eq!(resolve(asked).as_deref(), Some(found), "{asked}");
+        }
+    }
+
+    #[test]
+    fn a_name_without_a_known_parent_leads_nowhere() {
+        assert_eq!(resolve("81/a.test"), None);
+        assert_eq!(resolve("a.test"), None);
+        assert_eq!(parent("a/b/c"), Some("a/b"));
+        assert_eq!(parent("a"), None);
+    }
+}
