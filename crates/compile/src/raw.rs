@@ -59,7 +59,7 @@ fn all(layer: &Layer) -> impl Iterator<Item = &Arc<Cell>> {
 
 /// The object that a raw resource came from: it has one, and its path is `xdsresource/<namespace>/<name>`.
 fn owner(cell: &Cell) -> Option<ObjectRef> {
-    let (_, rest) = cell.origins().next()?.split_once('/')?;
+    let (_, rest) = cell.origins().next()?.object.split_once('/')?;
     let (namespace, name) = rest.split_once('/')?;
     Some(ObjectRef::new(Kind::XdsResource, namespace, name))
 }

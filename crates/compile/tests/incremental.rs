@@ -330,3 +330,37 @@ fn routes_to_what_does_not_exist_leave_nothing_dangling() {
     assert!(said.iter().any(|problem| problem.contains("no DestinationRule defines subset \"v9\"")), "{said:?}");
     assert!(said.iter().any(|problem| problem.contains("no service \"nobody.default.svc.cluster.local\"")), "{said:?}");
 }
+
+/// Each cell's origins under a name, as `object@generation`.
+fn origins(snapshot: &Snapshot, resource_type: ResourceType, name: &str) -> BTreeSet<String> {
+    let cell = snapshot.get(resource_type, name).unwrap();
+    cell.origins().map(|origin| format!("{}@{}", origin.object, origin.generation)).collect()
+}
+
+#[test]
+fn resources_say_which_generation_of_an_object_they_came_from_and_versions_do_not_depend_on_it() {
+    let tcp = "outbound|5432||s1.default.svc.cluster.local";
+    let mut plane = Plane::new(&mesh(3), Options::default());
+    let first = plane.compiler.add(&plane.world, &sidecar(Interception::Redirect));
+    assert!(origins(&first, ResourceType::Route, "80").contains("virtualservice/default/s1@1"));
+
+    let (_, snapshots) = plane.apply(&routes("s1", 10, 90));
+    let of_80 = origins(&snapshots[0], ResourceType::Route, "80");
+    assert!(of_80.contains("virtualservice/default/s1@2"), "{of_80:?}");
+    assert!(of_80.contains("virtualservice/default/s0@1"), "{of_80:?}");
+
+    // The same content in another generation of its source: every version stays, the origins follow.
+    let before = snapshots[0].clone();
+    let stated = |yaml: String| yaml.replace("metadata: {name: s1}", "metadata: {name: s1, generation: 7}");
+    let (_, snapshots) = plane.apply(&stated(service("s1") + &routes("s1", 10, 90)));
+    let now = &snapshots[0];
+    for resource_type in ResourceType::ALL {
+        assert_eq!(now.version(resource_type), before.version(resource_type), "{resource_type}");
+    }
+    assert!(origins(now, ResourceType::Route, "80").contains("virtualservice/default/s1@7"));
+    assert!(origins(now, ResourceType::Cluster, tcp).contains("service/default/s1@7"));
+    // A listener that several services could share is put together from what each of them wants.
+    let listener = now.iter(ResourceType::Listener).find(|cell| cell.name().ends_with("_5432")).unwrap();
+    let of_listener = origins(now, ResourceType::Listener, listener.name());
+    assert!(of_listener.iter().any(|origin| origin.ends_with("@7")), "{of_listener:?}");
+}

@@ -75,7 +75,7 @@ fn a_raw_resource_reaches_its_clients_of_every_kind_and_nobody_else() {
     for proxy in [sidecar("default", &[]).proxy, Proxy::Gateway, Proxy::Grpc] {
         let own = mesh.snapshot(&client(proxy.clone(), "default", &[("app", "a"), ("other", "x")]));
         let cell = own.get(ResourceType::Runtime, "rtds").unwrap();
-        assert_eq!(cell.origins().map(|origin| &**origin).collect::<Vec<_>>(), ["xdsresource/default/layer"]);
+        assert_eq!(cell.origins().map(|origin| &*origin.object).collect::<Vec<_>>(), ["xdsresource/default/layer"]);
         for (namespace, label) in [("default", "b"), ("far", "a")] {
             let other = mesh.snapshot(&client(proxy.clone(), namespace, &[("app", label)]));
             assert_eq!(other.len(ResourceType::Runtime), 0, "{namespace} {label}");

@@ -13,6 +13,16 @@ use crate::ttl::Ttl;
 /// The name of a resource.
 pub type Name = Arc<str>;
 
+/// An object that a resource came from, in the form that it had then. It is no part of the content: versions do not
+/// depend on it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Origin {
+    /// The object as `kind/namespace/name`.
+    pub object: Arc<str>,
+    /// The object's generation when the resource was built.
+    pub generation: i64,
+}
+
 /// One field of a resource that is made of many equal fields, such as a virtual host of a route configuration:
 /// already encoded with its tag and length.
 #[derive(Clone, Debug)]
@@ -20,7 +30,7 @@ pub struct Part {
     bytes: Bytes,
     version: Version,
     references: Arc<[(ResourceType, Name)]>,
-    origins: Arc<[Arc<str>]>,
+    origins: Arc<[Origin]>,
 }
 
 impl Part {
@@ -37,9 +47,9 @@ impl Part {
         self
     }
 
-    /// Adds the objects that this part came from, as `kind/namespace/name`.
+    /// Adds the objects that this part came from.
     #[must_use]
-    pub fn from_objects(mut self, origins: impl IntoIterator<Item = Arc<str>>) -> Self {
+    pub fn from_objects(mut self, origins: impl IntoIterator<Item = Origin>) -> Self {
         self.origins = origins.into_iter().collect();
         self
     }
@@ -52,6 +62,11 @@ impl Part {
     /// The version of its content.
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    /// Objects that this part came from.
+    pub fn origins(&self) -> &[Origin] {
+        &self.origins
     }
 }
 
@@ -76,6 +91,11 @@ impl Parts {
         if let Some(old) = self.parts.remove(name) {
             self.version = self.version.minus(Version::member(name, old.version));
         }
+    }
+
+    /// The part of this name.
+    pub fn get(&self, name: &str) -> Option<&Part> {
+        self.parts.get(name)
     }
 
     /// Parts in order of name.
@@ -103,7 +123,7 @@ pub struct Cell {
     content: Content,
     entry: OnceLock<Entry>,
     references: Box<[(ResourceType, Name)]>,
-    origins: Box<[Arc<str>]>,
+    origins: Box<[Origin]>,
     ttl: Option<Box<Ttl>>,
     aliases: Box<[Name]>,
 }
@@ -177,9 +197,9 @@ impl Cell {
         self
     }
 
-    /// Adds the objects that this one came from, as `kind/namespace/name`.
+    /// Adds the objects that this one came from.
     #[must_use]
-    pub fn from_objects(mut self, origins: impl IntoIterator<Item = Arc<str>>) -> Self {
+    pub fn from_objects(mut self, origins: impl IntoIterator<Item = Origin>) -> Self {
         self.origins = origins.into_iter().collect();
         self
     }
@@ -240,9 +260,13 @@ impl Cell {
         self.references.iter().chain(parts.flat_map(|(_, part)| part.references.iter()))
     }
 
-    /// Objects that this one came from, as `kind/namespace/name`, those of its parts included; one may come more
-    /// than once.
-    pub fn origins(&self) -> impl Iterator<Item = &Arc<str>> {
+    /// Objects that this one came from as a whole, without those of its parts.
+    pub fn own_origins(&self) -> &[Origin] {
+        &self.origins
+    }
+
+    /// Objects that this one came from, those of its parts included; one may come more than once.
+    pub fn origins(&self) -> impl Iterator<Item = &Origin> {
         let parts = self.parts().into_iter().flat_map(Parts::iter);
         self.origins.iter().chain(parts.flat_map(|(_, part)| part.origins.iter()))
     }

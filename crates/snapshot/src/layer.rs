@@ -127,6 +127,39 @@ impl Layer {
         self.kind(resource_type).ttls > 0
     }
 
+    /// Names the set of resources of a type: equal for layers that share the very same set, for as long as one of them
+    /// is alive.
+    pub fn identity(&self, resource_type: ResourceType) -> usize {
+        Arc::as_ptr(&self.kinds[resource_type.index()]) as usize
+    }
+
+    /// What `from` has of a type under names that this layer has not, in order of name. Costs what differs when one was
+    /// made from the other by editing.
+    pub fn gone<'a>(&'a self, from: &'a Layer, resource_type: ResourceType) -> impl Iterator<Item = &'a Arc<Cell>> {
+        self.differences(from, resource_type).filter_map(|item| match item {
+            DiffItem::Remove(_, cell) => Some(cell),
+            DiffItem::Add(..) | DiffItem::Update { .. } => None,
+        })
+    }
+
+    /// Names of a type that are new, gone, or of another version since `from`, in order. Costs what differs.
+    pub fn changed_names<'a>(&'a self, from: &'a Layer, resource_type: ResourceType) -> impl Iterator<Item = &'a Name> {
+        self.differences(from, resource_type).filter_map(|item| match item {
+            DiffItem::Add(name, _) | DiffItem::Remove(name, _) => Some(name),
+            DiffItem::Update { old: (_, old), new: (name, new) } => (!new.says_the_same(old)).then_some(name),
+        })
+    }
+
+    fn differences<'a>(
+        &'a self,
+        from: &'a Layer,
+        resource_type: ResourceType,
+    ) -> impl Iterator<Item = DiffItem<'a, 'a, Name, Arc<Cell>>> {
+        let (old, new) = (&from.kind(resource_type).cells, &self.kind(resource_type).cells);
+        let is_same = old.ptr_eq(new);
+        (!is_same).then(|| old.diff(new)).into_iter().flatten()
+    }
+
     /// Every entry of a type for a state-of-the-world response; built once.
     pub(crate) fn all_sotw(&self, resource_type: ResourceType) -> &Body {
         let kind = self.kind(resource_type);

@@ -17,7 +17,7 @@ mod version;
 
 pub use alias::parent;
 pub use body::Body;
-pub use cell::{Cell, Name, Part, Parts};
+pub use cell::{Cell, Name, Origin, Part, Parts};
 pub use layer::{Edit, Layer};
 pub use snapshot::{Changes, Dangling, Snapshot};
 pub use version::Version;

@@ -42,6 +42,11 @@ impl Version {
         Self::of(&bytes)
     }
 
+    /// The hash as a number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
     /// Reads the displayed form; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok().map(Self)).flatten()

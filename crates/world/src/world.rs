@@ -31,13 +31,15 @@ impl Default for Settings {
 pub struct World {
     settings: Settings,
     objects: HashMap<ObjectRef, Arc<Object>>,
+    /// How often objects whose source counts no generations said something new, for those that did more than once.
+    generations: HashMap<ObjectRef, i64>,
     index: Index,
 }
 
 impl World {
     /// An empty world.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, objects: HashMap::new(), index: Index::default() }
+        Self { settings, ..Self::default() }
     }
 
     /// The settings given at the start.
@@ -48,6 +50,16 @@ impl World {
     /// The object of this name, as it was last applied.
     pub fn object(&self, reference: &ObjectRef) -> Option<&Arc<Object>> {
         self.objects.get(reference)
+    }
+
+    /// The generation of what an object says: its source's where that counts, else the number of times that it has said
+    /// something new here, from 1. 0 when there is no such object. Nothing that is built may depend on it.
+    pub fn generation(&self, reference: &ObjectRef) -> i64 {
+        match self.objects.get(reference).map(|object| object.meta.generation) {
+            None => 0,
+            Some(0) => self.generations.get(reference).copied().unwrap_or(1),
+            Some(generation) => generation,
+        }
     }
 
     /// All objects, in no particular order.
@@ -104,10 +116,14 @@ impl World {
         }
         match next {
             Some(next) => {
+                if previous.is_some() && next.meta.generation == 0 {
+                    *self.generations.entry(reference.clone()).or_insert(1) += 1;
+                }
                 self.index.insert(&next, &self.settings, &mut touched);
                 self.objects.insert(reference, next);
             }
             None => {
+                self.generations.remove(&reference);
                 self.objects.remove(&reference);
             }
         }

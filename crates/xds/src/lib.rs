@@ -34,6 +34,7 @@ mod report;
 mod request;
 mod response;
 mod settings;
+mod standing;
 mod stream;
 mod wait;
 
@@ -43,5 +44,6 @@ pub use report::{Holding, HoldingState, Summary};
 pub use request::{Code, Refusal, Request, Service, Variant};
 pub use response::Response;
 pub use settings::Settings;
+pub use standing::{Comparison, Signature, Standing};
 pub use stream::Stream;
 pub use wait::{Wait, Waiting};

@@ -17,7 +17,7 @@ pub struct Holding {
 }
 
 /// How the client took a resource.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HoldingState {
     /// Not acknowledged yet.
     Sent,

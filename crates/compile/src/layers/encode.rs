@@ -16,7 +16,7 @@ use proto::wire::Message;
 use snapshot::{Cell, Name, Part};
 use world::{ObjectRef, Problem};
 
-use super::output::{HostPart, paths};
+use super::output::HostPart;
 use crate::{Audience, HostDelivery, names, pack};
 
 /// `RouteConfiguration.virtual_hosts`.
@@ -33,7 +33,7 @@ pub(super) fn cell(
     let message = Message::of_resource(resource_type);
     check(message, bytes, &format!("{} \"{name}\"", resource_type.message_name()), origins.first())?;
     let cell = Cell::new(resource_type, name, &message.canonicalize(bytes));
-    Ok(cell.referring_to(references).from_objects(paths(origins).iter().cloned()))
+    Ok(cell.referring_to(references))
 }
 
 /// One host with the domains that it has got, as a part of its route configuration: the `virtual_hosts` field.
@@ -47,7 +47,7 @@ pub(super) fn virtual_host_part(host: &HostPart, domains: &[&Arc<str>]) -> Resul
     put_virtual_host(&mut buffer, &named, host);
     check_virtual_host(&buffer[at..], host)?;
     let part = Part::new(buffer.freeze());
-    Ok(part.referring_to(host.references.iter().cloned()).from_objects(host.origins.iter().cloned()))
+    Ok(part.referring_to(host.references.iter().cloned()).from_objects(host.origins()))
 }
 
 /// One host with the domains that it has got, as a resource of its own, called `name`. The message has the same name,
@@ -59,7 +59,7 @@ pub(super) fn virtual_host_cell(name: Name, host: &HostPart, domains: &[&Arc<str
     check_virtual_host(&buffer, host)?;
     let cell = Cell::new(ResourceType::VirtualHost, name, &buffer)
         .referring_to(host.references.iter().cloned())
-        .from_objects(host.origins.iter().cloned());
+        .from_objects(host.origins());
     Ok(cell.also_known_as(domains.iter().map(|domain| (*domain).clone())))
 }
 

@@ -115,13 +115,13 @@ impl LayerCompiler {
             let output = unit.run(&reader, &self.key.audience, &self.options);
             work.units += 1;
             work.resources += output.cells.len() + output.hosts.len();
-            self.take(unit, reader.into_reads(), output, &mut edit, &mut stale_tables);
+            self.take(world, unit, reader.into_reads(), output, &mut edit, &mut stale_tables);
         }
         for name in stale_tables {
             self.finish_table(name, &mut edit);
         }
         let problems = &mut self.shared_problems;
-        work.resources += self.listeners.finish(&mut edit, |name, found| {
+        work.resources += self.listeners.finish(world, &mut edit, |name, found| {
             problems.insert(name, found);
         });
         self.shared_problems.retain(|_, problems| !problems.is_empty());
@@ -144,6 +144,7 @@ impl LayerCompiler {
     /// Puts in what a unit built, and takes out what it built the time before and no longer does.
     fn take(
         &mut self,
+        world: &World,
         unit: Unit,
         reads: BTreeSet<Key>,
         output: Output,
@@ -165,9 +166,9 @@ impl LayerCompiler {
         let mut run = Run { reads, ..Run::default() };
         let mut problems = output.problems;
         let mut cells = Vec::with_capacity(output.cells.len());
-        for cell in output.cells {
-            cells.push((cell.resource_type(), cell.name().clone()));
-            edit.set(cell);
+        for made in output.cells {
+            cells.push((made.cell.resource_type(), made.cell.name().clone()));
+            edit.set(made.stamped(world));
         }
         for (resource_type, name) in previous.cells.iter().filter(|gone| !cells.contains(gone)) {
             edit.remove(*resource_type, name);
@@ -180,12 +181,12 @@ impl LayerCompiler {
                 let catch_all = catch_all(&host.table, &self.key.audience, &self.options);
                 Table::new(host.table.clone(), self.key.audience.hosts, catch_all)
             };
-            self.tables.entry(host.table.clone()).or_insert_with(catch_all).set(host);
+            self.tables.entry(host.table.clone()).or_insert_with(catch_all).set(host.stamped(world));
         }
         for (table, name) in previous.hosts.iter().filter(|gone| !hosts.contains(gone)) {
             self.drop_host(table, name, stale_tables);
         }
-        self.listeners.set(unit.clone(), output.chains);
+        self.listeners.set(world, unit.clone(), output.chains);
         problems.sort();
         problems.dedup();
         run.cells = cells.into();
@@ -203,7 +204,7 @@ impl LayerCompiler {
         for (table, name) in &run.hosts {
             self.drop_host(table, name, stale_tables);
         }
-        self.listeners.set(unit.clone(), Vec::new());
+        self.listeners.drop(unit);
     }
 
     fn drop_host(&mut self, table: &Name, name: &Name, stale_tables: &mut BTreeSet<Name>) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use proto::ResourceType;
 use snapshot::{Edit, Name};
-use world::Problem;
+use world::{Problem, World};
 
 use super::LayerKey;
 use super::output::Output;
@@ -17,10 +17,28 @@ use crate::listener::{self, Contribution, Key, OutboundInput};
 pub(super) struct ListenerTable {
     key: LayerKey,
     options: Options,
-    wanted: BTreeMap<Key, BTreeMap<Unit, Vec<Contribution>>>,
+    wanted: BTreeMap<Key, BTreeMap<Unit, Share>>,
     /// The listeners that each unit has a share in.
     of_unit: HashMap<Unit, BTreeSet<Key>>,
     stale: BTreeSet<Key>,
+}
+
+/// What one unit wants of one listener.
+#[derive(Debug, Default, PartialEq)]
+struct Share {
+    contributions: Vec<Contribution>,
+    /// Generations of the objects that they came from: another one changes where the listener comes from, even if it
+    /// says the same.
+    generations: Vec<i64>,
+}
+
+impl Share {
+    fn add(&mut self, world: &World, contribution: Contribution) {
+        let of_chains = contribution.chains.iter().flat_map(|chain| &chain.origins);
+        let origins = of_chains.chain([&contribution.origin]);
+        self.generations.extend(origins.map(|origin| world.generation(origin)));
+        self.contributions.push(contribution);
+    }
 }
 
 impl ListenerTable {
@@ -29,14 +47,14 @@ impl ListenerTable {
     }
 
     /// Takes what a unit wants now, in place of what it wanted before.
-    pub(super) fn set(&mut self, unit: Unit, contributions: Vec<Contribution>) {
+    pub(super) fn set(&mut self, world: &World, unit: Unit, contributions: Vec<Contribution>) {
         let before = self.of_unit.remove(&unit).unwrap_or_default();
         if before.is_empty() && contributions.is_empty() {
             return;
         }
-        let mut by_key: BTreeMap<Key, Vec<Contribution>> = BTreeMap::new();
+        let mut by_key: BTreeMap<Key, Share> = BTreeMap::new();
         for contribution in contributions {
-            by_key.entry(contribution.key.clone()).or_default().push(contribution);
+            by_key.entry(contribution.key.clone()).or_default().add(world, contribution);
         }
         let now: BTreeSet<Key> = by_key.keys().cloned().collect();
         for gone in before.difference(&now) {
@@ -45,10 +63,10 @@ impl ListenerTable {
             }
             self.stale.insert(gone.clone());
         }
-        for (key, contributions) in by_key {
+        for (key, share) in by_key {
             let units = self.wanted.entry(key.clone()).or_default();
-            if units.get(&unit) != Some(&contributions) {
-                units.insert(unit.clone(), contributions);
+            if units.get(&unit) != Some(&share) {
+                units.insert(unit.clone(), share);
                 self.stale.insert(key);
             }
         }
@@ -57,12 +75,28 @@ impl ListenerTable {
         }
     }
 
+    /// Takes what a unit wanted out.
+    pub(super) fn drop(&mut self, unit: &Unit) {
+        for gone in self.of_unit.remove(unit).unwrap_or_default() {
+            if let Some(units) = self.wanted.get_mut(&gone) {
+                units.remove(unit);
+            }
+            self.stale.insert(gone);
+        }
+    }
+
     /// Builds what is stale, reports its problems under the listener's name, and returns how many were encoded.
-    pub(super) fn finish(&mut self, edit: &mut Edit, mut report: impl FnMut(Name, Vec<Problem>)) -> usize {
+    pub(super) fn finish(
+        &mut self,
+        world: &World,
+        edit: &mut Edit,
+        mut report: impl FnMut(Name, Vec<Problem>),
+    ) -> usize {
         let mut encoded = 0;
         for key in std::mem::take(&mut self.stale) {
             let name = key.name();
-            let contributions: Vec<_> = self.wanted.get(&key).into_iter().flat_map(|u| u.values()).flatten().collect();
+            let shares = self.wanted.get(&key).into_iter().flat_map(|units| units.values());
+            let contributions: Vec<_> = shares.flat_map(|share| &share.contributions).collect();
             if contributions.is_empty() {
                 self.wanted.remove(&key);
                 edit.remove(ResourceType::Listener, &name);
@@ -85,7 +119,7 @@ impl ListenerTable {
             problems.sort();
             problems.dedup();
             encoded += output.cells.len();
-            output.cells.into_iter().for_each(|cell| edit.set(cell));
+            output.cells.into_iter().for_each(|made| edit.set(made.stamped(world)));
             report(name, problems);
         }
         encoded

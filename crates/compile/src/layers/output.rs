@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proto::ResourceType;
 use proto::pb::envoy::config::listener::v3::Listener;
-use snapshot::{Cell, Name};
-use world::{ObjectRef, Problem};
+use snapshot::{Cell, Name, Origin};
+use world::{ObjectRef, Problem, World};
 
 use super::encode;
 use crate::Built;
@@ -17,7 +17,7 @@ use crate::listener::Contribution;
 #[derive(Debug, Default)]
 pub(super) struct Output {
     /// Whole resources that only this unit builds.
-    pub(super) cells: Vec<Cell>,
+    pub(super) cells: Vec<Made>,
     /// Virtual hosts for route configurations that several units share.
     pub(super) hosts: Vec<HostPart>,
     /// Filter chains for listeners that several units share.
@@ -49,7 +49,7 @@ impl Output {
         origins: &BTreeSet<ObjectRef>,
     ) {
         match encode::cell(resource_type, name, bytes, references, origins) {
-            Ok(cell) => self.cells.push(cell),
+            Ok(cell) => self.cells.push(Made { cell, origins: origins.iter().cloned().collect() }),
             Err(problem) => self.problems.push(*problem),
         }
     }
@@ -83,7 +83,9 @@ pub(super) struct HostPart {
     /// Clusters that its routes name.
     pub(super) references: Arc<[(ResourceType, Name)]>,
     /// Objects that it came from.
-    pub(super) origins: Arc<[Arc<str>]>,
+    pub(super) origins: Arc<[ObjectRef]>,
+    /// Their generations, noted when the unit has run.
+    pub(super) generations: Arc<[i64]>,
     /// The object to tell when it loses a domain.
     pub(super) owner: Option<ObjectRef>,
 }
@@ -99,7 +101,34 @@ pub(super) enum Rank {
     CatchAll,
 }
 
-/// Origins as resources carry them.
-pub(super) fn paths(origins: &BTreeSet<ObjectRef>) -> Arc<[Arc<str>]> {
-    origins.iter().map(|origin| Arc::from(origin.path())).collect()
+impl HostPart {
+    /// Notes which generations of its objects it came from.
+    pub(super) fn stamped(self, world: &World) -> Self {
+        let generations = self.origins.iter().map(|origin| world.generation(origin)).collect();
+        Self { generations, ..self }
+    }
+
+    /// The objects as resources carry them.
+    pub(super) fn origins(&self) -> impl Iterator<Item = Origin> {
+        let generations = self.generations.iter().copied();
+        self.origins
+            .iter()
+            .zip(generations)
+            .map(|(origin, generation)| Origin { object: origin.path().into(), generation })
+    }
+}
+
+/// A resource, and the objects that it came from.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) cell: Cell,
+    pub(super) origins: Box<[ObjectRef]>,
+}
+
+impl Made {
+    /// The resource with its objects in their present generations.
+    pub(super) fn stamped(self, world: &World) -> Cell {
+        let origin = |origin: &ObjectRef| Origin { object: origin.path().into(), generation: world.generation(origin) };
+        self.cell.from_objects(self.origins.iter().map(origin))
+    }
 }

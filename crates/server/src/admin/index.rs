@@ -143,19 +143,11 @@ impl Origins {
     /// The paths of the objects that the cell came from, each once.
     fn of(&mut self, cell: &Arc<Cell>) -> Arc<[String]> {
         let find = || {
-            let mut paths: Vec<String> = cell.origins().map(|origin| path(origin)).collect();
+            let mut paths: Vec<String> = cell.origins().map(|origin| origin.object.to_string()).collect();
             paths.sort();
             paths.dedup();
             paths.into()
         };
         self.by_cell.entry(Arc::as_ptr(cell)).or_insert_with(find).clone()
-    }
-}
-
-/// `kind/namespace/name` with the kind in lower case, as [`world::ObjectRef::path`] has it.
-fn path(origin: &str) -> String {
-    match origin.split_once('/') {
-        Some((kind, rest)) => format!("{}/{rest}", kind.to_ascii_lowercase()),
-        None => origin.to_owned(),
     }
 }

@@ -208,7 +208,7 @@ fn subscription(entry: &Entry, report: &Report, summary: &Summary) -> view::Subs
 
 fn resource(cell: &snapshot::Cell, state: &HoldingState) -> view::Resource {
     let type_url = cell.resource_type().type_url();
-    let origins: std::collections::BTreeSet<String> = cell.origins().map(|origin| origin.to_string()).collect();
+    let origins: std::collections::BTreeSet<String> = cell.origins().map(|origin| origin.object.to_string()).collect();
     view::Resource {
         r#type: cell.resource_type().short().to_owned(),
         type_url: type_url.to_owned(),

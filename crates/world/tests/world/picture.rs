@@ -486,3 +486,24 @@ fn raw_resources_are_for_their_namespace_and_those_of_the_root_for_all_that_the_
     remove(&mut world, Kind::XdsResource, "shop", "labelled");
     assert_eq!(world.client_label_keys().count(), 0);
 }
+
+#[test]
+fn an_object_counts_what_it_says_anew_unless_its_source_does() {
+    let reference = ObjectRef::new(Kind::Service, "shop", "reviews");
+    let mut world = World::default();
+    assert_eq!(world.generation(&reference), 0);
+    apply(&mut world, reviews());
+    apply(&mut world, reviews());
+    assert_eq!(world.generation(&reference), 1, "the same again is no news");
+    let mut other = reviews();
+    other.meta.annotations.insert("a".to_owned(), "b".to_owned());
+    apply(&mut world, other.clone());
+    assert_eq!(world.generation(&reference), 2);
+    other.meta.generation = 17;
+    apply(&mut world, other);
+    assert_eq!(world.generation(&reference), 17);
+    remove(&mut world, Kind::Service, "shop", "reviews");
+    assert_eq!(world.generation(&reference), 0);
+    apply(&mut world, reviews());
+    assert_eq!(world.generation(&reference), 1);
+}

@@ -29,8 +29,8 @@ pub(crate) struct Flight {
     pub(crate) first: bool,
 }
 
-/// The resources that changed with a response.
-#[derive(Debug)]
+/// The resources that changed with a response. Cloning is cheap.
+#[derive(Clone, Debug)]
 pub(crate) enum Contents {
     /// All of a snapshot.
     Whole(Snapshot),

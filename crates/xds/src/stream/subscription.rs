@@ -1,10 +1,9 @@
 //! What the client asked for, of one type (rules P-29 to P-37).
 
-use std::collections::BTreeSet;
-
 use proto::ResourceType;
 use snapshot::Name;
 
+use super::name_set::NameSet;
 use crate::Variant;
 
 /// The name that means all resources.
@@ -17,7 +16,7 @@ pub(crate) struct Subscription {
     /// The wildcard is there because nothing was ever named, not because it was asked for by name.
     legacy: bool,
     ever_named: bool,
-    names: BTreeSet<Name>,
+    names: NameSet,
 }
 
 /// What one request did to a subscription.
@@ -50,7 +49,7 @@ impl Subscription {
     }
 
     /// Names subscribed one by one, in order.
-    pub(crate) fn names(&self) -> &BTreeSet<Name> {
+    pub(crate) fn names(&self) -> &NameSet {
         &self.names
     }
 
@@ -81,7 +80,7 @@ impl Subscription {
         if same {
             return None;
         }
-        let mut next = BTreeSet::new();
+        let mut next = NameSet::default();
         let mut subscribed = Vec::new();
         for name in asked.iter().filter(|name| *name != WILDCARD) {
             match self.names.take(name.as_str()) {
@@ -94,7 +93,7 @@ impl Subscription {
                 }
             }
         }
-        let unsubscribed: Vec<_> = std::mem::replace(&mut self.names, next).into_iter().collect();
+        let unsubscribed = std::mem::replace(&mut self.names, next).iter().cloned().collect();
         Some(Amendment { subscribed, unsubscribed, wildcard_asked, wildcard_before })
     }
 

@@ -15,7 +15,7 @@ pub(crate) use self::rejection::Applied;
 use super::flight::{Flight, Rejected};
 use super::subscription::{Amendment, Subscription};
 use super::view::{Held, View};
-use crate::{Holding, HoldingState, Rejection, Settings, Summary, Wait, Waiting};
+use crate::{HoldingState, Rejection, Settings, Standing, Summary, Wait, Waiting, standing};
 
 /// The state of one type.
 #[derive(Debug)]
@@ -267,30 +267,24 @@ impl Substream {
     }
 
     fn state(&self, cell: &Cell) -> HoldingState {
-        if self.flights.iter().any(|flight| flight.contents.contains(cell)) {
-            return HoldingState::Sent;
-        }
-        match self.rejected.iter().rev().find(|rejected| rejected.flight.contents.contains(cell)) {
-            Some(rejected) => HoldingState::Rejected { message: rejected.message.clone() },
-            None => HoldingState::Accepted,
-        }
+        let rejected = self.rejected.iter().map(|rejected| (&rejected.flight.contents, &rejected.message));
+        standing::state(cell, self.flights.iter().map(|flight| &flight.contents), rejected)
     }
 
     /// What the client was sent and still subscribes to.
-    pub(crate) fn holdings(&self) -> Vec<Holding> {
-        let View { base, exceptions } = &self.view;
-        let from_base: Box<dyn Iterator<Item = &Arc<Cell>>> = match base {
-            None => Box::new(std::iter::empty()),
-            Some(base) if self.subscription.wildcard() => Box::new(base.iter(self.resource_type)),
-            Some(base) => {
-                Box::new(self.subscription.names().iter().filter_map(|name| base.get(self.resource_type, name)))
-            }
-        };
-        from_base
-            .filter(|cell| !exceptions.contains_key(cell.name()))
-            .chain(exceptions.values().filter_map(Held::cell))
-            .map(|cell| Holding { cell: cell.clone(), state: self.state(cell) })
-            .collect()
+    pub(crate) fn standing(&self) -> Standing {
+        let Self { resource_type, subscription, view, flights, rejected, .. } = self;
+        let unanswered = flights.iter().chain(rejected.iter().map(|rejected| &rejected.flight));
+        Standing {
+            resource_type: *resource_type,
+            wildcard: subscription.wildcard(),
+            names: subscription.names().clone(),
+            base: view.base.clone(),
+            exceptions: view.exceptions.iter().map(|(name, held)| (name.clone(), held.cell().cloned())).collect(),
+            flights: flights.iter().map(|flight| flight.contents.clone()).collect(),
+            rejected: rejected.iter().map(|r| (r.flight.contents.clone(), r.message.clone())).collect(),
+            replaced: unanswered.flat_map(|flight| flight.replaced.iter().cloned()).collect(),
+        }
     }
 
     /// The version of the last response; of nothing before the first.

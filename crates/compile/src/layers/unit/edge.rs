@@ -9,7 +9,7 @@ use world::{Hostname, Object, ObjectRef};
 use super::hosts;
 use crate::gateway::{self, ExposedHost, GatewayInput, RouteTable};
 use crate::layers::encode;
-use crate::layers::output::{HostPart, Output, Rank, paths};
+use crate::layers::output::{HostPart, Output, Rank};
 use crate::layers::resolver::Resolver;
 use crate::route::{self, VirtualHostInput};
 use crate::{Audience, Built, Target};
@@ -76,7 +76,8 @@ fn part(
         domains,
         rest: encode::virtual_host_rest(built.value),
         references: hosts::clusters(&built.clusters).collect(),
-        origins: paths(&built.origins),
+        origins: built.origins.iter().cloned().collect(),
+        generations: Arc::default(),
         owner,
     }
 }

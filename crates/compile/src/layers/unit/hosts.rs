@@ -9,7 +9,7 @@ use world::api::istio::{Destination, PortSelector};
 use world::{EffectiveRule, Hostname, Object, ObjectRef, Protocol, Service, Spec};
 
 use crate::layers::encode;
-use crate::layers::output::{HostPart, Output, Rank, paths};
+use crate::layers::output::{HostPart, Output, Rank};
 use crate::layers::resolver::Resolver;
 use crate::listener::{ContributionInput, contributions};
 use crate::route::{self, VirtualHostInput};
@@ -109,6 +109,7 @@ pub(in crate::layers) fn catch_all(table: &Arc<str>, audience: &Audience, option
         rest: encode::virtual_host_rest(host),
         references: cluster.into_iter().collect(),
         origins: Arc::default(),
+        generations: Arc::default(),
         owner: None,
     })
 }
@@ -167,7 +168,8 @@ fn add(audience: &Audience, built: Built<VirtualHost>, port: u16, rank: Rank, ow
         domains,
         rest: encode::virtual_host_rest(built.value),
         references: clusters(&built.clusters).collect(),
-        origins: paths(&built.origins),
+        origins: built.origins.iter().cloned().collect(),
+        generations: Arc::default(),
         owner: Some(owner.clone()),
     };
     output.problems.extend(built.problems);

@@ -1,12 +1,13 @@
 //! Resources that were written down as they are.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use proto::{RawResource, ResourceType};
 use snapshot::{Cell, Name};
 use world::{Object, ObjectRef, Problem, Spec};
 
-use crate::layers::output::Output;
+use crate::layers::output::{Made, Output};
 use crate::layers::resolver::Resolver;
 
 /// The resources of all objects that select the client. Of two with one name the first counts: that of the root
@@ -34,11 +35,7 @@ pub(in crate::layers) fn raw(resolver: &Resolver<'_, '_>) -> Output {
                 Some(owner) => output.problems.push(taken(object, &field, &resource, &format!("{owner}"))),
                 None => {
                     owners.insert((resource.resource_type, name.clone()), &object.reference);
-                    let cell = cell(object, name, &resource);
-                    output.cells.push(match resource.ttl.or(spec.ttl) {
-                        Some(ttl) => cell.with_ttl(ttl),
-                        None => cell,
-                    });
+                    output.cells.push(made(object, name, &resource, resource.ttl.or(spec.ttl)));
                 }
             }
         }
@@ -46,11 +43,15 @@ pub(in crate::layers) fn raw(resolver: &Resolver<'_, '_>) -> Output {
     output
 }
 
-fn cell(object: &Object, name: Name, resource: &RawResource) -> Cell {
+fn made(object: &Object, name: Name, resource: &RawResource, ttl: Option<Duration>) -> Made {
     let references = proto::references(resource.resource_type.type_url(), &resource.bytes);
-    Cell::new(resource.resource_type, name, &resource.bytes)
-        .referring_to(references.into_iter().map(|(to, name)| (to, name.into())))
-        .from_objects([object.reference.path().into()])
+    let cell = Cell::new(resource.resource_type, name, &resource.bytes)
+        .referring_to(references.into_iter().map(|(to, name)| (to, name.into())));
+    let cell = match ttl {
+        Some(ttl) => cell.with_ttl(ttl),
+        None => cell,
+    };
+    Made { cell, origins: [object.reference.clone()].into() }
 }
 
 fn taken(object: &Object, field: &str, resource: &RawResource, owner: &str) -> Problem {
