@@ -13,6 +13,7 @@ mod bootstrap;
 mod check;
 mod config;
 mod demo;
+mod floor;
 mod mesh;
 mod output;
 mod serve;
@@ -60,6 +61,9 @@ enum Command {
     /// Serve xDS from a mesh that is made up, and change it on request: for benchmarks.
     #[command(hide = true)]
     Mesh(mesh::Arguments),
+    /// Send what a server has sent, to any number of clients, at the least cost: for benchmarks.
+    #[command(hide = true)]
+    Floor(floor::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -82,6 +86,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Bootstrap(arguments) => bootstrap::run(&arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Mesh(arguments) => mesh::run(arguments),
+        Command::Floor(arguments) => floor::run(&arguments),
     }
 }
 

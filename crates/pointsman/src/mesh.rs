@@ -17,6 +17,7 @@ use anyhow::{Context, Result};
 use server::{Config, Listen};
 
 use self::control::Control;
+pub(crate) use self::control::now_ns;
 use self::objects::{Mesh, Split};
 use crate::config::Compilation;
 use crate::output::say;

@@ -71,7 +71,7 @@ impl Control {
 }
 
 /// CLOCK_REALTIME, in nanoseconds.
-pub(super) fn now_ns() -> u64 {
+pub(crate) fn now_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
