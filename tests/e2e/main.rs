@@ -11,6 +11,7 @@ mod cli;
 mod gateway;
 mod grpc;
 mod interception;
+mod load;
 mod matches;
 mod mesh;
 mod missing;

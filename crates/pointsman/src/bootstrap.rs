@@ -48,6 +48,9 @@ pub(crate) struct Arguments {
     /// Use the state-of-the-world protocol instead of the incremental one (Envoy only; gRPC always does).
     #[arg(long)]
     pub(crate) state_of_the_world: bool,
+    /// Let the server ask for reports of the load on each cluster (Envoy only; gRPC always does).
+    #[arg(long)]
+    pub(crate) load_reports: bool,
     /// Address of Envoy's own admin interface.
     #[arg(long, default_value = "127.0.0.1:15000", value_name = "IP:PORT")]
     pub(crate) admin: std::net::SocketAddr,
@@ -145,7 +148,7 @@ fn envoy(arguments: &Arguments) -> Result<Value> {
     // A name needs resolving; an IP address or a Unix socket does not.
     let is_name = address["socket_address"]["address"].as_str().is_some_and(|host| host.parse::<IpAddr>().is_err());
     let from_ads = json!({ "ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s" });
-    Ok(json!({
+    let mut bootstrap = json!({
         "node": { "id": node_id(arguments), "cluster": arguments.pod, "metadata": metadata(arguments) },
         "admin": { "address": { "socket_address": {
             "address": arguments.admin.ip().to_string(), "port_value": arguments.admin.port(),
@@ -182,7 +185,15 @@ fn envoy(arguments: &Arguments) -> Result<Value> {
                 "lb_endpoints": [{ "endpoint": { "address": address } }],
             }] },
         }] },
-    }))
+    });
+    if arguments.load_reports {
+        bootstrap["cluster_manager"] = json!({ "load_stats_config": {
+            "api_type": "GRPC",
+            "transport_api_version": "V3",
+            "grpc_services": [{ "envoy_grpc": { "cluster_name": "xds-grpc" } }],
+        } });
+    }
+    Ok(bootstrap)
 }
 
 /// The form of gRPC proposal A27.

@@ -14,6 +14,7 @@ mod check;
 mod config;
 mod demo;
 mod floor;
+mod load_command;
 mod mesh;
 mod output;
 mod serve;
@@ -54,6 +55,8 @@ enum Command {
     Check(check::Arguments),
     /// Show the nodes and objects of a running server.
     Status(status::Arguments),
+    /// Show what clients report about their traffic, and say how often they shall.
+    Load(load_command::Arguments),
     /// Print a bootstrap configuration for an Envoy or a gRPC client.
     Bootstrap(bootstrap::Arguments),
     /// Move real traffic between two versions of a service with real Envoys, and count what fails.
@@ -83,6 +86,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Load(arguments) => load_command::run(&arguments),
         Command::Bootstrap(arguments) => bootstrap::run(&arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Mesh(arguments) => mesh::run(arguments),

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use load::Policy;
 use plane::Plane;
 use server::{Config, Input, Listen, Server};
 use source::watch::{Seen, Watch};
@@ -35,12 +36,24 @@ pub(crate) struct Arguments {
     /// Where the admin interface and the metrics are served, or `none`.
     #[arg(long, default_value = "127.0.0.1:15014", value_name = "ADDRESS|none")]
     admin_listen: String,
+    /// Ask clients every so many seconds for the load on each of their clusters; the admin API can change it later.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    load_reports_every: Option<Duration>,
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map_err(|_| format!("\"{text}\" is no number of seconds"))?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) if (0.1..=3600.0).contains(&seconds) => Ok(duration),
+        Ok(_) | Err(_) => Err(format!("\"{text}\" is not from 0.1 to 3600 seconds")),
+    }
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let config = Config {
         xds_listen: arguments.xds_listen.clone(),
         admin_listen: admin_address(&arguments.admin_listen)?,
+        load: arguments.load_reports_every.map_or_else(Policy::default, Policy::every),
         ..Config::default()
     };
     let compilation = arguments.compilation.clone();

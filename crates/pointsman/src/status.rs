@@ -138,7 +138,7 @@ fn objects(view: &view::Objects) {
 }
 
 /// Prints columns as wide as their widest cell.
-fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) {
+pub(crate) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) {
     let width = |at: usize| rows.iter().map(|row| row[at].len()).chain([head[at].len()]).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |cells: [&str; N]| {

@@ -3,6 +3,7 @@
 mod grpc;
 mod http;
 mod index;
+mod load;
 mod views;
 
 pub(crate) use grpc::AdminService;

@@ -54,6 +54,8 @@ pub struct Config {
     pub virtual_hosts: HostDelivery,
     /// How streams name this replica and how long they wait for clients.
     pub streams: xds::Settings,
+    /// What clients that report load are asked for at the start; it can be changed while the server runs.
+    pub load: load::Policy,
     /// Bounds on what clients may use.
     pub limits: Limits,
     /// How long things may take.
@@ -68,6 +70,7 @@ impl Default for Config {
             admin_listen: None,
             virtual_hosts: HostDelivery::default(),
             streams: xds::Settings::default(),
+            load: load::Policy::default(),
             limits: Limits::default(),
             deadlines: Deadlines::default(),
         }

@@ -25,7 +25,7 @@ use crate::grpc::{self, Requests, Responses};
 use crate::listen::{Lobby, Peer, Seat};
 use crate::metrics::Metrics;
 use crate::plane_task::PlaneHandle;
-use crate::{Config, discovery::admission::Admission};
+use crate::{Config, LoadReports, discovery::admission::Admission};
 use stream_task::StreamTask;
 
 /// What all xDS connections share.
@@ -35,6 +35,7 @@ pub(crate) struct Discovery {
     pub(crate) plane: PlaneHandle,
     pub(crate) roster: Arc<Roster>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) loads: Arc<LoadReports>,
     pub(crate) lobby: Arc<Lobby>,
     admission: Admission,
     /// Cancelled when the server begins to end: streams say goodbye.
@@ -60,7 +61,9 @@ impl Discovery {
         draining: CancellationToken,
     ) -> Self {
         let admission = Admission::new(config.limits.max_first_responses);
-        Self { config, plane, roster: Arc::default(), metrics, lobby, admission, draining, tasks: TaskTracker::new() }
+        let loads = LoadReports::new(config.load.clone());
+        let (roster, tasks) = (Arc::default(), TaskTracker::new());
+        Self { config, plane, roster, metrics, loads, lobby, admission, draining, tasks }
     }
 
     /// Answers one call: a discovery stream gets a task of its own, everything else goes to `others`.

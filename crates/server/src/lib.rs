@@ -19,11 +19,13 @@
 #![allow(clippy::disallowed_methods)]
 
 mod admin;
+mod client_status;
 mod config;
 mod discovery;
 mod error;
 mod grpc;
 mod listen;
+mod load_reports;
 mod metrics;
 mod plane_task;
 mod server;
@@ -31,6 +33,7 @@ pub mod view;
 
 pub use config::{Config, Deadlines, Limits, Listen, ListenError};
 pub use error::{Error, Stopped};
+pub use load_reports::LoadReports;
 pub use plane_task::Input;
 pub use server::{Addresses, Server};
 pub use xds::Settings as StreamSettings;

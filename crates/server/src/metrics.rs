@@ -99,6 +99,9 @@ pub(crate) struct Metrics {
     waits: Family<ReasonLabel, Counter>,
     waits_expired: Family<ReasonLabel, Counter>,
     unknown_types: Counter,
+    load_streams: Gauge,
+    load_reports: Counter,
+    load_clusters: Counter,
     first_response_wait: Histogram,
     publish: Histogram,
     seen_to_published: Histogram,
@@ -133,6 +136,9 @@ impl Metrics {
             waits: Family::default(),
             waits_expired: Family::default(),
             unknown_types: Counter::default(),
+            load_streams: Gauge::default(),
+            load_reports: Counter::default(),
+            load_clusters: Counter::default(),
             first_response_wait: seconds(),
             publish: seconds(),
             seen_to_published: seconds(),
@@ -202,6 +208,9 @@ impl Metrics {
             self.waits_expired.clone(),
         );
         r.register("pointsman_unknown_types", "Requests for types that are not known here", self.unknown_types.clone());
+        r.register("pointsman_load_streams", "Open load reporting streams", self.load_streams.clone());
+        r.register("pointsman_load_reports", "Load reports that nodes sent", self.load_reports.clone());
+        r.register("pointsman_load_reported_clusters", "Clusters in load reports", self.load_clusters.clone());
         r.register(
             "pointsman_first_response_wait_seconds",
             "Seconds that new streams waited for their turn",
@@ -352,6 +361,22 @@ impl Metrics {
     /// A type was asked for that is not known here.
     pub(crate) fn unknown_type(&self) {
         self.unknown_types.add(1);
+    }
+
+    /// A load reporting stream was opened.
+    pub(crate) fn load_stream_opened(&self) {
+        self.load_streams.inc();
+    }
+
+    /// A load reporting stream has ended.
+    pub(crate) fn load_stream_ended(&self) {
+        self.load_streams.dec();
+    }
+
+    /// A node reported the load of so many clusters.
+    pub(crate) fn load_reported(&self, clusters: usize) {
+        self.load_reports.add(1);
+        self.load_clusters.add(clusters as u64);
     }
 
     /// A new stream had its turn.

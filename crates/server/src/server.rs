@@ -16,16 +16,20 @@ use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::admin::{self, AdminService, Views};
+use crate::client_status::ClientStatusService;
 use crate::discovery::{Discovery, serve_connection, service_names};
 use crate::listen::{Listener, Lobby, Peer, Socket, accept_until};
+use crate::load_reports::LoadService;
 use crate::metrics::Metrics;
 use crate::plane_task::{PlaneHandle, PlaneTask};
-use crate::{Config, Deadlines, Error, Input, Limits, Listen};
+use crate::{Config, Deadlines, Error, Input, Limits, Listen, LoadReports};
 
 /// File descriptors that are kept for everything but xDS connections: listeners, watched files, the admin API.
 const OTHER_DESCRIPTORS: usize = 64;
 /// The health service's name for the server as a whole.
 const WHOLE_SERVER: &str = "";
+const LOAD_REPORTING: &str = "envoy.service.load_stats.v3.LoadReportingService";
+const CLIENT_STATUS: &str = "envoy.service.status.v3.ClientStatusDiscoveryService";
 const AGGREGATED: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
 
 /// Where a server listens.
@@ -80,7 +84,7 @@ impl Server {
         for service in [WHOLE_SERVER, AGGREGATED] {
             health.set_service_status(service, ServingStatus::NotServing).await;
         }
-        let others = others(&health, &views)?;
+        let others = others(&health, &views, &discovery)?;
         let cut_off = CancellationToken::new();
         Ok(Self { addresses, xds, admin, discovery, plane, plane_task, input, views, health, others, cut_off })
     }
@@ -93,6 +97,11 @@ impl Server {
     /// The way in for sources. Nothing is taken in before [`Server::run`].
     pub fn input(&self) -> Input {
         self.input.clone()
+    }
+
+    /// What clients report about their traffic, and the way to ask them for it.
+    pub fn load_reports(&self) -> Arc<LoadReports> {
+        self.discovery.loads.clone()
     }
 
     /// Serves until `shutdown` is cancelled; then no new connections are taken, streams end as UNAVAILABLE, and what
@@ -116,9 +125,16 @@ impl Server {
         }
         let mut administration = JoinSet::new();
         if let Some(listener) = admin {
-            let Discovery { metrics, draining, config, .. } = &*discovery;
+            let Discovery { metrics, draining, config, loads, .. } = &*discovery;
             let deadlines = config.deadlines.clone();
-            let router = admin::router(views, plane.clone(), metrics.clone(), draining.clone(), deadlines.clone());
+            let router = admin::router(
+                views,
+                plane.clone(),
+                metrics.clone(),
+                draining.clone(),
+                deadlines.clone(),
+                loads.clone(),
+            );
             administration.spawn(accept_admin(listener, router, stop_admin.clone(), deadlines));
         }
 
@@ -203,10 +219,12 @@ fn max_connections(limits: &Limits) -> usize {
 }
 
 /// The gRPC services beside discovery.
-fn others(health: &HealthReporter, views: &Views) -> Result<Routes, Error> {
+fn others(health: &HealthReporter, views: &Views, discovery: &Arc<Discovery>) -> Result<Routes, Error> {
     let reflection = |error: tonic_reflection::server::Error| Error::Reflection(error.to_string());
     let builder = || {
-        let names = ["pointsman.admin.v1.Admin", "grpc.health.v1.Health"].into_iter().chain(service_names());
+        let names = ["pointsman.admin.v1.Admin", "grpc.health.v1.Health", LOAD_REPORTING, CLIENT_STATUS]
+            .into_iter()
+            .chain(service_names());
         names.fold(
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
@@ -219,6 +237,8 @@ fn others(health: &HealthReporter, views: &Views) -> Result<Routes, Error> {
         .add_service(builder().build_v1().map_err(reflection)?)
         .add_service(builder().build_v1alpha().map_err(reflection)?)
         .add_service(AdminService::new(views.clone()))
+        .add_service(LoadService::new(discovery.clone()))
+        .add_service(ClientStatusService::new(discovery.roster.clone(), discovery.config.deadlines.inspect))
         .prepare())
 }
 

@@ -3,8 +3,10 @@
 //! Field names are snake_case and stable: fields may be added, none is renamed. Texts that have nothing to say are
 //! empty, numbers that are not known are 0, and lists are in the order that their documentation states.
 
+mod load;
 mod time;
 
+pub use load::{ClusterLoad, EndpointLoad, LoadSettings, Loads, NodeLoad, PlaceLoad};
 pub use time::{Timestamp, TimestampError};
 
 use serde::{Deserialize, Serialize};

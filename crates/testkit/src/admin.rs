@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -26,16 +26,21 @@ pub(crate) enum Admin {
 impl Admin {
     /// The body of a response with status 200.
     pub(crate) async fn get(&self, path: &str) -> Result<Bytes> {
-        self.expect_ok(Method::GET, path).await
+        self.expect_ok(Method::GET, path, Bytes::new()).await
     }
 
     /// Sends a POST without a body; returns the body of a response with status 200.
     pub(crate) async fn post(&self, path: &str) -> Result<Bytes> {
-        self.expect_ok(Method::POST, path).await
+        self.expect_ok(Method::POST, path, Bytes::new()).await
     }
 
-    async fn expect_ok(&self, method: Method, path: &str) -> Result<Bytes> {
-        let answer = tokio::time::timeout(TIMEOUT, self.exchange(method, path)).await;
+    /// Sends a PUT with a JSON body; returns the body of a response with status 200.
+    pub(crate) async fn put(&self, path: &str, body: Bytes) -> Result<Bytes> {
+        self.expect_ok(Method::PUT, path, body).await
+    }
+
+    async fn expect_ok(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes> {
+        let answer = tokio::time::timeout(TIMEOUT, self.exchange(method, path, body)).await;
         let (status, body) = answer.with_context(|| format!("no answer to \"{path}\" within {TIMEOUT:?}"))??;
         if status != StatusCode::OK {
             bail!("\"{path}\" was answered with {status}: {}", String::from_utf8_lossy(&body).trim_end());
@@ -43,27 +48,32 @@ impl Admin {
         Ok(body)
     }
 
-    async fn exchange(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes)> {
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)> {
         let unreachable = || format!("could not reach the admin interface at {self:?}");
         match self {
             Admin::Tcp(address) => {
-                exchange(TcpStream::connect(address).await.with_context(unreachable)?, method, path).await
+                exchange(TcpStream::connect(address).await.with_context(unreachable)?, method, path, body).await
             }
             Admin::Unix(path_of_socket) => {
-                exchange(UnixStream::connect(path_of_socket).await.with_context(unreachable)?, method, path).await
+                exchange(UnixStream::connect(path_of_socket).await.with_context(unreachable)?, method, path, body).await
             }
         }
     }
 }
 
-async fn exchange<S>(stream: S, method: Method, path: &str) -> Result<(StatusCode, Bytes)>
+async fn exchange<S>(stream: S, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let mut driver = JoinSet::new();
     driver.spawn(connection);
-    let request = Request::builder().method(method).uri(path).header("host", "admin").body(Empty::<Bytes>::new())?;
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "admin")
+        .header("content-type", "application/json")
+        .body(Full::new(body))?;
     let response = sender.send_request(request).await?;
     let status = response.status();
     Ok((status, response.into_body().collect().await?.to_bytes()))

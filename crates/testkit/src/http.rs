@@ -23,3 +23,12 @@ pub async fn get(address: SocketAddr, path: &str) -> Result<String> {
 pub async fn get_json(address: SocketAddr, path: &str) -> Result<Value> {
     serde_json::from_str(&get(address, path).await?).with_context(|| format!("the answer to \"{path}\" is not JSON"))
 }
+
+/// The JSON answer to `PUT path` with this body, which must have status 200.
+///
+/// # Errors
+/// As for [`get_json`].
+pub async fn put_json(address: SocketAddr, path: &str, body: &Value) -> Result<Value> {
+    let answer = Admin::Tcp(address).put(path, body.to_string().into()).await?;
+    serde_json::from_slice(&answer).with_context(|| format!("the answer to \"{path}\" is not JSON"))
+}

@@ -164,6 +164,12 @@ impl Stream {
         self.substreams.iter().flatten().map(|substream| substream.standing()).collect()
     }
 
+    /// Names that the client asks for and that do not exist, in the order of `ResourceType::ALL`, then of the name.
+    pub fn missing(&self) -> Vec<(ResourceType, Name)> {
+        let substreams = self.substreams.iter().flatten();
+        substreams.flat_map(|s| s.missing().map(|name| (s.resource_type(), name.clone()))).collect()
+    }
+
     /// How each type that was asked for stands, in the order of `ResourceType::ALL`.
     pub fn summary(&self) -> Vec<Summary> {
         self.substreams.iter().flatten().map(|substream| substream.summary()).collect()

@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 use prost::Message;
 use proto::pb::envoy::config::cluster::v3::Cluster;
 use proto::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, CommonLbConfig, DiscoveryType};
+use proto::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
+use proto::pb::envoy::config::core::v3::{ConfigSource, SelfConfigSource};
 use proto::pb::envoy::r#type::v3::Percent;
 
 use super::http::Upstream;
@@ -27,6 +29,8 @@ fn build(input: &ClusterInput<'_>, policy: &Policy<'_>) -> Built<Cluster> {
         connection_pool::set_for_grpc(cluster, policy, problems);
         outlier::refuse_for_grpc(policy, problems);
         tls::refuse_for_grpc(policy, problems);
+        // Costs nothing before the server asks for reports. Envoy says in its bootstrap where it reports to.
+        cluster.lrs_server = Some(own_server());
     } else {
         connection_pool::set(cluster, policy, problems);
         let tls = tls::of(policy, http::upstream(input, policy), problems);
@@ -60,6 +64,14 @@ pub(super) fn template(input: &ClusterInput<'_>) -> Option<&'static [u8]> {
         Upstream::Same => &SAME,
     };
     Some(cell.get_or_init(|| build(input, &policy).value.encode_to_vec()))
+}
+
+/// The server that this comes from (gRPC proposal A27).
+fn own_server() -> ConfigSource {
+    ConfigSource {
+        config_source_specifier: Some(ConfigSourceSpecifier::Self_(SelfConfigSource::default())),
+        ..ConfigSource::default()
+    }
 }
 
 fn set_discovery(cluster: &mut Cluster, discovery: Discovery) {

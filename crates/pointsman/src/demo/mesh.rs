@@ -147,6 +147,7 @@ fn envoy(pod: &str, ip: Ipv4Addr, xds: SocketAddr) -> Result<serde_json::Value> 
         http_proxy_port: None,
         xds: xds.to_string(),
         state_of_the_world: false,
+        load_reports: false,
         admin: ports::local().context("no free port")?,
         domain: "cluster.local".to_owned(),
     })

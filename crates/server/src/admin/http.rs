@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::{OriginalUri, Path, Query, State};
+use axum::extract::{FromRef, OriginalUri, Path, Query, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -11,11 +11,11 @@ use axum::{Json, Router};
 use proto::ResourceType;
 use tokio_util::sync::CancellationToken;
 
-use super::{ObjectFilter, Views};
+use super::{ObjectFilter, Views, load};
 use crate::metrics::Metrics;
 use crate::plane_task::PlaneHandle;
 use crate::view::Failure;
-use crate::{Deadlines, Stopped};
+use crate::{Deadlines, LoadReports, Stopped};
 
 const START_PAGE: &str = "\
 pointsman
@@ -27,6 +27,9 @@ pointsman
 /api/v1/nodes/{id}/config    what a node was sent     ?type=cds,lds
 /api/v1/objects              objects and their nodes  ?kind=&namespace=&name=
 /api/v1/problems             everything that is wrong
+/api/v1/load                 what clients report about their traffic
+/api/v1/load/{cluster}       one cluster, by client
+/api/v1/load/settings        what clients are asked for; PUT changes it
 ";
 
 #[derive(Clone)]
@@ -36,6 +39,13 @@ struct Admin {
     metrics: Arc<Metrics>,
     draining: CancellationToken,
     deadlines: Deadlines,
+    loads: Arc<LoadReports>,
+}
+
+impl FromRef<Admin> for Arc<LoadReports> {
+    fn from_ref(admin: &Admin) -> Self {
+        admin.loads.clone()
+    }
 }
 
 /// Everything that the admin port serves.
@@ -45,6 +55,7 @@ pub(crate) fn router(
     metrics: Arc<Metrics>,
     draining: CancellationToken,
     deadlines: Deadlines,
+    loads: Arc<LoadReports>,
 ) -> Router {
     Router::new()
         .route("/", get(async || START_PAGE))
@@ -55,6 +66,7 @@ pub(crate) fn router(
         .route("/api/v1/nodes/{id}/config", get(node_config))
         .route("/api/v1/objects", get(objects))
         .route("/api/v1/problems", get(problems))
+        .merge(load::routes())
         .fallback(async |OriginalUri(uri): OriginalUri| {
             failure(
                 StatusCode::NOT_FOUND,
@@ -64,9 +76,13 @@ pub(crate) fn router(
         })
         .method_not_allowed_fallback(async |method: Method, OriginalUri(uri): OriginalUri| {
             let error = format!("{method} is not possible at \"{}\"", uri.path());
-            failure(StatusCode::METHOD_NOT_ALLOWED, error, "this API is read-only: use GET")
+            failure(
+                StatusCode::METHOD_NOT_ALLOWED,
+                error,
+                "GET / lists what there is; what is not listed with another method is read-only",
+            )
         })
-        .with_state(Admin { views, plane, metrics, draining, deadlines })
+        .with_state(Admin { views, plane, metrics, draining, deadlines, loads })
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {
@@ -164,6 +180,6 @@ fn resource_types(text: &str) -> Result<Vec<ResourceType>, Box<Response>> {
     names.map(find).collect()
 }
 
-fn failure(status: StatusCode, error: String, hint: &str) -> Response {
+pub(super) fn failure(status: StatusCode, error: String, hint: &str) -> Response {
     (status, Json(Failure { error, hint: hint.to_owned() })).into_response()
 }

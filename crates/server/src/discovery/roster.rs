@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use snapshot::Snapshot;
+use proto::ResourceType;
+use snapshot::{Name, Snapshot};
 use tokio::sync::{mpsc, oneshot};
 use xds::{Holding, Node, Service, Summary, Variant};
 
@@ -57,6 +58,8 @@ pub(crate) struct Report {
     pub(crate) summaries: Vec<Summary>,
     /// What the client was sent; empty when it was not asked for.
     pub(crate) holdings: Vec<Holding>,
+    /// Names that the client asks for and that do not exist, by type; empty when holdings were not asked for.
+    pub(crate) missing: Vec<(ResourceType, Name)>,
     /// What the client is to have; `None` until the stream had its turn.
     pub(crate) target: Option<Snapshot>,
     /// The pair of clocks of the answer, by which instants in it can be told as times.

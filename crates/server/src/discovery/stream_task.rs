@@ -372,6 +372,7 @@ impl StreamTask {
         let report = Report {
             summaries: self.machine.summary(),
             holdings: if inspection.with_holdings { self.machine.holdings() } else { Vec::new() },
+            missing: if inspection.with_holdings { self.machine.missing() } else { Vec::new() },
             target: self.target.as_ref().map(|published| published.snapshot.clone()),
             now: (Instant::now(), SystemTime::now()),
         };

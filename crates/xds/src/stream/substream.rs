@@ -292,6 +292,13 @@ impl Substream {
         self.sent.unwrap_or_default()
     }
 
+    /// Names that are subscribed to and that nothing was sent for, once something was answered.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = &Name> {
+        let answered = self.view.base.is_some();
+        let names = self.subscription.names().iter();
+        names.filter(move |name| answered && self.view.cell(self.resource_type, name).is_none())
+    }
+
     pub(crate) fn summary(&self) -> Summary {
         let waiting = |(name, (since, wait)): (&Name, &(Instant, Wait))| Waiting {
             resource_type: self.resource_type,
