@@ -229,7 +229,7 @@ fn virtual_services(criterion: &mut Criterion) {
             };
             let built = route::virtual_host(&input);
             assert!(built.problems.is_empty());
-            built.value.encode_to_vec()
+            built.value.encode()
         };
         group.bench_function(BenchmarkId::new("bytes", case), |bench| bench.iter(build));
         group.bench_function(BenchmarkId::new("checked", case), |bench| {

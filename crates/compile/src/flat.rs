@@ -4,6 +4,8 @@
 //! content once the content is written. Fields must be written in the order of their numbers (a `oneof` where its
 //! smallest number would be) and defaults left out, which gives the bytes that prost gives.
 
+use std::time::Duration;
+
 /// Wire type of lengths, strings, bytes and messages.
 const LENGTH_DELIMITED: u32 = 2;
 
@@ -35,6 +37,15 @@ pub(crate) fn text(out: &mut Vec<u8>, field: u32, value: &str) {
     }
 }
 
+/// A string that consists of `pieces`, also when empty.
+pub(crate) fn pieces(out: &mut Vec<u8>, field: u32, pieces: &[&str]) {
+    varint(out, u64::from(field << 3 | LENGTH_DELIMITED));
+    varint(out, pieces.iter().map(|piece| piece.len() as u64).sum());
+    for piece in pieces {
+        out.extend_from_slice(piece.as_bytes());
+    }
+}
+
 /// An integer, also when 0.
 pub(crate) fn number(out: &mut Vec<u8>, field: u32, value: u64) {
     varint(out, u64::from(field << 3));
@@ -45,6 +56,38 @@ pub(crate) fn number(out: &mut Vec<u8>, field: u32, value: u64) {
 pub(crate) fn double(out: &mut Vec<u8>, field: u32, value: f64) {
     varint(out, u64::from(field << 3 | 1));
     out.extend_from_slice(&value.to_le_bytes());
+}
+
+/// `true`; `false` of a plain proto3 field is left out.
+pub(crate) fn flag(out: &mut Vec<u8>, field: u32, value: bool) {
+    if value {
+        number(out, field, 1);
+    }
+}
+
+/// A number or truth value in its wrapper (`UInt32Value`, `BoolValue`), which is there also when the value is 0.
+pub(crate) fn wrapped(out: &mut Vec<u8>, field: u32, value: u64) {
+    message(out, field, |out| {
+        if value != 0 {
+            number(out, 1, value);
+        }
+    });
+}
+
+/// A `google.protobuf.Duration`: seconds 1, nanoseconds 2.
+pub(crate) fn duration(out: &mut Vec<u8>, field: u32, value: Duration) {
+    message(out, field, |out| {
+        for (field, value) in [(1, value.as_secs()), (2, value.subsec_nanos().into())] {
+            if value != 0 {
+                number(out, field, value);
+            }
+        }
+    });
+}
+
+/// A message of prost's, for what is too rare to be written by hand.
+pub(crate) fn built(out: &mut Vec<u8>, field: u32, value: &impl prost::Message) {
+    prost::encoding::message::encode(field, value, out);
 }
 
 /// A message, whose fields `content` writes.
@@ -118,6 +161,30 @@ mod tests {
             message(&mut ours, field, |out| bytes(out, 1, name.as_bytes()));
             let mut theirs = Vec::new();
             prost::encoding::message::encode(field, &nested, &mut theirs);
+            prop_assert_eq!(ours, theirs);
+        }
+
+        #[test]
+        fn strings_may_consist_of_pieces(first in ".*", second in ".*", field in 1u32..1000) {
+            let (mut ours, mut whole) = (Vec::new(), Vec::new());
+            pieces(&mut ours, field, &[&first, &second]);
+            bytes(&mut whole, field, format!("{first}{second}").as_bytes());
+            prop_assert_eq!(ours, whole);
+        }
+
+        #[test]
+        fn wrapped_values_and_durations_are_those_of_prost(
+            seconds in prop_oneof![Just(0), 0..i64::MAX as u64],
+            nanos in prop_oneof![Just(0), 0..1_000_000_000u32],
+            number in prop_oneof![Just(0), any::<u32>()],
+            field in 1u32..1000,
+        ) {
+            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+            let value = Duration::new(seconds, nanos);
+            duration(&mut ours, field, value);
+            wrapped(&mut ours, field, number.into());
+            built(&mut theirs, field, &crate::pack::duration(value));
+            built(&mut theirs, field, &crate::pack::uint32(number));
             prop_assert_eq!(ours, theirs);
         }
 

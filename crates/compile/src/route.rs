@@ -10,11 +10,13 @@
 //!
 //! Nothing here looks at the world: destinations are followed by a function that the caller gives.
 
+mod action;
 mod answer;
 mod configuration;
 mod cors;
 mod delegate;
 mod domains;
+mod encoded_host;
 mod fault;
 mod forward;
 mod hash;
@@ -35,6 +37,8 @@ use world::api::istio::{Destination, VirtualService};
 pub(crate) use configuration::{allow_any, blackhole, block_all, configuration_head};
 pub use delegate::FindDelegate;
 pub(crate) use domains::domains_for;
+pub use encoded_host::EncodedHost;
+pub(crate) use encoded_host::write_names;
 pub use virtual_host::{VirtualHostInput, virtual_host};
 
 /// Every destination that a VirtualService names itself, mirrors included, with the path of its field; what its

@@ -5,19 +5,20 @@
 //! that led to it is told.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use prost::Message as _;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use proto::ResourceType;
-use proto::pb::envoy::config::route::v3::{Vhds, VirtualHost};
+use proto::pb::envoy::config::route::v3::Vhds;
 use proto::wire::Message;
 use snapshot::{Cell, Name, Part};
 use world::{ObjectRef, Problem};
 
 use super::output::HostPart;
-use crate::{Audience, HostDelivery, names, pack};
+use crate::route::EncodedHost;
+use crate::{Audience, HostDelivery, flat, names, pack, route};
 
 /// `RouteConfiguration.virtual_hosts`.
 const VIRTUAL_HOSTS: u32 = 2;
@@ -31,63 +32,52 @@ pub(super) fn cell(
     origins: &BTreeSet<ObjectRef>,
 ) -> Result<Cell, Box<Problem>> {
     let message = Message::of_resource(resource_type);
-    check(message, bytes, &format!("{} \"{name}\"", resource_type.message_name()), origins.first())?;
+    let what = format_args!("{} \"{name}\"", resource_type.message_name());
+    check(message, bytes, what, origins.first())?;
     let cell = Cell::new(resource_type, name, &message.canonicalize(bytes));
     Ok(cell.referring_to(references))
 }
 
 /// One host with the domains that it has got, as a part of its route configuration: the `virtual_hosts` field.
 pub(super) fn virtual_host_part(host: &HostPart, domains: &[&Arc<str>]) -> Result<Part, Box<Problem>> {
-    let named = virtual_host_start(host.name.to_string(), domains);
-    let len = named.encoded_len() + host.rest.len();
-    let mut buffer = BytesMut::with_capacity(len + 8);
-    encode_key(VIRTUAL_HOSTS, WireType::LengthDelimited, &mut buffer);
-    encode_varint(len as u64, &mut buffer);
-    let at = 1 + encoded_len_varint(len as u64);
-    put_virtual_host(&mut buffer, &named, host);
-    check_virtual_host(&buffer[at..], host)?;
-    let part = Part::new(buffer.freeze());
+    let message = virtual_host(&host.name, host, domains)?;
+    let mut field = Vec::with_capacity(message.len() + 8);
+    flat::bytes(&mut field, VIRTUAL_HOSTS, &message);
+    let part = Part::new(field.into());
     Ok(part.referring_to(host.references.iter().cloned()).from_objects(host.origins()))
 }
 
 /// One host with the domains that it has got, as a resource of its own, called `name`. The message has the same name,
 /// because Envoy looks for it when the resource is removed (`source/common/router/route_config_update_receiver_impl.cc`).
 pub(super) fn virtual_host_cell(name: Name, host: &HostPart, domains: &[&Arc<str>]) -> Result<Cell, Box<Problem>> {
-    let named = virtual_host_start(name.to_string(), domains);
-    let mut buffer = BytesMut::with_capacity(named.encoded_len() + host.rest.len());
-    put_virtual_host(&mut buffer, &named, host);
-    check_virtual_host(&buffer, host)?;
-    let cell = Cell::new(ResourceType::VirtualHost, name, &buffer)
+    let message = virtual_host(&name, host, domains)?;
+    let cell = Cell::new(ResourceType::VirtualHost, name, &message)
         .referring_to(host.references.iter().cloned())
         .from_objects(host.origins());
     Ok(cell.also_known_as(domains.iter().map(|domain| (*domain).clone())))
 }
 
-fn virtual_host_start(name: String, domains: &[&Arc<str>]) -> VirtualHost {
-    VirtualHost { name, domains: domains.iter().map(|domain| domain.to_string()).collect(), ..VirtualHost::default() }
+/// The whole `VirtualHost`, checked.
+fn virtual_host(name: &str, host: &HostPart, domains: &[&Arc<str>]) -> Result<Vec<u8>, Box<Problem>> {
+    let names: usize = domains.iter().map(|domain| domain.len() + 4).sum();
+    let mut message = Vec::with_capacity(name.len() + 4 + names + host.rest.len());
+    route::write_names(&mut message, name, domains.iter().map(|domain| &***domain));
+    message.extend_from_slice(&host.rest);
+    let what = format_args!("virtual host \"{}\"", host.name);
+    check(Message::of_resource(ResourceType::VirtualHost), &message, what, host.owner.as_ref())?;
+    Ok(message)
 }
 
-fn put_virtual_host(buffer: &mut BytesMut, named: &VirtualHost, host: &HostPart) {
-    named.encode(buffer).expect("a BytesMut grows, so encoding into it does not fail");
-    buffer.put_slice(&host.rest);
-}
-
-fn check_virtual_host(bytes: &[u8], host: &HostPart) -> Result<(), Box<Problem>> {
-    let what = format!("virtual host \"{}\"", host.name);
-    check(Message::of_resource(ResourceType::VirtualHost), bytes, &what, host.owner.as_ref())
-}
-
-/// A virtual host without name and domains, canonical.
-pub(super) fn virtual_host_rest(host: VirtualHost) -> Bytes {
-    let rest = VirtualHost { name: String::new(), domains: Vec::new(), ..host };
-    let bytes = rest.encode_to_vec();
-    let canonical = Message::of_resource(ResourceType::VirtualHost).canonicalize(&bytes).into_owned();
-    canonical.into()
+/// The route configuration `name` with this virtual host only.
+pub(super) fn route_configuration(name: &str, audience: &Audience, host: &EncodedHost) -> Vec<u8> {
+    let mut configuration = route::configuration_head(name, audience).encode_to_vec();
+    flat::bytes(&mut configuration, VIRTUAL_HOSTS, &host.encode());
+    configuration
 }
 
 /// A route configuration without its virtual hosts; with `Separate`, they are to be asked for.
 pub(super) fn route_head(name: &str, audience: &Audience, hosts: HostDelivery) -> Bytes {
-    let mut head = crate::route::configuration_head(name, audience);
+    let mut head = route::configuration_head(name, audience);
     if name == names::HTTP_PROXY {
         // All ports of a host meet in this configuration: only the port in the host name tells them apart.
         head.ignore_port_in_host_matching = false;
@@ -98,11 +88,16 @@ pub(super) fn route_head(name: &str, audience: &Audience, hosts: HostDelivery) -
     head.encode_to_vec().into()
 }
 
-fn check(message: Message, bytes: &[u8], what: &str, owner: Option<&ObjectRef>) -> Result<(), Box<Problem>> {
+fn check(
+    message: Message,
+    bytes: &[u8],
+    what: fmt::Arguments<'_>,
+    owner: Option<&ObjectRef>,
+) -> Result<(), Box<Problem>> {
     let Err(violations) = message.check(bytes) else { return Ok(()) };
     let all: Vec<_> = violations.iter().map(ToString::to_string).collect();
     let text = format!("the {what} compiled from this object breaks Envoy's own rules: {}", all.join("; "));
-    let anonymous = ObjectRef::new(world::Kind::Other("Resource".into()), "", what);
+    let anonymous = ObjectRef::new(world::Kind::Other("Resource".into()), "", &what.to_string());
     let problem = Problem::error(owner.unwrap_or(&anonymous), "", text)
         .consequence("the resource is not sent, because Envoy would refuse the whole response")
         .hint("This should have been said about a field of the object: please report it with the object.");

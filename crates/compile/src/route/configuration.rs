@@ -1,10 +1,13 @@
 //! Route configurations without their virtual hosts, and the virtual hosts that take what no other wants.
 
+use prost::Message as _;
+use proto::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use proto::pb::envoy::config::route::v3::{
-    RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route, route_match,
+    Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route, route_match,
 };
 
 use super::answer;
+use super::encoded_host::EncodedHost;
 use crate::{Audience, names, pack};
 
 /// Largest body of a direct response, in bytes: Istio's. Envoy refuses a route with a larger one.
@@ -29,45 +32,31 @@ pub(crate) fn configuration_head(name: &str, audience: &Audience) -> RouteConfig
 }
 
 /// Takes requests for hosts that nobody knows, and sends them where the client meant them to go.
-pub(crate) fn allow_any() -> VirtualHost {
-    let action = RouteAction {
-        timeout: Some(pack::duration(std::time::Duration::ZERO)),
-        cluster_specifier: Some(cluster(names::PASSTHROUGH)),
-        ..RouteAction::default()
-    };
-    catch_all("allow_any", route::Action::Route(action))
+pub(crate) fn allow_any() -> EncodedHost {
+    let timeout = Some(pack::duration(std::time::Duration::ZERO));
+    let cluster_specifier = Some(ClusterSpecifier::Cluster(names::PASSTHROUGH.to_owned()));
+    catch_all("allow_any", route::Action::Route(RouteAction { timeout, cluster_specifier, ..RouteAction::default() }))
 }
 
 /// Takes requests for hosts that nobody knows, and refuses them with 502 as Istio does.
-pub(crate) fn block_all() -> VirtualHost {
+pub(crate) fn block_all() -> EncodedHost {
     catch_all("block_all", answer::status(502))
 }
 
 /// What a gateway's port has when no virtual host does: nothing, so every request is answered 404.
-pub(crate) fn blackhole(port: u16) -> VirtualHost {
-    VirtualHost { name: format!("blackhole:{port}"), domains: vec!["*".to_owned()], ..VirtualHost::default() }
-}
-
-fn catch_all(name: &str, action: route::Action) -> VirtualHost {
-    let everything = RouteMatch {
-        path_specifier: Some(route_match::PathSpecifier::Prefix("/".to_owned())),
-        ..RouteMatch::default()
-    };
-    let route = proto::pb::envoy::config::route::v3::Route {
-        name: name.to_owned(),
-        r#match: Some(everything),
-        action: Some(action),
-        ..Default::default()
-    };
-    VirtualHost {
-        name: name.to_owned(),
+pub(crate) fn blackhole(port: u16) -> EncodedHost {
+    EncodedHost {
+        name: format!("blackhole:{port}"),
         domains: vec!["*".to_owned()],
-        routes: vec![route],
-        include_request_attempt_count: true,
-        ..VirtualHost::default()
+        has_routes: false,
+        rest: Vec::new(),
     }
 }
 
-fn cluster(name: &str) -> proto::pb::envoy::config::route::v3::route_action::ClusterSpecifier {
-    proto::pb::envoy::config::route::v3::route_action::ClusterSpecifier::Cluster(name.to_owned())
+fn catch_all(name: &str, action: route::Action) -> EncodedHost {
+    let path_specifier = Some(route_match::PathSpecifier::Prefix("/".to_owned()));
+    let everything = RouteMatch { path_specifier, ..RouteMatch::default() };
+    let route = Route { name: name.to_owned(), r#match: Some(everything), action: Some(action), ..Route::default() };
+    let rest = VirtualHost { routes: vec![route], include_request_attempt_count: true, ..VirtualHost::default() };
+    EncodedHost { name: name.to_owned(), domains: vec!["*".to_owned()], has_routes: true, rest: rest.encode_to_vec() }
 }

@@ -3,64 +3,94 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use proto::pb::envoy::config::route::v3::WeightedCluster;
-use proto::pb::envoy::config::route::v3::route_action::{ClusterSpecifier, HashPolicy};
-use proto::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
-use proto::pb::envoy::config::route::v3::weighted_cluster::cluster_weight::HostRewriteSpecifier;
+use proto::pb::envoy::config::route::v3::route_action::HashPolicy;
 use proto::pb::envoy::r#type::v3::FractionalPercent;
 use world::Problem;
 use world::api::istio::HttpDestination;
 
 use super::VirtualHostInput;
 use super::hash;
-use super::headers::Operations;
+use super::headers::{Fields, Operations};
 use super::rule::{Place, Rule};
 use super::split::{self, Split};
-use crate::{Missing, MissingDestination, Target, names, pack};
-
-/// What a rule's destinations come to.
-pub(super) enum Forward {
-    /// To these clusters.
-    To(Box<Clusters>),
-    /// Nowhere, for this reason.
-    Nowhere(String),
-}
+use crate::{Missing, MissingDestination, Target, flat, names};
 
 /// Clusters that requests are sent to.
-pub(super) struct Clusters {
-    pub(super) specifier: ClusterSpecifier,
-    /// Operations of a single destination; several have theirs in the specifier.
-    pub(super) operations: Operations,
+pub(super) struct Clusters<'a> {
+    /// At least one.
+    known: Vec<Known<'a>>,
+    /// The weight of each.
+    weights: Vec<u32>,
     pub(super) hash: Vec<HashPolicy>,
     /// The share of requests that must be refused before, and why.
     pub(super) refused: Option<(FractionalPercent, String)>,
 }
 
 /// A destination that exists and has a weight.
-struct Known {
+struct Known<'a> {
     cluster: Arc<str>,
     weight: u64,
-    operations: Operations,
+    operations: Operations<'a>,
+}
+
+impl<'a> Clusters<'a> {
+    /// The operations of a single destination, which become the route's; several keep theirs.
+    pub(super) fn take_operations(&mut self) -> Operations<'a> {
+        match &mut self.known[..] {
+            [only] => std::mem::take(&mut only.operations),
+            _ => Operations::default(),
+        }
+    }
+
+    /// Writes `RouteAction.cluster_specifier`: cluster 1, or weighted_clusters 3, whose `clusters` are 1. Operations on
+    /// headers are left out for gRPC clients.
+    pub(super) fn write(&self, out: &mut Vec<u8>, grpc: bool) {
+        if let [only] = &self.known[..] {
+            flat::bytes(out, 1, only.cluster.as_bytes());
+            return;
+        }
+        flat::message(out, 3, |out| {
+            for (known, weight) in self.known.iter().zip(&self.weights) {
+                flat::message(out, 1, |out| known.write(out, *weight, grpc));
+            }
+        });
+    }
+}
+
+impl Known<'_> {
+    /// `ClusterWeight`: name 1, weight 2, operations on headers, host_rewrite_literal 11.
+    fn write(&self, out: &mut Vec<u8>, weight: u32, grpc: bool) {
+        const FIELDS: Fields = Fields { request_add: 4, response_add: 5, response_remove: 6, request_remove: 9 };
+        flat::text(out, 1, &self.cluster);
+        flat::wrapped(out, 2, weight.into());
+        if !grpc {
+            self.operations.write(out, &FIELDS);
+            if let Some(host) = self.operations.host {
+                flat::bytes(out, 11, host.as_bytes());
+            }
+        }
+    }
 }
 
 /// Follows the destinations of `rule`; names of clusters go to `clusters`.
 ///
+/// # Errors
+/// Why its requests can go nowhere.
+///
 /// For gRPC clients, which know no direct responses (grpc-js refuses a route configuration with any action but
 /// `route`), the missing share goes to a cluster without endpoints, which fails it as UNAVAILABLE.
-pub(super) fn forward(
-    rule: &Rule<'_>,
+pub(super) fn forward<'a>(
+    rule: &'a Rule<'_>,
     input: &VirtualHostInput<'_>,
     clusters: &mut BTreeSet<Arc<str>>,
     problems: &mut Vec<Problem>,
-) -> Forward {
+) -> Result<Clusters<'a>, String> {
     let place = &rule.place;
     let destinations = &rule.route.route;
-    if let Err(reason) = check_weights(destinations, place, problems) {
-        return Forward::Nowhere(reason);
-    }
+    check_weights(destinations, place, problems)?;
     let alone = destinations.len() == 1;
     let total: u128 = destinations.iter().map(|d| u128::from(weight(d, alone))).sum();
-    let mut known: Vec<Known> = Vec::with_capacity(destinations.len());
+    let mut known: Vec<Known<'_>> = Vec::with_capacity(destinations.len());
     let mut hashes: Vec<HashPolicy> = Vec::new();
     let mut missing = 0u64;
     let mut reasons: Vec<String> = Vec::new();
@@ -75,9 +105,9 @@ pub(super) fn forward(
                 {
                     hashes.push(policy);
                 }
-                let read =
-                    |headers| Operations::read(Some(headers), place, &format!(".route[{index}].headers"), problems);
-                let operations = destination.headers.as_ref().map(read).unwrap_or_default();
+                let headers = destination.headers.as_ref();
+                let field = format_args!(".route[{index}].headers");
+                let operations = Operations::read(headers, place, field, problems);
                 clusters.insert(name.clone());
                 known.push(Known { cluster: name, weight, operations });
             }
@@ -96,9 +126,9 @@ pub(super) fn forward(
         let problem = missing_destination(place, &field, why, *weight > 0).consequence(consequence);
         problems.push(problem);
     }
-    let reason = format!("{}: {}", place.object.reference, reasons.join("; "));
+    let reason = || format!("{}: {}", place.object.reference, reasons.join("; "));
     if known.is_empty() {
-        return Forward::Nowhere(reason);
+        return Err(reason());
     }
     if input.options.missing_destination == MissingDestination::Reweight {
         missing = 0;
@@ -111,15 +141,8 @@ pub(super) fn forward(
     }
     let weights: Vec<u64> = known.iter().map(|k| k.weight).collect();
     let Split { weights, refused } = split::split(&weights, missing);
-    let refused = refused.map(|share| (share, reason));
-    if known.len() == 1 {
-        let Known { cluster, operations, .. } = known.remove(0);
-        let specifier = ClusterSpecifier::Cluster(cluster.to_string());
-        return Forward::To(Box::new(Clusters { specifier, operations, hash: hashes, refused }));
-    }
-    let clusters = known.into_iter().zip(weights).map(|(k, weight)| entry(k, weight, input)).collect();
-    let specifier = ClusterSpecifier::WeightedClusters(WeightedCluster { clusters, ..WeightedCluster::default() });
-    Forward::To(Box::new(Clusters { specifier, operations: Operations::default(), hash: hashes, refused }))
+    let refused = refused.map(|share| (share, reason()));
+    Ok(Clusters { known, weights, hash: hashes, refused })
 }
 
 /// A single destination has all requests, whatever its weight says; else a missing weight is none.
@@ -148,22 +171,6 @@ fn check_weights(destinations: &[HttpDestination], place: &Place, problems: &mut
         return Err(format!("{}: {message}", place.object.reference));
     }
     Ok(())
-}
-
-fn entry(known: Known, weight: u32, input: &VirtualHostInput<'_>) -> ClusterWeight {
-    let mut entry = ClusterWeight {
-        name: known.cluster.to_string(),
-        weight: Some(pack::uint32(weight)),
-        ..ClusterWeight::default()
-    };
-    if !input.audience.is_grpc() {
-        entry.request_headers_to_add = known.operations.request_add;
-        entry.request_headers_to_remove = known.operations.request_remove;
-        entry.response_headers_to_add = known.operations.response_add;
-        entry.response_headers_to_remove = known.operations.response_remove;
-        entry.host_rewrite_specifier = known.operations.host.map(HostRewriteSpecifier::HostRewriteLiteral);
-    }
-    entry
 }
 
 fn consequence(weight: u64, total: u128, nothing_left: bool, policy: MissingDestination) -> String {

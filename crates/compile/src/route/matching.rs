@@ -1,32 +1,67 @@
-//! One entry of `http[].match[]` as Envoy's `RouteMatch`, after what is known here has been decided here: the port,
+//! One entry of `http[].match[]` as an encoded `RouteMatch`, after what is known here has been decided here: the port,
 //! the gateway, and the client's namespace and labels.
 //!
 //! For gRPC clients more is known here: their method is always `POST`, they have no query, and the authority is the
 //! name they asked for. gRPC's own matching looks at the path and at metadata only (gRFC A28).
 
 use std::borrow::Cow;
+use std::fmt;
 
-use proto::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
-use proto::pb::envoy::config::route::v3::query_parameter_matcher::QueryParameterMatchSpecifier;
-use proto::pb::envoy::config::route::v3::route_match::PathSpecifier;
-use proto::pb::envoy::config::route::v3::{HeaderMatcher, QueryParameterMatcher, RouteMatch};
 use world::Problem;
 use world::api::istio::{HttpMatch, StringMatch};
 
 use super::VirtualHostInput;
-use super::pattern::{Pattern, regex_matcher};
+use super::pattern::{Pattern, write_regex};
 use super::rule::Rule;
-use crate::pack;
+use crate::flat;
+
+/// Bytes that the conditions of most matches fit into.
+const ROOM: usize = 96;
 
 /// A match that requests of this audience can satisfy.
 #[derive(Clone, Debug)]
-pub(super) struct Matched {
-    /// The conditions that remain for the client.
-    pub(super) conditions: RouteMatch,
+pub(super) struct Matched<'t> {
+    /// The conditions that remain for the client: fields of `RouteMatch` up to 7.
+    pub(super) conditions: Vec<u8>,
+    /// The one on the path.
+    pub(super) path: Path<'t>,
     /// Whether nothing is left to ask.
     pub(super) catch_all: bool,
     /// Whether that is so for every audience and port.
     pub(super) for_everyone: bool,
+}
+
+/// What a path must be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Path<'t> {
+    /// It begins with this.
+    Prefix(&'t str),
+    /// This.
+    Exact(&'t str),
+    /// The whole of it matches this expression.
+    Regex(&'t str),
+}
+
+impl Path<'_> {
+    const ANY: Path<'static> = Path::Prefix("/");
+
+    /// Whether every path is like that.
+    fn is_any(&self) -> bool {
+        match *self {
+            Path::Prefix(prefix) => prefix == "/",
+            Path::Exact(_) => false,
+            Path::Regex(pattern) => matches!(pattern, ".*" | "/.*"),
+        }
+    }
+
+    /// Writes `RouteMatch.path_specifier`: prefix 1, path 2, safe_regex 10.
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Path::Prefix(prefix) => flat::bytes(out, 1, prefix.as_bytes()),
+            Path::Exact(path) => flat::bytes(out, 2, path.as_bytes()),
+            Path::Regex(pattern) => write_regex(out, 10, &[pattern]),
+        }
+    }
 }
 
 /// `mesh`, or `namespace/name` of the Gateway that `name` means in an object of `namespace`.
@@ -40,8 +75,10 @@ pub(super) fn gateway_name<'a>(name: &'a str, namespace: &str) -> Cow<'a, str> {
 }
 
 /// What matches everything.
-pub(super) fn everything() -> Matched {
-    Matched { conditions: conditions(PathSpecifier::Prefix("/".to_owned())), catch_all: true, for_everyone: true }
+pub(super) fn everything() -> Matched<'static> {
+    let mut conditions = Vec::with_capacity(ROOM);
+    Path::ANY.write(&mut conditions);
+    Matched { conditions, path: Path::ANY, catch_all: true, for_everyone: true }
 }
 
 /// Why a match has no routes.
@@ -57,18 +94,23 @@ pub(super) enum NoMatch {
 ///
 /// # Errors
 /// Why there is nothing to match.
-pub(super) fn translate(
-    rule: &Rule<'_>,
+pub(super) fn translate<'t>(
+    rule: &'t Rule<'_>,
     index: usize,
     input: &VirtualHostInput<'_>,
     problems: &mut Vec<Problem>,
-) -> Result<Matched, NoMatch> {
+) -> Result<Matched<'t>, NoMatch> {
     let text = rule.route.matches.get(index).ok_or(NoMatch::Elsewhere)?;
     if !concerns(text, rule, input) {
         return Err(NoMatch::Elsewhere);
     }
-    let mut translation = Translation { rule, index, input, problems, usable: true, possible: true };
-    let matched = translation.conditions(text);
+    let conditions = Vec::with_capacity(ROOM);
+    let mut translation =
+        Translation { rule, index, input, problems, conditions, only_path: true, usable: true, possible: true };
+    let path = translation.conditions(text);
+    let catch_all = path.is_any() && translation.only_path;
+    let for_everyone = catch_all && is_for_everyone(text);
+    let matched = Matched { conditions: translation.conditions, path, catch_all, for_everyone };
     if translation.usable && translation.possible { Ok(matched) } else { Err(NoMatch::Never) }
 }
 
@@ -86,15 +128,15 @@ fn is_for_everyone(text: &HttpMatch) -> bool {
     text.port.is_none() && text.gateways.is_empty() && text.source_namespace.is_empty() && text.source_labels.is_empty()
 }
 
-fn conditions(path: PathSpecifier) -> RouteMatch {
-    RouteMatch { path_specifier: Some(path), ..RouteMatch::default() }
-}
-
 struct Translation<'t, 'r> {
     rule: &'t Rule<'r>,
     index: usize,
     input: &'t VirtualHostInput<'t>,
     problems: &'t mut Vec<Problem>,
+    /// What is written so far.
+    conditions: Vec<u8>,
+    /// There is no condition but the one on the path.
+    only_path: bool,
     /// Every condition could be read.
     usable: bool,
     /// No condition is known to fail.
@@ -102,60 +144,56 @@ struct Translation<'t, 'r> {
 }
 
 impl Translation<'_, '_> {
-    fn conditions(&mut self, text: &HttpMatch) -> Matched {
-        let mut wanted = conditions(self.path(text));
-        if text.ignore_uri_case && !matches!(wanted.path_specifier, Some(PathSpecifier::SafeRegex(_))) {
-            wanted.case_sensitive = Some(pack::boolean(false));
+    /// Writes `RouteMatch`: the path, case_sensitive 4, headers 6, query_parameters 7.
+    fn conditions<'v>(&mut self, text: &'v HttpMatch) -> Path<'v> {
+        let path = self.path(text);
+        path.write(&mut self.conditions);
+        if text.ignore_uri_case && !matches!(path, Path::Regex(_)) {
+            flat::wrapped(&mut self.conditions, 4, 0);
         }
         for (name, of) in PSEUDO_HEADERS {
             if let Some(value) = of(text) {
-                let field = format!(".{}", name.trim_start_matches(':'));
                 let has = |m: &HttpMatch| of(m).is_some();
-                if let Some(pattern) = self.pattern(Some(value), &field, has) {
-                    wanted.headers.extend(self.header(name, &pattern, false));
+                let field = format_args!(".{}", name.trim_start_matches(':'));
+                if let Some(pattern) = self.pattern(Some(value), field, has) {
+                    self.header(name, &pattern, false);
                 }
             }
         }
         for (name, value) in &text.headers {
             let has = |m: &HttpMatch| m.headers.contains_key(name);
             if let Some(pattern) = self.named_pattern("headers", name, value.as_ref(), has) {
-                wanted.headers.extend(self.header(name, &pattern, false));
+                self.header(name, &pattern, false);
             }
         }
         for (name, value) in &text.without_headers {
             let has = |m: &HttpMatch| m.without_headers.contains_key(name);
             if let Some(pattern) = self.named_pattern("withoutHeaders", name, value.as_ref(), has) {
-                wanted.headers.extend(self.header(name, &pattern, true));
+                self.header(name, &pattern, true);
             }
         }
         for (name, value) in &text.query_params {
             let has = |m: &HttpMatch| m.query_params.contains_key(name);
             if let Some(pattern) = self.named_pattern("queryParams", name, value.as_ref(), has) {
-                wanted.query_parameters.push(query_parameter(name, &pattern));
+                self.only_path = false;
+                write_query_parameter(&mut self.conditions, 7, name, &pattern);
                 // gRPC requests have no query.
                 self.possible &= !self.input.audience.is_grpc();
             }
         }
-        let any_path = match &wanted.path_specifier {
-            Some(PathSpecifier::Prefix(prefix)) => prefix == "/",
-            Some(PathSpecifier::SafeRegex(all)) => matches!(all.regex.as_str(), ".*" | "/.*"),
-            _ => false,
-        };
-        let catch_all = any_path && wanted.headers.is_empty() && wanted.query_parameters.is_empty();
-        Matched { conditions: wanted, catch_all, for_everyone: catch_all && is_for_everyone(text) }
+        path
     }
 
-    fn path(&mut self, text: &HttpMatch) -> PathSpecifier {
-        let any = || PathSpecifier::Prefix("/".to_owned());
-        let Some(uri) = &text.uri else { return any() };
+    fn path<'v>(&mut self, text: &'v HttpMatch) -> Path<'v> {
+        let Some(uri) = &text.uri else { return Path::ANY };
         let has = |m: &HttpMatch| m.uri.is_some();
         // The pattern for any path at all is kept as it is written: a rewrite replaces what it matched.
         if let StringMatch { exact: None, prefix: None, regex: Some(all) } = uri
             && all == ".*"
         {
-            return PathSpecifier::SafeRegex(regex_matcher(all));
+            return Path::Regex(all);
         }
-        let Some(pattern) = self.pattern(Some(uri), ".uri", has) else { return any() };
+        let Some(pattern) = self.pattern(Some(uri), format_args!(".uri"), has) else { return Path::ANY };
         if let Pattern::Exact(path) | Pattern::Prefix(path) = pattern {
             if !path.starts_with('/') && path != "*" {
                 self.warn(".uri", format!("no path begins like \"{path}\": paths begin with \"/\""), has);
@@ -164,10 +202,10 @@ impl Translation<'_, '_> {
             }
         }
         match pattern {
-            Pattern::Present => any(),
-            Pattern::Exact(path) => PathSpecifier::Path(path.to_owned()),
-            Pattern::Prefix(path) => PathSpecifier::Prefix(path.to_owned()),
-            Pattern::Regex(pattern) => PathSpecifier::SafeRegex(regex_matcher(pattern)),
+            Pattern::Present => Path::ANY,
+            Pattern::Exact(path) => Path::Exact(path),
+            Pattern::Prefix(path) => Path::Prefix(path),
+            Pattern::Regex(pattern) => Path::Regex(pattern),
         }
     }
 
@@ -178,22 +216,22 @@ impl Translation<'_, '_> {
         value: Option<&'v StringMatch>,
         has: impl Fn(&HttpMatch) -> bool,
     ) -> Option<Pattern<'v>> {
-        let field = format!(".{map}[\"{name}\"]");
+        let field = format_args!(".{map}[\"{name}\"]");
         if name.is_empty() || name.len() > 1024 || name.contains(['\0', '\r', '\n']) {
-            self.refuse(&field, "not a valid name".to_owned(), has);
+            self.refuse(field, "not a valid name".to_owned(), has);
             return None;
         }
         if name.starts_with("@request.auth.") {
-            self.refuse(&field, "matching on claims of a token is not supported yet".to_owned(), has);
+            self.refuse(field, "matching on claims of a token is not supported yet".to_owned(), has);
             return None;
         }
-        self.pattern(value, &field, has)
+        self.pattern(value, field, has)
     }
 
     fn pattern<'v>(
         &mut self,
         value: Option<&'v StringMatch>,
-        field: &str,
+        field: fmt::Arguments<'_>,
         has: impl Fn(&HttpMatch) -> bool,
     ) -> Option<Pattern<'v>> {
         match Pattern::read(value, self.input.most_regex_instructions()) {
@@ -205,8 +243,9 @@ impl Translation<'_, '_> {
         }
     }
 
-    /// A condition on a header; none when its answer is already known, in which case it may have become impossible.
-    fn header(&mut self, name: &str, pattern: &Pattern<'_>, without: bool) -> Option<HeaderMatcher> {
+    /// Writes a condition on a header; none when its answer is already known, in which case it may have become
+    /// impossible.
+    fn header(&mut self, name: &str, pattern: &Pattern<'_>, without: bool) {
         if self.input.audience.is_grpc() && name.starts_with(':') {
             let holds = match name {
                 ":method" => pattern.matches("POST"),
@@ -215,22 +254,13 @@ impl Translation<'_, '_> {
                 _ => false,
             };
             self.possible &= holds != without;
-            return None;
+            return;
         }
-        let specifier = match pattern.matcher() {
-            None => HeaderMatchSpecifier::PresentMatch(true),
-            Some(matcher) => HeaderMatchSpecifier::StringMatch(matcher),
-        };
-        Some(HeaderMatcher {
-            name: name.to_ascii_lowercase(),
-            invert_match: without,
-            // A header that is not there does not have the value.
-            treat_missing_header_as_empty: without && *pattern != Pattern::Present,
-            header_match_specifier: Some(specifier),
-        })
+        self.only_path = false;
+        write_header(&mut self.conditions, 6, name, pattern, without);
     }
 
-    fn refuse(&mut self, field: &str, message: String, has: impl Fn(&HttpMatch) -> bool) {
+    fn refuse(&mut self, field: fmt::Arguments<'_>, message: String, has: impl Fn(&HttpMatch) -> bool) {
         self.usable = false;
         let (place, path) = self.rule.place_of_match(self.index, has);
         self.problems.push(place.error(&format!("{path}{field}"), message).consequence("this match never holds"));
@@ -248,10 +278,29 @@ type PseudoHeader = (&'static str, fn(&HttpMatch) -> Option<&StringMatch>);
 const PSEUDO_HEADERS: [PseudoHeader; 3] =
     [(":method", |m| m.method.as_ref()), (":authority", |m| m.authority.as_ref()), (":scheme", |m| m.scheme.as_ref())];
 
-fn query_parameter(name: &str, pattern: &Pattern<'_>) -> QueryParameterMatcher {
-    let specifier = match pattern.matcher() {
-        None => QueryParameterMatchSpecifier::PresentMatch(true),
-        Some(matcher) => QueryParameterMatchSpecifier::StringMatch(matcher),
-    };
-    QueryParameterMatcher { name: name.to_owned(), query_parameter_match_specifier: Some(specifier) }
+/// `HeaderMatcher`: name 1, present_match 7 or string_match 13, invert_match 8, treat_missing_header_as_empty 14.
+fn write_header(out: &mut Vec<u8>, field: u32, name: &str, pattern: &Pattern<'_>, without: bool) {
+    flat::message(out, field, |out| {
+        flat::text(out, 1, name);
+        let end = out.len();
+        out[end - name.len()..].make_ascii_lowercase();
+        match pattern {
+            Pattern::Present => flat::flag(out, 7, true),
+            Pattern::Exact(_) | Pattern::Prefix(_) | Pattern::Regex(_) => pattern.write(out, 13),
+        }
+        flat::flag(out, 8, without);
+        // A header that is not there does not have the value.
+        flat::flag(out, 14, without && *pattern != Pattern::Present);
+    });
+}
+
+/// `QueryParameterMatcher`: name 1, string_match 5 or present_match 6.
+fn write_query_parameter(out: &mut Vec<u8>, field: u32, name: &str, pattern: &Pattern<'_>) {
+    flat::message(out, field, |out| {
+        flat::text(out, 1, name);
+        match pattern {
+            Pattern::Present => flat::flag(out, 6, true),
+            Pattern::Exact(_) | Pattern::Prefix(_) | Pattern::Regex(_) => pattern.write(out, 5),
+        }
+    });
 }

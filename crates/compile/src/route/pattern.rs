@@ -1,10 +1,9 @@
 //! `exact`, `prefix` and `regex` of Istio as Envoy's matchers.
 
-use proto::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
-use proto::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher};
 use world::api::istio::StringMatch;
 
 use super::regex;
+use crate::flat;
 
 /// What a value must be like. Regular expressions are valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,15 +42,15 @@ impl<'a> Pattern<'a> {
         }
     }
 
-    /// The same as a matcher; `None` for presence, which has no matcher of its own.
-    pub(super) fn matcher(&self) -> Option<StringMatcher> {
-        let pattern = match self {
-            Pattern::Present => return None,
-            Pattern::Exact(text) => MatchPattern::Exact((*text).to_owned()),
-            Pattern::Prefix(text) => MatchPattern::Prefix((*text).to_owned()),
-            Pattern::Regex(text) => MatchPattern::SafeRegex(regex_matcher(text)),
-        };
-        Some(StringMatcher { match_pattern: Some(pattern), ignore_case: false })
+    /// Writes the same as a `StringMatcher` (exact 1, prefix 2, safe_regex 5); nothing for presence, which has no
+    /// matcher of its own.
+    pub(super) fn write(&self, out: &mut Vec<u8>, field: u32) {
+        match self {
+            Pattern::Present => {}
+            Pattern::Exact(text) => flat::message(out, field, |out| flat::bytes(out, 1, text.as_bytes())),
+            Pattern::Prefix(text) => flat::message(out, field, |out| flat::bytes(out, 2, text.as_bytes())),
+            Pattern::Regex(text) => flat::message(out, field, |out| write_regex(out, 5, &[text])),
+        }
     }
 
     /// Whether `text` is like that, for what is decided here and not in the client.
@@ -65,7 +64,7 @@ impl<'a> Pattern<'a> {
     }
 }
 
-/// A checked expression in Envoy's words.
-pub(super) fn regex_matcher(pattern: &str) -> RegexMatcher {
-    RegexMatcher { regex: pattern.to_owned(), engine_type: None }
+/// Writes a checked expression, given in pieces, as a `RegexMatcher`, whose `regex` is 2.
+pub(super) fn write_regex(out: &mut Vec<u8>, field: u32, pattern: &[&str]) {
+    flat::message(out, field, |out| flat::pieces(out, 2, pattern));
 }

@@ -1,70 +1,85 @@
 //! Rewriting of paths on the way to the destination.
 
-use proto::pb::envoy::config::route::v3::route_match::PathSpecifier;
-use proto::pb::envoy::config::route::v3::{RouteAction, RouteMatch};
-use proto::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 use world::api::istio::Rewrite;
 
 use super::headers::is_sendable;
-use super::pattern::regex_matcher;
+use super::matching::Path;
+use super::pattern::write_regex;
 use super::regex;
+use crate::flat;
 
-/// How the path changes.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum PathRewrite {
+/// How the path changes, as it is written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum PathRewrite<'a> {
     /// What matched is replaced by this: the prefix, the whole path, or, with groups, what the expression matched.
-    Matched(String),
+    Matched(&'a str),
     /// Wherever the expression matches, the substitution.
-    Regex { pattern: String, substitution: String },
+    Regex { pattern: &'a str, substitution: &'a str },
 }
 
-impl PathRewrite {
+/// How the path of requests that one match takes changes, in Envoy's words.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Change<'a> {
+    /// The matched prefix, or the whole path, becomes this.
+    Prefix(&'a str),
+    /// Wherever the expression, given in pieces, matches, the substitution.
+    Regex { pattern: [&'a str; 3], substitution: &'a str },
+}
+
+impl Change<'_> {
+    /// Writes `RouteAction.regex_rewrite`: pattern 1, substitution 2. [`Change::Prefix`] belongs elsewhere.
+    pub(super) fn write_regex(&self, out: &mut Vec<u8>, field: u32) {
+        if let Change::Regex { pattern, substitution } = self {
+            flat::message(out, field, |out| {
+                write_regex(out, 1, pattern);
+                flat::text(out, 2, substitution);
+            });
+        }
+    }
+}
+
+impl<'a> PathRewrite<'a> {
     /// Reads `rewrite.uri` or `rewrite.uriRegexRewrite`, of which the latter wins as in Istio. Its expression may
     /// compile to at most `most_instructions`.
     ///
     /// # Errors
     /// The field and why it cannot be done.
-    pub(super) fn read(text: &Rewrite, most_instructions: u32) -> Result<Option<Self>, (&'static str, String)> {
+    pub(super) fn read(text: &'a Rewrite, most_instructions: u32) -> Result<Option<Self>, (&'static str, String)> {
         const REGEX: &str = ".rewrite.uriRegexRewrite";
         if let Some(rewrite) = &text.uri_regex_rewrite {
             let checked = regex::check(&rewrite.pattern, most_instructions)
                 .map_err(|why| (REGEX, format!("invalid regular expression \"{}\": {why}", rewrite.pattern)))?;
             check_substitution(&rewrite.rewrite, checked.groups()).map_err(|why| (REGEX, why))?;
-            let (pattern, substitution) = (rewrite.pattern.clone(), rewrite.rewrite.clone());
-            return Ok(Some(PathRewrite::Regex { pattern, substitution }));
+            return Ok(Some(PathRewrite::Regex { pattern: &rewrite.pattern, substitution: &rewrite.rewrite }));
         }
         let Some(uri) = text.uri.as_ref().filter(|uri| !uri.is_empty()) else { return Ok(None) };
         if !is_sendable(uri) {
             return Err((".rewrite.uri", "not a valid path".to_owned()));
         }
-        Ok(Some(PathRewrite::Matched(uri.clone())))
+        Ok(Some(PathRewrite::Matched(uri)))
     }
 
-    /// Puts the rewrite into the action of a route with this match.
+    /// What it means for requests whose path matched `path`.
     ///
     /// # Errors
     /// Why it does not go with the match.
-    pub(super) fn apply(&self, conditions: &RouteMatch, action: &mut RouteAction) -> Result<(), String> {
-        let (pattern, substitution) = match (self, &conditions.path_specifier) {
-            (PathRewrite::Regex { pattern, substitution }, _) => (pattern.clone(), substitution.clone()),
+    pub(super) fn after(&self, path: &Path<'a>) -> Result<Change<'a>, String> {
+        match (*self, path) {
+            (PathRewrite::Regex { pattern, substitution }, _) => {
+                Ok(Change::Regex { pattern: ["", pattern, ""], substitution })
+            }
             // Both Envoy's rewrite and the match are about the whole path; an anchor keeps an early alternative from
             // matching, and so replacing, only the beginning.
-            (PathRewrite::Matched(uri), Some(PathSpecifier::SafeRegex(path))) => {
+            (PathRewrite::Matched(uri), Path::Regex(path)) => {
                 // Only a substitution that refers to groups depends on how many there are.
                 if uri.contains('\\') {
-                    let groups = regex::check(&path.regex, u32::MAX).map(|checked| checked.groups()).unwrap_or(0);
+                    let groups = regex::check(path, u32::MAX).map(|checked| checked.groups()).unwrap_or(0);
                     check_substitution(uri, groups)?;
                 }
-                (format!("^(?:{})$", path.regex), uri.clone())
+                Ok(Change::Regex { pattern: ["^(?:", path, ")$"], substitution: uri })
             }
-            (PathRewrite::Matched(uri), _) => {
-                action.prefix_rewrite.clone_from(uri);
-                return Ok(());
-            }
-        };
-        let pattern = Some(regex_matcher(&pattern));
-        action.regex_rewrite = Some(RegexMatchAndSubstitute { pattern, substitution });
-        Ok(())
+            (PathRewrite::Matched(uri), Path::Exact(_) | Path::Prefix(_)) => Ok(Change::Prefix(uri)),
+        }
     }
 }
 

@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use prost::{Message, Name};
+use prost::Name;
 use proto::pb::envoy::config::route::v3::VirtualHost;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use world::api::istio::{ConsistentHash, Destination, VirtualService};
 use world::{Hostname, Kind, Labels, Meta, Object, ObjectRef, Spec};
 
-use super::{VirtualHostInput, destinations, virtual_host};
+use super::{EncodedHost, VirtualHostInput, destinations, virtual_host};
 use crate::{
     Audience, Built, HostDelivery, Interception, Missing, MissingDestination, Options, Proxy, Target, names, target,
 };
@@ -115,7 +115,7 @@ impl Setting {
         Target::Cluster { name, hash: service.hash.clone() }
     }
 
-    fn compile(&self, objects: &[Arc<Object>]) -> Built<VirtualHost> {
+    fn compile(&self, objects: &[Arc<Object>]) -> Built<EncodedHost> {
         // The first, and those of the same host.
         let governing: Vec<_> = objects.iter().filter(|o| spec(o).hosts == spec(&objects[0]).hosts).collect();
         let find = |namespace: &str, name: &str| {
@@ -168,10 +168,9 @@ fn read(text: &str) -> (Setting, Vec<Arc<Object>>) {
     (setting, objects.collect())
 }
 
-fn json(built: &Built<VirtualHost>) -> Value {
-    let bytes = built.value.encode_to_vec();
+fn json(built: &Built<EncodedHost>) -> Value {
+    let bytes = built.value.encode();
     proto::wire::check(&VirtualHost::type_url(), &bytes).expect("Envoy's own rules hold");
-    let bytes = proto::wire::canonicalize(&VirtualHost::type_url(), &bytes);
     json!({
         "virtualHost": proto::descriptor::to_json(&VirtualHost::type_url(), &bytes),
         "problems": built.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -247,7 +246,7 @@ fn heads_and_catch_alls_keep_envoys_rules() {
     let head = super::configuration_head("9080", &setting.audience());
     let hosts = [super::allow_any(), super::block_all(), super::blackhole(80)];
     for host in &hosts {
-        proto::wire::check(&VirtualHost::type_url(), &host.encode_to_vec()).unwrap();
+        proto::wire::check(&VirtualHost::type_url(), &host.encode()).unwrap();
     }
     assert!(head.ignore_port_in_host_matching);
     let grpc = super::configuration_head("x:80", &Setting { client: "grpc".to_owned(), ..setting }.audience());

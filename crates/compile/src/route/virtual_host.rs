@@ -1,29 +1,27 @@
 //! The routes of one virtual host.
 
+mod route;
 mod template;
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
 
-use proto::pb::envoy::config::core::v3::{Metadata, RuntimeFractionalPercent};
-use proto::pb::envoy::config::route::v3::route_action::{ClusterSpecifier, MaxStreamDuration};
-use proto::pb::envoy::config::route::v3::virtual_host::TlsRequirementType;
-use proto::pb::envoy::config::route::v3::{Route, RouteAction, RouteMatch, VirtualHost, route};
-use proto::pb::google::protobuf::{Struct, Value, value};
 use world::{Object, ObjectRef, Problem, Service};
 
+use super::action::{Action, Forwarding};
 use super::delegate::{self, FindDelegate};
-use super::forward;
+use super::encoded_host::EncodedHost;
 use super::matching::{self, Matched, NoMatch};
 use super::rule::{Part, Rule, virtual_service};
-use super::{answer, hash, retry};
-use crate::{Audience, Built, Options, Resolve, Target, names, pack};
+use super::{answer, forward, hash, retry};
+use crate::{Audience, Built, Options, Resolve, Target, flat, names};
+use route::Route;
 use template::Template;
 
-/// Runtime key of the share of requests whose destination is missing; nobody sets it, the default value counts.
-const MISSING_RUNTIME_KEY: &str = "pointsman.missing";
-
+/// Bytes that the routes of most hosts fit into.
+const ROOM: usize = 768;
+/// `TlsRequirementType.ALL`.
+const TLS_FOR_ALL: u64 = 2;
 /// All that a virtual host is made of.
 pub struct VirtualHostInput<'a> {
     /// For whom.
@@ -62,40 +60,41 @@ impl VirtualHostInput<'_> {
 /// Builds a virtual host. Requests that no entry matches are answered 404, as are all when nothing speaks about it.
 ///
 /// A VirtualService without an entry for this audience and port counts as none: the default target is used.
-pub fn virtual_host(input: &VirtualHostInput<'_>) -> Built<VirtualHost> {
-    let mut builder =
-        Builder { input, built: Built::new(()), routes: Vec::new(), last: Vec::new(), last_of: None, concerned: false };
+pub fn virtual_host(input: &VirtualHostInput<'_>) -> Built<EncodedHost> {
+    let mut builder = Builder {
+        input,
+        built: Built::new(()),
+        routes: Vec::with_capacity(ROOM),
+        last: Vec::new(),
+        last_of: None,
+        concerned: false,
+    };
     for object in input.virtual_services {
         builder.virtual_service(object);
     }
     if !builder.concerned {
         builder.default_route();
     }
-    let Builder { mut built, mut routes, last, .. } = builder;
-    if routes.is_empty() {
-        routes = last;
-    } else {
-        routes.extend(last);
+    let Builder { mut built, routes: mut rest, last, .. } = builder;
+    rest.extend_from_slice(&last);
+    let has_routes = !rest.is_empty();
+    // `VirtualHost`: routes 3, require_tls 4, include_request_attempt_count 14.
+    if input.https_redirect {
+        flat::number(&mut rest, 4, TLS_FOR_ALL);
     }
+    flat::flag(&mut rest, 14, !input.audience.is_grpc());
     built.origins.extend(input.service.map(|service| service.origin.clone()));
-    let require_tls = if input.https_redirect { TlsRequirementType::All } else { TlsRequirementType::None };
-    let host = VirtualHost {
-        name: input.name.to_owned(),
-        domains: input.domains.clone(),
-        routes,
-        require_tls: require_tls.into(),
-        include_request_attempt_count: !input.audience.is_grpc(),
-        ..VirtualHost::default()
-    };
+    let host = EncodedHost { name: input.name.to_owned(), domains: input.domains.clone(), has_routes, rest };
     built.map(|()| host)
 }
 
 struct Builder<'b> {
     input: &'b VirtualHostInput<'b>,
     built: Built<()>,
-    routes: Vec<Route>,
+    /// Encoded `VirtualHost.routes`.
+    routes: Vec<u8>,
     /// The routes that leave nothing to those after them.
-    last: Vec<Route>,
+    last: Vec<u8>,
     /// Whose they are.
     last_of: Option<ObjectRef>,
     /// Whether an entry of a VirtualService is about this audience and port.
@@ -104,30 +103,33 @@ struct Builder<'b> {
 
 impl Builder<'_> {
     fn default_route(&mut self) {
-        let (action, hash) = match &self.input.default {
+        let action = match &self.input.default {
             None => return,
-            Some(Target::Missing(why)) => (self.refusal(&forward::describe(why)), None),
+            Some(Target::Missing(why)) => self.refusal(&forward::describe(why)),
             Some(Target::Cluster { name, hash }) => {
                 self.built.clusters.insert(name.clone());
-                let retries = retry::default_policy(self.input.audience);
-                let action = RouteAction {
-                    cluster_specifier: Some(ClusterSpecifier::Cluster(name.to_string())),
-                    retry_policy: retries,
-                    ..self.timeouts(None)
+                let audience = self.input.audience;
+                let hash = hash.as_ref().and_then(|text| hash::policy(text, audience));
+                let parts = Forwarding {
+                    retries: retry::Policy::default_for(audience),
+                    hash: hash.as_slice(),
+                    grpc: audience.is_grpc(),
+                    ..Forwarding::default()
                 };
-                (route::Action::Route(action), hash.as_ref())
+                Action::forward(&parts, |out| flat::bytes(out, 1, name.as_bytes()))
             }
         };
-        let action = match (action, hash.and_then(|h| hash::policy(h, self.input.audience))) {
-            (route::Action::Route(mut action), Some(policy)) => {
-                action.hash_policy.push(policy);
-                route::Action::Route(action)
-            }
-            (action, _) => action,
+        let route = Route {
+            name: "default",
+            conditions: &matching::everything().conditions,
+            share: None,
+            action: &action,
+            change: None,
+            origin: None,
+            fields: &[],
+            stat_prefix: "",
         };
-        let conditions = matching::everything().conditions;
-        let name = "default".to_owned();
-        self.routes.push(Route { name, r#match: Some(conditions), action: Some(action), ..Route::default() });
+        route.write(&mut self.routes);
     }
 
     fn virtual_service(&mut self, object: &Arc<Object>) {
@@ -155,9 +157,8 @@ impl Builder<'_> {
     /// Emits the routes of a rule; whether it ended with one that takes everything.
     fn rule(&mut self, rule: &Rule<'_>, object: &Object) -> Option<Finished> {
         let matches = &rule.route.matches;
-        let mut template = None;
-        let count = matches.len().max(1);
-        for index in 0..count {
+        let mut template: Option<Template<'_>> = None;
+        for index in 0..matches.len().max(1) {
             let problems = &mut self.built.problems;
             let matched = match matches.is_empty() {
                 true => Ok(matching::everything()),
@@ -165,33 +166,34 @@ impl Builder<'_> {
             };
             self.concerned |= matched.as_ref().err() != Some(&NoMatch::Elsewhere);
             let Ok(matched) = matched else { continue };
-            // The last route takes the template over, which spares most rules a copy.
-            let own = template.take().unwrap_or_else(|| self.template(rule));
-            if !matched.catch_all && index + 1 < count {
-                template = Some(own.clone());
-            }
+            let template = template.get_or_insert_with(|| self.template(rule));
             let (name, stat_prefix) = match matches.get(index) {
-                Some(text) => (route_name(&rule.route.name, &text.name), text.stat_prefix.clone()),
-                None => (rule.route.name.clone(), String::new()),
+                Some(text) => (route_name(&rule.route.name, &text.name), text.stat_prefix.as_str()),
+                None => (Cow::Borrowed(rule.route.name.as_str()), ""),
             };
-            let metadata = (!self.input.audience.is_grpc()).then(|| provenance(&object.reference));
-            let head = Route { name, stat_prefix, metadata, ..Route::default() };
-            let Matched { conditions, catch_all, for_everyone } = matched;
-            let emitted = self.emit(own, conditions, head, rule);
+            let origin = (!self.input.audience.is_grpc()).then_some(&object.reference);
+            let Matched { conditions, path, catch_all, for_everyone } = matched;
+            let Template { action, fields, .. } = &*template;
+            let (name, conditions) = (&name, &conditions);
+            let route = Route { name, conditions, share: None, action, change: None, origin, fields, stat_prefix };
+            let mut out = std::mem::take(if catch_all { &mut self.last } else { &mut self.routes });
+            let before = out.len();
+            self.emit(&mut out, route, template, &path, rule);
             if !catch_all {
-                self.routes.extend(emitted);
+                self.routes = out;
                 continue;
             }
             if let Some(owner) = self.last_of.clone() {
+                out.truncate(before);
                 let problem = rule
                     .place
                     .warning("", format!("{owner}, which is older, takes all requests of \"{}\"", self.input.name))
                     .consequence("this catch-all is never reached");
                 self.built.problems.push(problem);
             } else {
-                self.last.extend(emitted);
                 self.last_of = Some(object.reference.clone());
             }
+            self.last = out;
             return Some(match for_everyone {
                 true => Finished::ForEveryone(index + 1),
                 false => Finished::ForThisAudience,
@@ -218,60 +220,38 @@ impl Builder<'_> {
         self.built.problems.push(problem);
     }
 
-    /// No timeout unless one is given; and then it bounds the one that a gRPC request brings along.
-    ///
-    /// For Envoy the bound is the older field, as in Istio: any `max_stream_duration` makes Envoy ignore `timeout`
-    /// (`FilterUtility::finalTimeout` in `source/common/router/router.cc` of 1.40), and its own bound ends requests with
-    /// 408 instead of 504.
-    #[allow(deprecated, reason = "see above")]
-    fn timeouts(&self, timeout: Option<Duration>) -> RouteAction {
-        let timeout = timeout.unwrap_or(Duration::ZERO);
-        let mut action = RouteAction::default();
-        if self.input.audience.is_grpc() {
-            let limit = Some(pack::duration(timeout)).filter(|_| !timeout.is_zero());
-            let limit = limit.map(|limit| MaxStreamDuration { max_stream_duration: Some(limit), ..Default::default() });
-            action.max_stream_duration = limit;
-        } else {
-            action.timeout = Some(pack::duration(timeout));
-            action.max_grpc_timeout = Some(pack::duration(timeout));
-        }
-        action
-    }
-
-    /// The routes for one match: where a share is refused, that comes first.
-    fn emit(&mut self, template: Template, conditions: RouteMatch, head: Route, rule: &Rule<'_>) -> Vec<Route> {
-        let mut routes = Vec::with_capacity(1 + usize::from(template.refused.is_some()));
+    /// Writes the routes for one match: where a share is refused, that comes first.
+    fn emit(
+        &mut self,
+        out: &mut Vec<u8>,
+        route: Route<'_>,
+        template: &Template<'_>,
+        path: &matching::Path<'_>,
+        rule: &Rule<'_>,
+    ) {
         if let Some((share, reason)) = &template.refused {
-            let mut conditions = conditions.clone();
-            let runtime_key = MISSING_RUNTIME_KEY.to_owned();
-            conditions.runtime_fraction = Some(RuntimeFractionalPercent { default_value: Some(*share), runtime_key });
-            let name = if head.name.is_empty() { "missing".to_owned() } else { format!("{}~missing", head.name) };
-            let mut refused = template.dress(Route { name, ..head.clone() });
-            refused.r#match = Some(conditions);
-            refused.action = Some(answer::refusal(reason));
-            routes.push(refused);
+            let name = match route.name {
+                "" => Cow::Borrowed("missing"),
+                name => Cow::Owned(format!("{name}~missing")),
+            };
+            let action = Action::answer(&answer::refusal(reason));
+            Route { name: &name, share: Some(share), action: &action, ..route }.write(out);
         }
-        let Template { filters, operations, mut action, rewrite, .. } = template;
-        if let (route::Action::Route(forward), Some(rewrite)) = (&mut action, &rewrite)
-            && let Err(why) = rewrite.apply(&conditions, forward)
-        {
-            action = self.refuse(rule.place_of(Part::Rewrite).error(".rewrite.uri", why));
+        let change = match (&template.action, &template.rewrite) {
+            (Action::Forward { .. }, Some(rewrite)) => rewrite.after(path).map(Some),
+            (Action::Forward { .. }, None) | (Action::Answer(_), _) => Ok(None),
+        };
+        match change {
+            Ok(change) => Route { change, ..route }.write(out),
+            Err(why) => {
+                let action = self.refuse(rule.place_of(Part::Rewrite).error(".rewrite.uri", why));
+                Route { action: &action, ..route }.write(out);
+            }
         }
-        routes.push(Route {
-            r#match: Some(conditions),
-            action: Some(action),
-            typed_per_filter_config: filters,
-            request_headers_to_add: operations.request_add,
-            request_headers_to_remove: operations.request_remove,
-            response_headers_to_add: operations.response_add,
-            response_headers_to_remove: operations.response_remove,
-            ..head
-        });
-        routes
     }
 
     /// Reports why a rule cannot be carried out and answers its requests with that.
-    fn refuse(&mut self, problem: Problem) -> route::Action {
+    fn refuse(&mut self, problem: Problem) -> Action {
         let object = problem.object.as_ref().map(ObjectRef::to_string).unwrap_or_default();
         let reason = format!("{object}: {}: {}", problem.field, problem.message);
         self.built.problems.push(problem.consequence("the rule's requests are answered 503"));
@@ -279,13 +259,12 @@ impl Builder<'_> {
     }
 
     /// 503 with the reason; for gRPC clients a cluster without endpoints, see [`forward::forward`].
-    fn refusal(&mut self, reason: &str) -> route::Action {
+    fn refusal(&mut self, reason: &str) -> Action {
         if !self.input.audience.is_grpc() {
-            return answer::refusal(reason);
+            return Action::answer(&answer::refusal(reason));
         }
         self.built.clusters.insert(names::BLACK_HOLE.into());
-        let cluster_specifier = Some(ClusterSpecifier::Cluster(names::BLACK_HOLE.to_owned()));
-        route::Action::Route(RouteAction { cluster_specifier, ..RouteAction::default() })
+        Action::to(names::BLACK_HOLE)
     }
 }
 
@@ -297,18 +276,9 @@ enum Finished {
 }
 
 /// `rule.match`, or the one that is given.
-fn route_name(rule: &str, of_match: &str) -> String {
+fn route_name<'a>(rule: &'a str, of_match: &'a str) -> Cow<'a, str> {
     match (rule, of_match) {
-        (name, "") | ("", name) => name.to_owned(),
-        (rule, of_match) => format!("{rule}.{of_match}"),
+        (name, "") | ("", name) => Cow::Borrowed(name),
+        (rule, of_match) => Cow::Owned(format!("{rule}.{of_match}")),
     }
-}
-
-/// Istio's `istio.config` metadata: the path of the object in the Kubernetes API.
-fn provenance(object: &ObjectRef) -> Metadata {
-    let (namespace, name) = (&object.namespace, &object.name);
-    let path = format!("/apis/networking.istio.io/v1/namespaces/{namespace}/virtual-service/{name}");
-    let value = Value { kind: Some(value::Kind::StringValue(path)) };
-    let fields = Struct { fields: HashMap::from([("config".to_owned(), value)]) };
-    Metadata { filter_metadata: HashMap::from([("istio".to_owned(), fields)]), ..Metadata::default() }
 }

@@ -8,10 +8,9 @@ use world::{Hostname, Object, ObjectRef};
 
 use super::hosts;
 use crate::gateway::{self, ExposedHost, GatewayInput, RouteTable};
-use crate::layers::encode;
 use crate::layers::output::{HostPart, Output, Rank};
 use crate::layers::resolver::Resolver;
-use crate::route::{self, VirtualHostInput};
+use crate::route::{self, EncodedHost, VirtualHostInput};
 use crate::{Audience, Built, Target};
 
 /// What the Gateways that select the proxy make it serve.
@@ -63,18 +62,13 @@ fn add_table(resolver: &Resolver<'_, '_>, table: &RouteTable, output: &mut Outpu
     }
 }
 
-fn part(
-    table: &RouteTable,
-    domains: Vec<Arc<str>>,
-    built: Built<proto::pb::envoy::config::route::v3::VirtualHost>,
-    owner: Option<ObjectRef>,
-) -> HostPart {
+fn part(table: &RouteTable, domains: Vec<Arc<str>>, built: Built<EncodedHost>, owner: Option<ObjectRef>) -> HostPart {
     HostPart {
         table: table.name.clone(),
         name: built.value.name.as_str().into(),
         rank: Rank::Routes,
         domains,
-        rest: encode::virtual_host_rest(built.value),
+        rest: built.value.rest.into(),
         references: hosts::clusters(&built.clusters).collect(),
         origins: built.origins.iter().cloned().collect(),
         generations: Arc::default(),
@@ -82,11 +76,7 @@ fn part(
     }
 }
 
-fn virtual_host(
-    resolver: &Resolver<'_, '_>,
-    table: &RouteTable,
-    host: &ExposedHost,
-) -> Built<proto::pb::envoy::config::route::v3::VirtualHost> {
+fn virtual_host(resolver: &Resolver<'_, '_>, table: &RouteTable, host: &ExposedHost) -> Built<EncodedHost> {
     let objects: Vec<&Arc<Object>> = host.routes.iter().map(|routes| &routes.object).collect();
     let name = |gateway: &ObjectRef| format!("{}/{}", gateway.namespace, gateway.name);
     let gateways: Vec<String> = host.routes.iter().map(|routes| name(&routes.gateway)).collect();

@@ -8,6 +8,7 @@ use proto::ResourceType;
 use world::{Hostname, Protocol};
 
 use super::hosts;
+use crate::layers::encode;
 use crate::layers::output::Output;
 use crate::layers::resolver::Resolver;
 use crate::{listener, names, route};
@@ -31,10 +32,9 @@ pub(in crate::layers) fn of_service(resolver: &Resolver<'_, '_>, host: &Hostname
         }
         let built = hosts::virtual_host(resolver, host, Some(service), port.number, domains);
         let name = names::outbound_cluster(port.number, "", &service.host);
-        let mut configuration = route::configuration_head(&name, resolver.audience);
-        configuration.virtual_hosts.push(built.value);
+        let configuration = encode::route_configuration(&name, resolver.audience, &built.value);
         let clusters = hosts::clusters(&built.clusters);
-        output.add(ResourceType::Route, name.clone(), &configuration, clusters, &built.origins);
+        output.add_encoded(ResourceType::Route, name.clone(), &configuration, clusters, &built.origins);
         output.problems.extend(built.problems);
         let origins = BTreeSet::from([service.origin.clone()]);
         for target in targets {

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proto::ResourceType;
-use proto::pb::envoy::config::route::v3::VirtualHost;
 use world::api::istio::{Destination, PortSelector};
 use world::{EffectiveRule, Hostname, Object, ObjectRef, Protocol, Service, Spec};
 
@@ -12,7 +11,7 @@ use crate::layers::encode;
 use crate::layers::output::{HostPart, Output, Rank};
 use crate::layers::resolver::Resolver;
 use crate::listener::{ContributionInput, contributions};
-use crate::route::{self, VirtualHostInput};
+use crate::route::{self, EncodedHost, VirtualHostInput};
 use crate::{Audience, Built, Interception, Options, OutboundPolicy, Proxy, Target, names, policy};
 
 /// The port whose route configuration also takes hosts that no service has.
@@ -49,7 +48,7 @@ pub(in crate::layers) fn of_routes(resolver: &Resolver<'_, '_>, host: &Hostname)
         return output;
     }
     let built = virtual_host(resolver, host, None, ROUTE_HOST_PORT, vec![host.to_string()]);
-    if !built.value.routes.is_empty() {
+    if built.value.has_routes {
         add(resolver.audience, built, ROUTE_HOST_PORT, Rank::Routes, &object.reference, &mut output);
     }
     output
@@ -106,7 +105,7 @@ pub(in crate::layers) fn catch_all(table: &Arc<str>, audience: &Audience, option
         name: host.name.as_str().into(),
         rank: Rank::CatchAll,
         domains: vec!["*".into()],
-        rest: encode::virtual_host_rest(host),
+        rest: host.rest.into(),
         references: cluster.into_iter().collect(),
         origins: Arc::default(),
         generations: Arc::default(),
@@ -130,7 +129,7 @@ pub(in crate::layers) fn virtual_host(
     service: Option<&Service>,
     port: u16,
     domains: Vec<String>,
-) -> Built<VirtualHost> {
+) -> Built<EncodedHost> {
     let object = resolver.reader.mesh_routes(host, &resolver.scope);
     let wanted = object.map(|object| subsets_wanted(resolver, object)).unwrap_or_default();
     let resolve = |namespace: &str, destination: &Destination, port: u16| -> Target {
@@ -158,7 +157,7 @@ pub(in crate::layers) fn virtual_host(
 }
 
 /// Puts a virtual host into the route configuration of its port, and of the explicit proxy where there is one.
-fn add(audience: &Audience, built: Built<VirtualHost>, port: u16, rank: Rank, owner: &ObjectRef, output: &mut Output) {
+fn add(audience: &Audience, built: Built<EncodedHost>, port: u16, rank: Rank, owner: &ObjectRef, output: &mut Output) {
     let name: Arc<str> = built.value.name.as_str().into();
     let domains: Vec<Arc<str>> = built.value.domains.iter().map(|domain| domain.as_str().into()).collect();
     let part = HostPart {
@@ -166,7 +165,7 @@ fn add(audience: &Audience, built: Built<VirtualHost>, port: u16, rank: Rank, ow
         name,
         rank,
         domains,
-        rest: encode::virtual_host_rest(built.value),
+        rest: built.value.rest.into(),
         references: clusters(&built.clusters).collect(),
         origins: built.origins.iter().cloned().collect(),
         generations: Arc::default(),
@@ -188,14 +187,13 @@ fn own_configuration(
     resolver: &Resolver<'_, '_>,
     service: &Service,
     port: u16,
-    built: &Built<VirtualHost>,
+    built: &Built<EncodedHost>,
     output: &mut Output,
 ) {
     let name = names::virtual_host(&service.host, port);
-    let mut configuration = route::configuration_head(&name, resolver.audience);
-    let host = VirtualHost { domains: vec!["*".to_owned()], ..built.value.clone() };
-    configuration.virtual_hosts.push(host);
-    output.add(ResourceType::Route, name, &configuration, clusters(&built.clusters), &built.origins);
+    let host = EncodedHost { domains: vec!["*".to_owned()], ..built.value.clone() };
+    let configuration = encode::route_configuration(&name, resolver.audience, &host);
+    output.add_encoded(ResourceType::Route, name, &configuration, clusters(&built.clusters), &built.origins);
 }
 
 /// Clusters as references.

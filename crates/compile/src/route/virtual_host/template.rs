@@ -1,95 +1,81 @@
 //! What a rule does with the requests that any of its matches takes.
 
-use std::collections::HashMap;
-
-use proto::pb::envoy::config::route::v3::route_action::HostRewriteSpecifier;
-use proto::pb::envoy::config::route::v3::{Route, route};
 use proto::pb::envoy::r#type::v3::FractionalPercent;
 use proto::pb::google::protobuf::Any;
 
 use super::Builder;
-use crate::route::forward::{self, Clusters, Forward};
-use crate::route::headers::{Operations, is_sendable};
+use crate::route::action::{Action, Forwarding};
+use crate::route::forward::{self, Clusters};
+use crate::route::headers::{Fields, Operations, is_sendable};
 use crate::route::rewrite::PathRewrite;
 use crate::route::rule::{Part, Rule};
 use crate::route::{answer, cors, fault, mirror, retry};
-use crate::{Built, pack};
+use crate::{Built, flat, pack};
 
 /// What all routes of a rule have in common.
-#[derive(Clone)]
-pub(super) struct Template {
-    pub(super) filters: HashMap<String, Any>,
-    pub(super) operations: Operations,
-    pub(super) action: route::Action,
-    pub(super) rewrite: Option<PathRewrite>,
+pub(super) struct Template<'a> {
+    pub(super) action: Action,
+    /// Fields 9 to 13 of `Route`: operations on headers, and the settings of filters.
+    pub(super) fields: Vec<u8>,
+    pub(super) rewrite: Option<PathRewrite<'a>>,
+    /// The share of requests that is refused, and why.
     pub(super) refused: Option<(FractionalPercent, String)>,
 }
 
-impl Default for Template {
-    fn default() -> Self {
-        Self {
-            filters: HashMap::new(),
-            operations: Operations::default(),
-            action: answer::status(503),
-            rewrite: None,
-            refused: None,
-        }
-    }
-}
-
-impl Template {
-    /// A route with what is the same for all, except its action.
-    pub(super) fn dress(&self, head: Route) -> Route {
-        Route {
-            typed_per_filter_config: self.filters.clone(),
-            request_headers_to_add: self.operations.request_add.clone(),
-            request_headers_to_remove: self.operations.request_remove.clone(),
-            response_headers_to_add: self.operations.response_add.clone(),
-            response_headers_to_remove: self.operations.response_remove.clone(),
-            ..head
-        }
-    }
+/// What a rule does, while it is found out.
+#[derive(Default)]
+struct Findings<'a> {
+    operations: Operations<'a>,
+    rewrite: Option<PathRewrite<'a>>,
+    refused: Option<(FractionalPercent, String)>,
 }
 
 impl Builder<'_> {
     /// What all routes of a rule have in common.
-    pub(super) fn template(&mut self, rule: &Rule<'_>) -> Template {
+    pub(super) fn template<'a>(&mut self, rule: &'a Rule<'_>) -> Template<'a> {
         let grpc = self.input.audience.is_grpc();
         let text = &rule.route;
         let problems = &mut self.built.problems;
-        let mut template = Template::default();
-        let mut rule_operations =
-            Operations::read(text.headers.as_ref(), rule.place_of(Part::Headers), ".headers", problems);
-        if grpc && (!rule_operations.is_empty() || text.route.iter().any(|d| d.headers.is_some())) {
+        let mut operations = {
+            let place = rule.place_of(Part::Headers);
+            Operations::read(text.headers.as_ref(), place, format_args!(".headers"), problems)
+        };
+        if grpc && (!operations.is_empty() || text.route.iter().any(|d| d.headers.is_some())) {
             let place = rule.place_of(Part::Headers);
             problems.push(place.warning(".headers", "gRPC clients cannot change headers").consequence("they do not"));
-            rule_operations = Operations::default();
+            operations = Operations::default();
         }
-        if let Some(text) = &text.fault
-            && let Some(faults) = fault::fault(text, rule.place_of(Part::Fault), problems)
-        {
-            template.filters.insert(fault::FILTER.to_owned(), pack::any(&faults));
+        let faults = text.fault.as_ref().and_then(|text| fault::fault(text, rule.place_of(Part::Fault), problems));
+        let cors =
+            text.cors_policy.as_ref().filter(|_| !grpc).map(|text| {
+                cors::policy(text, rule.place_of(Part::Cors), self.input.most_regex_instructions(), problems)
+            });
+        let mut findings = Findings::default();
+        let action = self.action(rule, operations, &mut findings);
+        let mut fields = Vec::new();
+        findings.operations.write(&mut fields, &HEADERS);
+        // In order of the filters' names.
+        if let Some(policy) = cors {
+            write_settings(&mut fields, cors::FILTER, &Any { type_url: cors::TYPE_URL.to_owned(), value: policy });
         }
-        if let Some(text) = &text.cors_policy
-            && !grpc
-        {
-            let policy = cors::policy(text, rule.place_of(Part::Cors), self.input.most_regex_instructions(), problems);
-            template.filters.insert(cors::FILTER.to_owned(), pack::any(&policy));
+        if let Some(faults) = faults {
+            write_settings(&mut fields, fault::FILTER, &pack::any(&faults));
         }
-        template.action = self.action(rule, rule_operations, &mut template);
-        template
+        let Findings { rewrite, refused, .. } = findings;
+        Template { action, fields, rewrite, refused }
     }
 
-    fn action(&mut self, rule: &Rule<'_>, operations: Operations, template: &mut Template) -> route::Action {
+    fn action<'a>(&mut self, rule: &'a Rule<'_>, operations: Operations<'a>, findings: &mut Findings<'a>) -> Action {
         if let Some(reason) = &rule.refusal {
             return self.refusal(reason);
         }
         let text = &rule.route;
-        let answers = [
-            text.redirect.as_ref().map(|t| (".redirect", Part::Redirect, answer::redirect(t, self.input.port))),
-            text.direct_response.as_ref().map(|t| (".directResponse", Part::DirectResponse, answer::direct(t))),
-        ];
-        if let Some((field, part, answer)) = answers.into_iter().flatten().next() {
+        let answer = match (&text.redirect, &text.direct_response) {
+            (Some(text), _) => Some((".redirect", Part::Redirect, answer::redirect(text, self.input.port))),
+            (None, Some(text)) => Some((".directResponse", Part::DirectResponse, answer::direct(text))),
+            (None, None) => None,
+        };
+        if let Some((field, part, answer)) = answer {
             return match answer {
                 Ok(_) if self.input.audience.is_grpc() => {
                     let problem = rule
@@ -100,8 +86,8 @@ impl Builder<'_> {
                     self.refusal("")
                 }
                 Ok(action) => {
-                    template.operations = operations;
-                    action
+                    findings.operations = operations;
+                    Action::answer(&action)
                 }
                 Err((field, why)) => self.refuse(rule.place_of(part).error(field, why)),
             };
@@ -115,54 +101,62 @@ impl Builder<'_> {
         }
         let Built { clusters, problems, .. } = &mut self.built;
         match forward::forward(rule, self.input, clusters, problems) {
-            Forward::Nowhere(reason) => self.refusal(&reason),
-            Forward::To(clusters) => self.forward(rule, operations, clusters, template),
+            Err(reason) => self.refusal(&reason),
+            Ok(to) => self.forward(rule, operations, to, findings),
         }
     }
 
-    fn forward(
+    fn forward<'a>(
         &mut self,
-        rule: &Rule<'_>,
-        operations: Operations,
-        to: Box<Clusters>,
-        template: &mut Template,
-    ) -> route::Action {
+        rule: &'a Rule<'_>,
+        operations: Operations<'a>,
+        mut to: Clusters<'a>,
+        findings: &mut Findings<'a>,
+    ) -> Action {
         let text = &rule.route;
-        let mut action = self.timeouts(text.timeout);
-        action.cluster_specifier = Some(to.specifier);
-        action.hash_policy = to.hash;
-        template.refused = to.refused;
-        let Built { clusters, problems, .. } = &mut self.built;
         let audience = self.input.audience;
-        action.retry_policy = retry::policy(text.retries.as_ref(), rule.place_of(Part::Retries), audience, problems);
-        action.request_mirror_policies = mirror::policies(rule, self.input, clusters, problems);
-        if audience.is_grpc() {
-            if text.rewrite.is_some() {
-                let place = rule.place_of(Part::Rewrite);
-                let problem = place.warning(".rewrite", "gRPC clients cannot rewrite").consequence("they do not");
-                problems.push(problem);
-            }
-            return route::Action::Route(action);
-        }
-        let mut operations = to.operations.followed_by(operations);
+        let grpc = audience.is_grpc();
+        findings.refused = to.refused.take();
+        let Built { clusters, problems, .. } = &mut self.built;
+        let retries = retry::Policy::read(text.retries.as_ref(), rule.place_of(Part::Retries), audience, problems);
+        let mirrors = mirror::policies(rule, self.input, clusters, problems);
+        let mut operations = to.take_operations().followed_by(operations);
         let mut host = operations.host.take();
         if let Some(rewrite) = &text.rewrite {
             let place = rule.place_of(Part::Rewrite);
-            match PathRewrite::read(rewrite, self.input.most_regex_instructions()) {
-                Ok(rewrite) => template.rewrite = rewrite,
-                Err((field, why)) => {
-                    let problem = place.error(field, why);
-                    return self.refuse(problem);
+            if grpc {
+                let problem = place.warning(".rewrite", "gRPC clients cannot rewrite").consequence("they do not");
+                problems.push(problem);
+            } else {
+                match PathRewrite::read(rewrite, self.input.most_regex_instructions()) {
+                    Ok(rewrite) => findings.rewrite = rewrite,
+                    Err((field, why)) => return self.refuse(place.error(field, why)),
+                }
+                match rewrite.authority.as_ref().filter(|authority| !authority.is_empty()) {
+                    Some(authority) if is_sendable(authority) => host = host.or(Some(authority)),
+                    Some(_) => return self.refuse(place.error(".rewrite.authority", "not a valid header value")),
+                    None => {}
                 }
             }
-            match rewrite.authority.as_ref().filter(|authority| !authority.is_empty()) {
-                Some(authority) if is_sendable(authority) => host = host.or_else(|| Some(authority.clone())),
-                Some(_) => return self.refuse(place.error(".rewrite.authority", "not a valid header value")),
-                None => {}
-            }
         }
-        action.host_rewrite_specifier = host.map(HostRewriteSpecifier::HostRewriteLiteral);
-        template.operations = operations;
-        route::Action::Route(action)
+        if grpc {
+            host = None;
+        } else {
+            findings.operations = operations;
+        }
+        let timeout = text.timeout;
+        let parts = Forwarding { host, timeout, retries, hash: &to.hash, mirrors: &mirrors, grpc };
+        Action::forward(&parts, |out| to.write(out, grpc))
     }
+}
+
+/// Where a route has its operations on headers.
+const HEADERS: Fields = Fields { request_add: 9, response_add: 10, response_remove: 11, request_remove: 12 };
+
+/// An entry of `Route.typed_per_filter_config`.
+fn write_settings(out: &mut Vec<u8>, filter: &str, settings: &Any) {
+    flat::message(out, 13, |out| {
+        flat::text(out, 1, filter);
+        flat::built(out, 2, settings);
+    });
 }
