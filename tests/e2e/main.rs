@@ -8,6 +8,7 @@ mod bad_clients;
 mod bad_input;
 mod changes;
 mod cli;
+mod envoy_resources;
 mod gateway;
 mod grpc;
 mod interception;

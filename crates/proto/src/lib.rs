@@ -4,6 +4,7 @@
 //! - [`ResourceType`] names the kinds of resources.
 //! - [`descriptor`] turns any message into JSON and back, by the descriptors that are embedded here.
 //! - [`RawResource`] is a resource that somebody wrote as JSON; [`references`] finds what such a one names.
+//! - [`xdstp`] compares names of that form.
 //! - [`wire`] works on encoded bytes: it gives equal messages equal bytes, and checks them against the rules that Envoy's
 //!   API states about its own fields.
 //!
@@ -14,6 +15,7 @@ mod raw_resource;
 mod references;
 mod resource_type;
 pub mod wire;
+pub mod xdstp;
 
 /// Our admin API, generated from `proto/pointsman/admin/v1/admin.proto`; the stubs need the feature `grpc`.
 #[allow(clippy::all, missing_docs)]

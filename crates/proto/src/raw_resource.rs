@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::descriptor::{InvalidJson, from_json};
 use crate::wire::Message;
-use crate::{ResourceType, pb};
+use crate::{ResourceType, pb, xdstp};
 
 /// The wrapper that says a name and a TTL beside the resource.
 const WRAPPER: &str = "envoy.service.discovery.v3.Resource";
@@ -18,7 +18,7 @@ const WRAPPER: &str = "envoy.service.discovery.v3.Resource";
 pub struct RawResource {
     /// Its kind; never a secret.
     pub resource_type: ResourceType,
-    /// The name to ask for.
+    /// The name to ask for, in the canonical form of [`xdstp`](crate::xdstp) names.
     pub name: String,
     /// The canonical encoding of the message; it breaks no rule that Envoy's API states.
     pub bytes: Vec<u8>,
@@ -189,7 +189,10 @@ fn resource_name(resource_type: ResourceType, bytes: &[u8], outer: Option<&str>)
     match name.as_str() {
         "" => Err(InvalidResource::new(field, "the resource has no name")),
         "*" => Err(InvalidResource::new(field, "\"*\" is no name, it means all resources")),
-        _ => Ok(name),
+        _ if xdstp::is_collection(&name) => {
+            Err(InvalidResource::new(field, format!("\"{name}\" is no name, it means a collection")))
+        }
+        _ => Ok(xdstp::canonical(&name).into_owned()),
     }
 }
 

@@ -55,9 +55,10 @@ resource_types! {
 }
 
 impl ResourceType {
-    /// Whether a first request without names means all resources (rule P-30).
+    /// Whether a first request without names means all resources (rule P-30), and a state-of-the-world response is the
+    /// whole set (rule P-41). Scoped routes are so in Envoy 1.40: it drops the scopes that a response does not name.
     pub fn has_wildcard(self) -> bool {
-        matches!(self, ResourceType::Cluster | ResourceType::Listener)
+        matches!(self, ResourceType::Cluster | ResourceType::Listener | ResourceType::ScopedRoute)
     }
 
     /// The short name that logs and metrics use: `cds`, `eds`, `lds`, `rds`, ...

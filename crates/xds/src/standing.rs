@@ -9,15 +9,14 @@ use std::sync::Arc;
 use proto::ResourceType;
 use snapshot::{Cell, Layer, Name, Snapshot};
 
-use crate::stream::{Contents, NameSet};
+use crate::stream::{Contents, Interest};
 use crate::{Holding, HoldingState};
 
 /// What a client was sent of one type, and how it took it.
 #[derive(Clone, Debug)]
 pub struct Standing {
     pub(crate) resource_type: ResourceType,
-    pub(crate) wildcard: bool,
-    pub(crate) names: NameSet,
+    pub(crate) interest: Interest,
     /// Under every subscribed name without an exception the client holds what this has; `None` before the first response.
     pub(crate) base: Option<Snapshot>,
     /// What it holds instead.
@@ -38,7 +37,7 @@ pub struct Signature {
     target: usize,
     base: Vec<usize>,
     /// `None` for all.
-    names: Option<(usize, u64)>,
+    interest: Option<[(usize, u64); 2]>,
     wholes: Vec<(usize, Option<Arc<str>>)>,
     departures: Vec<(Name, usize, Option<HoldingState>, usize)>,
 }
@@ -68,8 +67,7 @@ impl Standing {
     pub fn holdings(&self) -> Vec<Holding> {
         let from_base: Box<dyn Iterator<Item = &Arc<Cell>>> = match &self.base {
             None => Box::new(std::iter::empty()),
-            Some(base) if self.wildcard => Box::new(base.iter(self.resource_type)),
-            Some(base) => Box::new(self.names.iter().filter_map(|name| base.get(self.resource_type, name))),
+            Some(base) => self.interest.of_snapshot(self.resource_type, base),
         };
         from_base
             .filter(|cell| !self.exceptions.contains_key(cell.name()))
@@ -80,15 +78,15 @@ impl Standing {
 
     /// Whether the client was sent, of this type, all that `target` has for it, and nothing else.
     pub fn is_up_to_date(&self, target: &Snapshot) -> bool {
-        let Some(base) = &self.base else { return !self.wildcard && self.names.is_empty() };
+        let Some(base) = &self.base else { return self.interest.is_empty() };
         if !self.exceptions.is_empty() {
             return false;
         }
-        if self.wildcard || base.version(self.resource_type) == target.version(self.resource_type) {
+        if self.interest.wildcard || base.version(self.resource_type) == target.version(self.resource_type) {
             return base.version(self.resource_type) == target.version(self.resource_type);
         }
-        let version = |of: &Snapshot, name: &Name| of.get(self.resource_type, name).map(|cell| cell.version());
-        self.names.iter().all(|name| version(base, name) == version(target, name))
+        let wanted = |of| self.interest.of_snapshot(self.resource_type, of);
+        wanted(base).eq(wanted(target))
     }
 
     /// What tells whether another stream has exactly the same of the layer at `position` of `target`.
@@ -114,7 +112,7 @@ impl Standing {
             resource_type,
             target: layer.identity(resource_type),
             base: self.base.iter().flat_map(|base| identities(base, target, position, resource_type)).collect(),
-            names: (!self.wildcard).then(|| self.names.fingerprint()),
+            interest: self.interest.fingerprint(),
             wholes: flights.chain(rejected).collect(),
             departures: departures.collect(),
         }
@@ -124,11 +122,7 @@ impl Standing {
     /// the layer no longer has. What belongs to no layer counts to the first.
     pub fn compare<'a>(&'a self, target: &'a Snapshot, position: usize) -> Vec<Comparison<'a>> {
         let (layer, resource_type) = (&target.layers()[position], self.resource_type);
-        let wanted: Box<dyn Iterator<Item = &Arc<Cell>>> = if self.wildcard {
-            Box::new(layer.iter(resource_type))
-        } else {
-            Box::new(self.names.iter().filter_map(|name| layer.get(resource_type, name)))
-        };
+        let wanted = self.interest.of_layer(resource_type, layer);
         let mut all: Vec<_> = wanted.map(|cell| self.comparison(cell.name(), Some(cell))).collect();
         let is_left = |name: &Name| self.covers(name) && target.get(resource_type, name).is_none();
         let gone = self.base.iter().flat_map(|base| gone(base, target, position, resource_type));
@@ -149,7 +143,7 @@ impl Standing {
     }
 
     fn covers(&self, name: &str) -> bool {
-        self.wildcard || self.names.contains(name)
+        self.interest.covers(name)
     }
 
     /// The names of which it may not be true that the client holds and has accepted what the base has, unless those are

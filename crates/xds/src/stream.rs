@@ -1,6 +1,7 @@
 //! One discovery stream.
 
 mod flight;
+mod interest;
 mod name_set;
 mod order;
 mod plan;
@@ -12,15 +13,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use proto::ResourceType;
 use proto::pb::envoy::config::core::v3 as core;
 use proto::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use proto::pb::google::rpc::Status;
+use proto::{ResourceType, xdstp};
 use snapshot::{Body, Cell, Name, Snapshot, Version};
 
 pub(crate) use self::flight::Contents;
 use self::flight::Flight;
-pub(crate) use self::name_set::NameSet;
+pub(crate) use self::interest::Interest;
 use self::order::{ORDER, Order, assignments};
 use self::plan::{Plan, Planner};
 use self::substream::{Applied, Substream};
@@ -197,7 +198,7 @@ impl Stream {
         self.identify(request.node)?;
         let Some(resource_type) = self.resource_type(&request.type_url)? else { return Ok(()) };
         let first = self.substreams[resource_type.index()].is_none();
-        let names = self.substreams[resource_type.index()].as_ref().map_or(0, |s| s.subscription.names().len());
+        let names = self.substreams[resource_type.index()].as_ref().map_or(0, |s| s.subscription.len());
         let claimed = if first { request.initial_resource_versions.len() } else { 0 };
         self.check_names(names + claimed + request.resource_names_subscribe.len())?;
         let snapshot = self.snapshot.clone();
@@ -214,8 +215,8 @@ impl Stream {
         let mut claims = BTreeMap::new();
         if first {
             for (name, version) in request.initial_resource_versions {
-                let name = intern(&snapshot, resource_type, &name);
-                if !substream.subscription.wildcard() {
+                let name = intern(&snapshot, resource_type, &xdstp::canonical(&name));
+                if !substream.subscription.covers(&name) {
                     substream.subscription.insert(name.clone());
                 }
                 claims.insert(name, Version::parse(&version));
@@ -337,7 +338,7 @@ impl Stream {
 
     fn report_subscription(&mut self, resource_type: ResourceType) {
         let subscription = &self.substream(resource_type).subscription;
-        let (wildcard, names) = (subscription.wildcard(), subscription.names().len());
+        let (wildcard, names) = (subscription.wildcard(), subscription.len());
         self.outcomes.push_back(Outcome::Subscribed { resource_type, wildcard, names });
     }
 
@@ -349,6 +350,7 @@ impl Stream {
         }
         self.resolve_claims(resource_type, target, now);
         let substream = self.substream(resource_type);
+        substream.resolve_collections(target);
         if !substream.must_answer && substream.view.matches(resource_type, target) {
             // The newest snapshot of equal content, so that an old one is not kept alive by a type that rests.
             substream.view.base = Some(target.clone());

@@ -15,8 +15,16 @@ use proto::pb::google::rpc::Status;
 use snapshot::{Cell, Layer, Snapshot};
 use xds::{Request, Service, Settings, Stream, Variant};
 
+/// Two names of one resource, its collection, and an empty one.
+const XDSTP: &[&str] = &["xdstp://a/t/d?p=1&q=2", "xdstp://a/t/d?q=2&p=1", "xdstp://a/t/*?q=2&p=1", "xdstp://a/t/*"];
+
 fn name() -> impl Strategy<Value = String> {
-    prop_oneof![6 => "[a-d*]", 1 => Just(String::new()), 1 => ".{0,12}"]
+    prop_oneof![
+        6 => "[a-c*]",
+        3 => prop::sample::select(XDSTP).prop_map(str::to_owned),
+        1 => Just(String::new()),
+        1 => ".{0,12}",
+    ]
 }
 
 fn names() -> impl Strategy<Value = Vec<String>> {
@@ -86,7 +94,7 @@ fn sotw() -> impl Strategy<Value = Request> {
 fn snapshot(bits: u64) -> Snapshot {
     let mut edit = Layer::new().edit();
     for (at, kind) in ResourceType::ALL.into_iter().enumerate() {
-        for (letter, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
+        for (letter, name) in ["a", "b", "c", XDSTP[0]].into_iter().enumerate() {
             if bits >> (at * 4 + letter) & 1 == 1 {
                 let earlier = ResourceType::ALL[..at].iter().map(|earlier| (*earlier, name.into()));
                 let cell = Cell::new(kind, name.into(), format!("{name}{}", bits & 3).as_bytes()).referring_to(earlier);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use proto::ResourceType;
+use proto::{ResourceType, xdstp};
 use snapshot::{Body, Cell, Changes, Name, Snapshot, Version};
 
 use super::flight::{Contents, Fresh};
@@ -197,7 +197,9 @@ impl Planner<'_> {
     /// Rule P-38: a name that does not exist is answered at once, where there is a way to say so.
     fn answer_missing(&self, plan: &mut Plan, name: &Name) {
         match (self.variant, self.resource_type) {
-            (Variant::StateOfTheWorld, _) if self.tell_missing => plan.missing.push(name.clone()),
+            (Variant::StateOfTheWorld, _) if self.tell_missing && !xdstp::is_collection(name) => {
+                plan.missing.push(name.clone());
+            }
             (Variant::StateOfTheWorld, _) | (Variant::Delta, ResourceType::ExtensionConfig) => {}
             (Variant::Delta, ResourceType::VirtualHost) => plan.missing.push(name.clone()),
             (Variant::Delta, _) => plan.remove.push(name.clone()),
@@ -269,14 +271,11 @@ impl Plan {
         if subscription.wildcard() && changes_wait.is_empty() && planner.can_share_all() {
             return target.all_sotw(resource_type).chain(&kept);
         }
-        let all: Box<dyn Iterator<Item = &Arc<Cell>>> = if subscription.wildcard() {
-            Box::new(target.iter(resource_type))
-        } else {
-            Box::new(subscription.names().iter().filter_map(|name| target.get(resource_type, name)))
-        };
-        let now = all.filter_map(|cell| match self.keep.get(cell.name()) {
-            Some(held) => held.cell(),
-            None => Some(cell),
+        let now = subscription.interest().of_snapshot(resource_type, target).filter_map(|cell| {
+            match self.keep.get(cell.name()) {
+                Some(held) => held.cell(),
+                None => Some(cell),
+            }
         });
         planner.join_sotw(now).chain(&kept)
     }

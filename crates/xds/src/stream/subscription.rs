@@ -1,8 +1,9 @@
 //! What the client asked for, of one type (rules P-29 to P-37).
 
-use proto::ResourceType;
+use proto::{ResourceType, xdstp};
 use snapshot::Name;
 
+use super::interest::Interest;
 use super::name_set::NameSet;
 use crate::Variant;
 
@@ -12,11 +13,10 @@ const WILDCARD: &str = "*";
 /// The subscribed names of one type.
 #[derive(Debug, Default)]
 pub(crate) struct Subscription {
-    wildcard: bool,
+    interest: Interest,
     /// The wildcard is there because nothing was ever named, not because it was asked for by name.
     legacy: bool,
     ever_named: bool,
-    names: NameSet,
 }
 
 /// What one request did to a subscription.
@@ -30,6 +30,10 @@ pub(crate) struct Amendment {
     pub(crate) wildcard_asked: bool,
     /// The wildcard was there before.
     pub(crate) wildcard_before: bool,
+    /// Collections that were asked for, newly or once more.
+    pub(crate) collections_asked: Vec<Name>,
+    /// Collections were given up.
+    pub(crate) collections_dropped: bool,
 }
 
 impl Amendment {
@@ -38,27 +42,39 @@ impl Amendment {
         self.subscribed.is_empty()
             && self.unsubscribed.is_empty()
             && !self.wildcard_asked
-            && self.wildcard_before == subscription.wildcard
+            && self.collections_asked.is_empty()
+            && !self.collections_dropped
+            && self.wildcard_before == subscription.interest.wildcard
     }
 }
 
 impl Subscription {
     /// Whether all resources are subscribed.
     pub(crate) fn wildcard(&self) -> bool {
-        self.wildcard
+        self.interest.wildcard
     }
 
     /// Names subscribed one by one, in order.
     pub(crate) fn names(&self) -> &NameSet {
-        &self.names
+        &self.interest.names
+    }
+
+    /// What is subscribed.
+    pub(crate) fn interest(&self) -> &Interest {
+        &self.interest
     }
 
     pub(crate) fn covers(&self, name: &str) -> bool {
-        self.wildcard || self.names.contains(name)
+        self.interest.covers(name)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        !self.wildcard && self.names.is_empty()
+        self.interest.is_empty()
+    }
+
+    /// Names and collections that were asked for one by one.
+    pub(crate) fn len(&self) -> usize {
+        self.interest.len()
     }
 
     /// Replaces the whole set, as a state-of-the-world request does. `None` when it stays the same.
@@ -68,33 +84,57 @@ impl Subscription {
         asked: &[String],
         intern: impl Fn(&str) -> Name,
     ) -> Option<Amendment> {
-        let wildcard_before = self.wildcard;
+        let wildcard_before = self.interest.wildcard;
         let explicit = asked.iter().any(|name| name == WILDCARD);
         self.ever_named |= !asked.is_empty();
         self.legacy = !self.ever_named && empty_means_all(resource_type, Variant::StateOfTheWorld);
-        self.wildcard = explicit || self.legacy;
-        let wildcard_asked = self.wildcard && !wildcard_before;
-        let same = self.wildcard == wildcard_before
-            && asked.len() == self.names.len() + usize::from(explicit)
-            && asked.iter().all(|name| name == WILDCARD || self.names.contains(name.as_str()));
+        self.interest.wildcard = explicit || self.legacy;
+        let wildcard_asked = self.interest.wildcard && !wildcard_before;
+        let is_known = |name: &String| {
+            let name = xdstp::canonical(name);
+            self.interest.names.contains(&*name) || self.interest.collections.contains(&*name)
+        };
+        let same = self.interest.wildcard == wildcard_before
+            && asked.len() == self.len() + usize::from(explicit)
+            && asked.iter().all(|name| name == WILDCARD || is_known(name));
         if same {
             return None;
         }
         let mut next = NameSet::default();
+        let mut collections = NameSet::default();
+        let mut collections_asked = Vec::new();
         let mut subscribed = Vec::new();
         for name in asked.iter().filter(|name| *name != WILDCARD) {
-            match self.names.take(name.as_str()) {
+            let name = xdstp::canonical(name);
+            if xdstp::is_collection(&name) {
+                let name: Name = name.as_ref().into();
+                if !self.interest.collections.contains(&name) {
+                    collections_asked.push(name.clone());
+                }
+                collections.insert(name);
+                continue;
+            }
+            match self.interest.names.take(&name) {
                 Some(kept) => _ = next.insert(kept),
-                None if next.contains(name.as_str()) => {}
+                None if next.contains(&*name) => {}
                 None => {
-                    let name = intern(name);
+                    let name = intern(&name);
                     next.insert(name.clone());
                     subscribed.push((name, false));
                 }
             }
         }
-        let unsubscribed = std::mem::replace(&mut self.names, next).iter().cloned().collect();
-        Some(Amendment { subscribed, unsubscribed, wildcard_asked, wildcard_before })
+        let unsubscribed = std::mem::replace(&mut self.interest.names, next).iter().cloned().collect();
+        let collections_dropped = !self.interest.collections.is_subset(&collections);
+        self.interest.collections = collections;
+        Some(Amendment {
+            subscribed,
+            unsubscribed,
+            wildcard_asked,
+            wildcard_before,
+            collections_asked,
+            collections_dropped,
+        })
     }
 
     /// Applies additions, then removals, as a delta request asks for them; in this order because Istio's clients say
@@ -107,28 +147,41 @@ impl Subscription {
         unsubscribe: &[String],
         intern: impl Fn(&str) -> Name,
     ) -> Amendment {
-        let mut amendment = Amendment { wildcard_before: self.wildcard, ..Amendment::default() };
+        let mut amendment = Amendment { wildcard_before: self.interest.wildcard, ..Amendment::default() };
         if first && subscribe.is_empty() && unsubscribe.is_empty() && empty_means_all(resource_type, Variant::Delta) {
-            (self.wildcard, self.legacy) = (true, true);
+            (self.interest.wildcard, self.legacy) = (true, true);
             amendment.wildcard_asked = true;
         }
         for name in subscribe {
             if name == WILDCARD {
-                (self.wildcard, self.legacy) = (true, false);
+                (self.interest.wildcard, self.legacy) = (true, false);
                 amendment.wildcard_asked = true;
                 continue;
             }
-            let name = intern(name);
-            let already = !self.names.insert(name.clone());
+            let name = xdstp::canonical(name);
+            if xdstp::is_collection(&name) {
+                let name: Name = name.as_ref().into();
+                self.interest.collections.insert(name.clone());
+                amendment.collections_asked.push(name);
+                continue;
+            }
+            let name = intern(&name);
+            let already = !self.interest.names.insert(name.clone());
             amendment.subscribed.push((name, already));
         }
         for name in unsubscribe {
             if name == WILDCARD {
-                (self.wildcard, self.legacy) = (false, false);
+                (self.interest.wildcard, self.legacy) = (false, false);
                 amendment.wildcard_asked = false;
-            } else if let Some(name) = self.names.take(name.as_str()) {
+                continue;
+            }
+            let name = xdstp::canonical(name);
+            if let Some(name) = self.interest.names.take(&name) {
                 amendment.subscribed.retain(|(other, _)| *other != name);
                 amendment.unsubscribed.push(name);
+            } else if self.interest.collections.take(&name).is_some() {
+                amendment.collections_asked.retain(|other| **other != *name);
+                amendment.collections_dropped = true;
             }
         }
         amendment
@@ -136,7 +189,7 @@ impl Subscription {
 
     /// Counts names that the client says it holds as subscribed (rule P-49).
     pub(crate) fn insert(&mut self, name: Name) {
-        self.names.insert(name);
+        self.interest.names.insert(name);
     }
 }
 

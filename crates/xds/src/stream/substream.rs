@@ -3,11 +3,11 @@
 mod heartbeats;
 mod rejection;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use proto::ResourceType;
+use proto::{ResourceType, xdstp};
 use snapshot::{Cell, Name, Snapshot, Version};
 
 use self::heartbeats::Heartbeats;
@@ -27,7 +27,9 @@ pub(crate) struct Substream {
     claims: BTreeMap<Name, Option<Version>>,
     /// The client has had nothing but what is known here, once: before that it may hold anything from an earlier stream.
     pub(crate) known: bool,
-    /// The wildcard must be answered, with nothing if need be (rule P-42).
+    /// Collections that were asked for since the last response: all of each is sent.
+    collections_asked: Vec<Name>,
+    /// The wildcard, or a collection, must be answered, with nothing if need be (rule P-42).
     pub(crate) must_answer: bool,
     /// Oldest first; all but the last are overdue.
     pub(crate) flights: Vec<Flight>,
@@ -51,6 +53,7 @@ impl Substream {
             view: View::default(),
             claims: BTreeMap::new(),
             known: false,
+            collections_asked: Vec::new(),
             must_answer: false,
             flights: Vec::new(),
             rejected: Vec::new(),
@@ -83,6 +86,7 @@ impl Substream {
             self.waits.clear();
             self.claims.clear();
             self.heartbeats = None;
+            self.collections_asked = Vec::new();
             self.view = View::default();
             self.must_answer = false;
             return;
@@ -92,11 +96,11 @@ impl Substream {
         } else if amendment.wildcard_asked {
             self.repeat();
         }
-        if !self.subscription.wildcard() && amendment.wildcard_before {
+        if !self.subscription.wildcard() && amendment.wildcard_before || amendment.collections_dropped {
             self.narrow();
         }
         for name in amendment.unsubscribed {
-            if self.subscription.wildcard() {
+            if self.subscription.covers(&name) {
                 // Rule P-35: the client cannot know whether the wildcard still holds it.
                 self.view.again(self.resource_type, name);
             } else {
@@ -113,7 +117,27 @@ impl Substream {
                 self.view.exceptions.insert(name, Held::Again(None));
             }
         }
+        self.collections_asked.extend(amendment.collections_asked);
         self.claims.extend(claims);
+    }
+
+    /// Marks the members of collections that were asked for as to be sent; of one without members its own name, so that
+    /// delta clients are told that there is nothing. What a returning client says it holds stays as it was told.
+    pub(crate) fn resolve_collections(&mut self, target: &Snapshot) {
+        if self.collections_asked.is_empty() {
+            return;
+        }
+        let asked: BTreeSet<_> = std::mem::take(&mut self.collections_asked).into_iter().collect();
+        let mut empty = asked.clone();
+        for cell in target.iter(self.resource_type) {
+            let collection = xdstp::collection_of(cell.name());
+            if let Some(collection) = collection.filter(|collection| asked.contains(&**collection)) {
+                empty.remove(&*collection);
+                self.view.exceptions.entry(cell.name().clone()).or_insert(Held::Again(None));
+            }
+        }
+        self.view.exceptions.extend(empty.into_iter().map(|name| (name, Held::Again(None))));
+        self.must_answer = true;
     }
 
     /// The wildcard is new: of all names but the exceptions, nothing was sent.
@@ -141,11 +165,11 @@ impl Substream {
         self.must_answer = true;
     }
 
-    /// The wildcard is gone: what it alone held is given up.
+    /// The wildcard or a collection is gone: what it alone held is given up.
     fn narrow(&mut self) {
         let Self { subscription, view, waits, .. } = self;
-        view.exceptions.retain(|name, _| subscription.names().contains(name));
-        waits.retain(|name, _| subscription.names().contains(name));
+        view.exceptions.retain(|name, _| subscription.covers(name));
+        waits.retain(|name, _| subscription.covers(name));
         self.must_answer = false;
     }
 
@@ -277,8 +301,7 @@ impl Substream {
         let unanswered = flights.iter().chain(rejected.iter().map(|rejected| &rejected.flight));
         Standing {
             resource_type: *resource_type,
-            wildcard: subscription.wildcard(),
-            names: subscription.names().clone(),
+            interest: subscription.interest().clone(),
             base: view.base.clone(),
             exceptions: view.exceptions.iter().map(|(name, held)| (name.clone(), held.cell().cloned())).collect(),
             flights: flights.iter().map(|flight| flight.contents.clone()).collect(),
@@ -309,7 +332,7 @@ impl Substream {
         Summary {
             resource_type: self.resource_type,
             wildcard: self.subscription.wildcard(),
-            names: self.subscription.names().len(),
+            names: self.subscription.len(),
             sent: self.sent,
             accepted: self.accepted,
             unacknowledged: self.flights.len(),
