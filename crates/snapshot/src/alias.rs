@@ -7,12 +7,32 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::cell::put_field_head;
 use crate::{Cell, Name};
 
 /// The part before the last slash, which is where Envoy cuts (`source/extensions/config_subscription/grpc/watch_map.cc`
-/// of 1.40); `None` without one.
+/// of 1.40); `None` without one, and for an `xdstp` name, in which slashes mean something else.
 pub fn parent(name: &str) -> Option<&str> {
-    name.rsplit_once('/').map(|(parent, _)| parent)
+    let (parent, _) = name.rsplit_once('/')?;
+    (!name.starts_with("xdstp:")).then_some(parent)
+}
+
+/// A `resources` entry of a delta response with the full names by which the resource was asked for added as
+/// `Resource.aliases`: made anew, because clients differ in them.
+pub fn with_aliases<'a>(entry: &[u8], asked: impl IntoIterator<Item = &'a Name>) -> Bytes {
+    // After the tag, the length ends with the first byte below 128.
+    let head = entry.iter().skip(1).position(|byte| *byte < 0x80).map_or(entry.len(), |at| at + 2);
+    let mut resource = BytesMut::from(&entry[head..]);
+    for name in asked {
+        put_field_head(&mut resource, 4, name.len());
+        resource.put_slice(name.as_bytes());
+    }
+    let mut buffer = BytesMut::with_capacity(resource.len() + 8);
+    put_field_head(&mut buffer, 2, resource.len());
+    buffer.put_slice(&resource);
+    buffer.freeze()
 }
 
 /// The resources of one type by parent and alias.
@@ -39,8 +59,8 @@ impl Aliases {
     /// hosts are; of several that match, Envoy's order decides: the exact one, the longest with `*` in front, the
     /// longest with `*` at the end, `*` alone. A port that no pattern has is passed over.
     pub(crate) fn resolve(&self, name: &str) -> Option<&Name> {
-        let (parent, alias) = name.rsplit_once('/')?;
-        let known = self.by_parent.get(parent)?;
+        let parent = parent(name)?;
+        let (known, alias) = (self.by_parent.get(parent)?, &name[parent.len() + 1..]);
         let port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
         let without_port = alias.rsplit_once(':').filter(|(_, after)| port(after)).map(|(before, _)| before);
         [Some(alias), without_port]
@@ -63,7 +83,9 @@ fn find<'a>(known: &'a HashMap<Name, Name>, alias: &str) -> Option<&'a Name> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use prost::Message;
     use proto::ResourceType;
+    use proto::pb::envoy::service::discovery::v3::DeltaDiscoveryResponse;
 
     use super::*;
 
@@ -101,10 +123,23 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_keeps_what_it_says_when_aliases_are_added() {
+        for len in [0, 100, 20_000] {
+            let cell = Cell::new(ResourceType::VirtualHost, "80/a".into(), &vec![7; len]);
+            let entry = with_aliases(cell.delta_entry(), [&Name::from("80/a.test"), &Name::from("80/b.test")]);
+            let [resource] = &DeltaDiscoveryResponse::decode(entry).unwrap().resources[..] else { panic!("one") };
+            assert_eq!(resource.aliases, ["80/a.test", "80/b.test"]);
+            assert_eq!((&*resource.name, resource.version.clone()), ("80/a", cell.version().to_string()));
+            assert_eq!(resource.resource.as_ref().unwrap().value, vec![7; len]);
+        }
+    }
+
+    #[test]
     fn a_name_without_a_known_parent_leads_nowhere() {
         assert_eq!(resolve("81/a.test"), None);
         assert_eq!(resolve("a.test"), None);
         assert_eq!(parent("a/b/c"), Some("a/b"));
         assert_eq!(parent("a"), None);
+        assert_eq!(parent("xdstp://a/b/c"), None);
     }
 }

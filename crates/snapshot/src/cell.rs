@@ -149,7 +149,6 @@ enum Content {
 #[derive(Debug)]
 struct Entry {
     delta: Bytes,
-    resource_at: usize,
     sotw_at: usize,
     value_at: usize,
 }
@@ -304,20 +303,6 @@ impl Cell {
         &self.entry().delta
     }
 
-    /// The same with the names by which it was asked for (`Resource.aliases`): made anew, because clients differ in them.
-    pub fn delta_entry_for<'a>(&self, asked: impl IntoIterator<Item = &'a Name>) -> Bytes {
-        let resource = &self.delta_entry()[self.entry().resource_at..];
-        let mut buffer = BytesMut::from(resource);
-        for name in asked {
-            put_field_head(&mut buffer, 4, name.len());
-            buffer.put_slice(name.as_bytes());
-        }
-        let mut entry = BytesMut::with_capacity(field_len(buffer.len()));
-        put_field_head(&mut entry, 2, buffer.len());
-        entry.put_slice(&buffer);
-        entry.freeze()
-    }
-
     /// The `resources` entry of a state-of-the-world response, tag and length included.
     pub fn sotw_entry(&self) -> Bytes {
         let entry = self.entry();
@@ -362,7 +347,6 @@ impl Entry {
         let resource_len = field_len(cell.name.len()) + field_len(version.len()) + field_len(any_len);
         let mut buffer = BytesMut::with_capacity(field_len(resource_len));
         put_field_head(&mut buffer, 2, resource_len);
-        let resource_at = buffer.len();
         put_field_head(&mut buffer, 3, cell.name.len());
         buffer.put_slice(cell.name.as_bytes());
         put_field_head(&mut buffer, 1, version.len());
@@ -374,7 +358,7 @@ impl Entry {
         put_field_head(&mut buffer, 2, value_len);
         let value_at = buffer.len();
         put_value(&mut buffer);
-        Self { delta: buffer.freeze(), resource_at, sotw_at, value_at }
+        Self { delta: buffer.freeze(), sotw_at, value_at }
     }
 }
 
@@ -387,7 +371,7 @@ fn varint_len(value: usize) -> usize {
     (usize::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
 }
 
-fn put_field_head(buffer: &mut BytesMut, number: u8, len: usize) {
+pub(crate) fn put_field_head(buffer: &mut BytesMut, number: u8, len: usize) {
     buffer.put_u8(number << 3 | 2);
     let mut rest = len;
     while rest >= 0x80 {

@@ -15,7 +15,7 @@ mod snapshot;
 mod ttl;
 mod version;
 
-pub use alias::parent;
+pub use alias::{parent, with_aliases};
 pub use body::Body;
 pub use cell::{Cell, Name, Origin, Part, Parts};
 pub use layer::{Edit, Layer};

@@ -38,6 +38,7 @@ pub struct Signature {
     base: Vec<usize>,
     /// `None` for all.
     interest: Option<[(usize, u64); 2]>,
+    parents: Option<Arc<BTreeSet<Name>>>,
     wholes: Vec<(usize, Option<Arc<str>>)>,
     departures: Vec<(Name, usize, Option<HoldingState>, usize)>,
 }
@@ -113,6 +114,7 @@ impl Standing {
             target: layer.identity(resource_type),
             base: self.base.iter().flat_map(|base| identities(base, target, position, resource_type)).collect(),
             interest: self.interest.fingerprint(),
+            parents: self.interest.parents.clone(),
             wholes: flights.chain(rejected).collect(),
             departures: departures.collect(),
         }

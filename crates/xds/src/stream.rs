@@ -1,6 +1,7 @@
 //! One discovery stream.
 
 mod flight;
+mod hosts;
 mod interest;
 mod name_set;
 mod order;
@@ -21,6 +22,7 @@ use snapshot::{Body, Cell, Name, Snapshot, Version};
 
 pub(crate) use self::flight::Contents;
 use self::flight::Flight;
+use self::hosts::Scope;
 pub(crate) use self::interest::Interest;
 use self::order::{ORDER, Order, assignments};
 use self::plan::{Plan, Planner};
@@ -48,6 +50,8 @@ pub struct Stream {
     returning_until: Option<Instant>,
     /// Assignments that a returning client holds in their newest form together with the cluster they belong to.
     trusted_assignments: BTreeSet<Name>,
+    /// Route configurations that a returning client was sent before it said which virtual hosts it holds.
+    renewed_routes: BTreeSet<Name>,
 }
 
 enum Step {
@@ -71,6 +75,7 @@ impl Stream {
             outcomes: VecDeque::new(),
             returning_until: None,
             trusted_assignments: BTreeSet::new(),
+            renewed_routes: BTreeSet::new(),
         }
     }
 
@@ -147,7 +152,8 @@ impl Stream {
 
     /// When `handle_timeout` and `poll_response` must be called again even if nothing comes in.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.substreams.iter().flatten().filter_map(|substream| substream.deadline(&self.settings)).min()
+        let of_types = self.substreams.iter().flatten().filter_map(|substream| substream.deadline(&self.settings));
+        of_types.chain(self.hosts_wait_until()).min()
     }
 
     /// Who the client is; `None` before its first request.
@@ -162,7 +168,11 @@ impl Stream {
 
     /// The same in a form that costs little when the client is in step, in the same order.
     pub fn standings(&self) -> Vec<Standing> {
-        self.substreams.iter().flatten().map(|substream| substream.standing()).collect()
+        let standing = |substream: &Substream| {
+            let scope = Scope::new(substream.resource_type(), self.service, &self.substreams);
+            substream.standing(scope, self.snapshot.as_ref())
+        };
+        self.substreams.iter().flatten().map(|substream| standing(substream)).collect()
     }
 
     /// Names that the client asks for and that do not exist, in the order of `ResourceType::ALL`, then of the name.
@@ -348,6 +358,9 @@ impl Stream {
         if substream.subscription.is_empty() || substream.is_blocked() {
             return Step::Idle;
         }
+        if resource_type == ResourceType::VirtualHost && self.hosts_must_wait(now) {
+            return Step::Idle;
+        }
         self.resolve_claims(resource_type, target, now);
         let substream = self.substream(resource_type);
         substream.resolve_collections(target);
@@ -361,6 +374,7 @@ impl Stream {
             variant: self.variant,
             resource_type,
             substream,
+            scope: Scope::new(resource_type, self.service, &self.substreams),
             order: Order::new(resource_type, self.is_returning(now), &self.substreams, target),
             target,
             settings: &self.settings,
@@ -505,8 +519,10 @@ impl Stream {
             removed: plan.remove.len(),
             bytes: response.len(),
         });
-        if resource_type == ResourceType::Cluster {
-            self.mark_assignments(&plan, target);
+        match resource_type {
+            ResourceType::Cluster => self.mark_assignments(&plan, target),
+            ResourceType::Route => self.mark_hosts(&plan, target),
+            _ => {}
         }
         let (contents, fresh) = plan.contents(target);
         let (delta, ttls) = (self.variant == Variant::Delta, self.ttls());
@@ -563,7 +579,16 @@ impl Stream {
     /// acknowledging its clusters, and `handle_timeout` acts on that.
     fn resolve_claims(&mut self, resource_type: ResourceType, target: &Snapshot, now: Instant) {
         let trusted = std::mem::take(&mut self.trusted_assignments);
-        let is_trusted = |name: &str| resource_type != ResourceType::Endpoints || trusted.contains(name);
+        let renewed = if resource_type == ResourceType::VirtualHost {
+            std::mem::take(&mut self.renewed_routes)
+        } else {
+            BTreeSet::new()
+        };
+        let is_trusted = |name: &str| match resource_type {
+            ResourceType::Endpoints => trusted.contains(name),
+            ResourceType::VirtualHost => !snapshot::parent(name).is_some_and(|route| renewed.contains(route)),
+            _ => true,
+        };
         let current = self.substream(resource_type).resolve_claims(target, is_trusted);
         self.trusted_assignments = trusted;
         if self.ttls() {

@@ -175,3 +175,23 @@ fn names_that_are_not_subscribed_do_not_count() {
     let three = Snapshot::new([layer(&first, ROUTE, &[("80", "r2")], &["90"])]);
     assert!(!client.standing().is_up_to_date(&three));
 }
+
+#[test]
+fn virtual_hosts_count_where_their_route_configuration_is_held() {
+    let routes = layer(&Layer::new(), ROUTE, &[("80", "1"), ("81", "1")], &[]);
+    let hosts = [("80/a", "1"), ("80/b", "1"), ("81/a", "1")];
+    let snapshot = Snapshot::new([layer(&routes, ResourceType::VirtualHost, &hosts, &[])]);
+    let client = |route: &str| {
+        let mut client = Client::subscribe(ROUTE, &[route], &snapshot);
+        let type_url = ResourceType::VirtualHost.type_url().to_owned();
+        client.ask(DeltaDiscoveryRequest { type_url, ..DeltaDiscoveryRequest::default() });
+        client.answer(ResourceType::VirtualHost, None);
+        client.stream.standings().into_iter().find(|s| s.resource_type() == ResourceType::VirtualHost).unwrap()
+    };
+    let (first, second) = (client("80"), client("81"));
+    assert_eq!(compared(&first, &snapshot, 0), ["80/a 1 1 accepted 1", "80/b 1 1 accepted 1"]);
+    assert_eq!(compared(&second, &snapshot, 0), ["81/a 1 1 accepted 1"]);
+    assert_eq!((first.holdings().len(), second.holdings().len()), (2, 1));
+    assert_eq!(first.signature(&snapshot, 0), client("80").signature(&snapshot, 0));
+    assert_ne!(first.signature(&snapshot, 0), second.signature(&snapshot, 0));
+}

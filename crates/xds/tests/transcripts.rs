@@ -4,7 +4,8 @@
 //! A file is a list of blocks: comments (`#`), one command, its reply (indented). Commands:
 //!
 //! - `stream sotw|delta [only TYPE] [ack-wait SECONDS] [max-names N] [max-bytes N]`: a new stream.
-//! - `publish TYPE NAME VERSION [ttl SECONDS] [-> TYPE:NAME ...]; TYPE NAME -; ...`: changes the mesh; `-` removes.
+//! - `publish TYPE NAME VERSION [ttl SECONDS] [as ALIAS ...] [-> TYPE:NAME ...]; TYPE NAME -; ...`: changes the mesh; `-`
+//!   removes.
 //!   Prints nothing.
 //! - `ask TYPE [node=ID[+FEATURE ...]] [NAME ...] [nonce N] [version V] [error TEXT]`: a state-of-the-world request;
 //!   the version `sent` is that of the last response.
@@ -71,7 +72,7 @@ fn every_transcript_that_the_list_of_rules_names_speaks_of_that_rule() {
         }
         seen += 1;
     }
-    assert_eq!(seen, 76, "71 rules of the protocol and 5 of gRPC");
+    assert_eq!(seen, 77, "72 rules of the protocol and 5 of gRPC");
 }
 
 struct Player {
@@ -172,11 +173,15 @@ impl Player {
             }
             let ttl = words.iter().position(|word| *word == "ttl").map(|at| words[at + 1].parse().unwrap());
             let arrow = words.iter().position(|word| *word == "->").unwrap_or(words.len());
+            let alias = words.iter().position(|word| *word == "as").unwrap_or(arrow);
+            let aliases = words[..arrow].iter().skip(alias + 1).map(|alias| (*alias).into());
             let references = words.iter().skip(arrow + 1).map(|word| {
                 let (to, name) = word.split_once(':').unwrap();
                 (kind(to), name.into())
             });
-            let cell = Cell::new(resource_type, name.into(), value(name, version).as_bytes()).referring_to(references);
+            let cell = Cell::new(resource_type, name.into(), value(name, version).as_bytes())
+                .referring_to(references)
+                .also_known_as(aliases);
             edit.set(match ttl {
                 Some(seconds) => cell.with_ttl(Duration::from_secs(seconds)),
                 None => cell,
@@ -303,6 +308,9 @@ impl Player {
                         Some(any) => {
                             assert_eq!(resource.version, Version::of(&any.value).to_string());
                             write!(line, " {}", text(&any.value)).unwrap();
+                            if !resource.aliases.is_empty() {
+                                write!(line, " alias {:?}", resource.aliases).unwrap();
+                            }
                             resource.ttl.iter().for_each(|ttl| write!(line, " for {} s", ttl.seconds).unwrap());
                         }
                         None if resource.ttl.is_some() => write!(line, " {} is still there", resource.name).unwrap(),

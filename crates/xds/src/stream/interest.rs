@@ -1,9 +1,10 @@
 //! The names that a client wants to have, of one type.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proto::{ResourceType, xdstp};
-use snapshot::{Cell, Layer, Snapshot};
+use snapshot::{Cell, Layer, Name, Snapshot};
 
 use super::name_set::NameSet;
 
@@ -16,11 +17,20 @@ pub(crate) struct Interest {
     pub(crate) names: NameSet,
     /// Collections of `xdstp` names: each is a wildcard of its own (rule P-72).
     pub(crate) collections: NameSet,
+    /// Of virtual hosts under the wildcard only those of these route configurations; `None` for all.
+    pub(crate) parents: Option<Arc<BTreeSet<Name>>>,
 }
 
 impl Interest {
     pub(crate) fn covers(&self, name: &str) -> bool {
-        self.wildcard || self.names.contains(name) || self.covers_by_collection(name)
+        self.wildcard && self.has_use(name) || self.names.contains(name) || self.covers_by_collection(name)
+    }
+
+    fn has_use(&self, name: &str) -> bool {
+        match (&self.parents, snapshot::parent(name)) {
+            (None, _) | (Some(_), None) => true,
+            (Some(parents), Some(parent)) => parents.contains(parent),
+        }
     }
 
     fn covers_by_collection(&self, name: &str) -> bool {
@@ -60,9 +70,9 @@ impl Interest {
         all: impl FnOnce() -> I,
         get: impl Fn(&str) -> Option<&'s Arc<Cell>> + 's,
     ) -> Box<dyn Iterator<Item = &'s Arc<Cell>> + 's> {
-        if self.wildcard {
+        if self.wildcard && self.parents.is_none() {
             Box::new(all())
-        } else if self.collections.is_empty() {
+        } else if !self.wildcard && self.collections.is_empty() {
             Box::new(self.names.iter().filter_map(move |name| get(name)))
         } else {
             Box::new(all().filter(|cell| self.covers(cell.name())))

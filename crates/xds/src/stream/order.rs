@@ -16,8 +16,8 @@ use std::sync::Arc;
 use proto::ResourceType;
 use snapshot::{Cell, Name, Snapshot};
 
-use super::Substreams;
 use super::substream::Substream;
+use super::{Substreams, hosts};
 use crate::Wait;
 
 /// In which order types are looked at: those that others refer to first; secrets right after the clusters and before
@@ -89,7 +89,8 @@ impl<'a> Order<'a> {
     /// What the removal of this name must wait for: a resource that the client may still hold and that refers to it.
     pub(crate) fn before_removing(&self, name: &Name) -> Option<Wait> {
         let referred = self.referred.get_or_init(|| self.find_referred());
-        match referred.get(name) {
+        let by_parent = || snapshot::parent(name).and_then(|parent| referred.get(parent));
+        match referred.get(name).or_else(by_parent) {
             Some((by_type, by)) => Some(Wait::StillReferred { by_type: *by_type, by: by.clone() }),
             None if self.returning => self.before_removing_from_returning(),
             None => None,
@@ -100,6 +101,12 @@ impl<'a> Order<'a> {
         let mut referred = BTreeMap::new();
         for substream in self.later_types().filter_map(|t| self.substreams[t.index()].as_deref()) {
             for cell in substream.leftovers(self.target) {
+                if self.resource_type == ResourceType::VirtualHost
+                    && self.target.get(ResourceType::Route, cell.name()).is_none()
+                {
+                    // It refers to all its virtual hosts, which are found by its name.
+                    referred.insert(cell.name().clone(), (cell.resource_type(), cell.name().clone()));
+                }
                 let names = cell.references().filter(|(to, _)| *to == self.resource_type);
                 for (_, name) in names {
                     referred.entry(name.clone()).or_insert_with(|| (cell.resource_type(), cell.name().clone()));
@@ -112,8 +119,16 @@ impl<'a> Order<'a> {
     /// What a client came back with is known by version only, so not what it refers to: until each type that leads
     /// traffic was up to date once, anything may be in use.
     fn before_removing_from_returning(&self) -> Option<Wait> {
-        let leads = [ResourceType::Cluster, ResourceType::Route, ResourceType::Listener];
-        self.later_types().filter(|later| leads.contains(later)).find_map(|later| {
+        let leads = |later: &ResourceType| match later {
+            ResourceType::Cluster | ResourceType::Route | ResourceType::Listener => true,
+            ResourceType::VirtualHost => hosts::are_expected(self.substreams, self.target),
+            ResourceType::Runtime
+            | ResourceType::Secret
+            | ResourceType::Endpoints
+            | ResourceType::ScopedRoute
+            | ResourceType::ExtensionConfig => false,
+        };
+        self.later_types().filter(leads).find_map(|later| {
             let known = self.substreams[later.index()].as_ref().is_some_and(|substream| substream.known);
             (!known).then_some(Wait::NotYetAsked { resource_type: later })
         })
@@ -138,6 +153,7 @@ pub(crate) fn is_ready(substreams: &Substreams, target: &Snapshot, listener: &st
             ResourceType::Route | ResourceType::ScopedRoute | ResourceType::ExtensionConfig | ResourceType::Secret => {
                 newest && target.get(*to, name).is_none()
                     || substreams[to.index()].as_ref().is_some_and(|substream| substream.is_accepted(name))
+                        && (*to != ResourceType::Route || hosts::are_ready(substreams, target, name))
             }
             ResourceType::Runtime
             | ResourceType::Endpoints

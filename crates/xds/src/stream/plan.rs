@@ -1,6 +1,8 @@
 //! What one type is owed now: the difference between what the client was sent and the newest snapshot, less what has
 //! to wait.
 
+mod names;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,6 +12,7 @@ use proto::{ResourceType, xdstp};
 use snapshot::{Body, Cell, Changes, Name, Snapshot, Version};
 
 use super::flight::{Contents, Fresh};
+use super::hosts::Scope;
 use super::order::Order;
 use super::substream::Substream;
 use super::view::Held;
@@ -34,6 +37,8 @@ pub(crate) struct Plan {
     /// The entries of all of `send`, shared.
     shared: Option<Body>,
     fresh: BTreeSet<Name>,
+    /// The aliases by which resources of `send` were asked for.
+    asked: BTreeMap<Name, BTreeSet<Name>>,
     bytes: usize,
 }
 
@@ -42,6 +47,8 @@ pub(crate) struct Planner<'a> {
     pub(crate) variant: Variant,
     pub(crate) resource_type: ResourceType,
     pub(crate) substream: &'a Substream,
+    /// What of all this the client has use for.
+    pub(crate) scope: Scope<'a>,
     pub(crate) order: Order<'a>,
     pub(crate) target: &'a Snapshot,
     pub(crate) settings: &'a Settings,
@@ -62,6 +69,7 @@ impl Planner<'_> {
             None if view.exceptions.is_empty()
                 && self.order.is_free_to_send()
                 && self.can_share_all()
+                && self.scope.holds_all(self.resource_type, self.target)
                 && self.fits_whole() =>
             {
                 plan.whole = true;
@@ -70,19 +78,39 @@ impl Planner<'_> {
             None => Changes { changed: self.target.iter(self.resource_type).cloned().collect(), ..Changes::default() },
             Some(base) => self.target.changes(base, self.resource_type),
         };
-        for (name, held) in &view.exceptions {
+        for (name, held) in view.exceptions.iter().filter(|(name, _)| self.is_owed(name)) {
             self.decide(&mut plan, name, held.clone());
         }
         let names = changes.changed.iter().map(|cell| cell.name()).chain(&changes.removed);
-        for name in names.filter(|name| subscription.covers(name) && !view.exceptions.contains_key(&**name)) {
+        let asked = self.aliases_in(self.target);
+        let asked_before = view.base.as_ref().map(|base| self.aliases_in(base)).unwrap_or_default();
+        let is_asked = |name: &Name| asked.contains_key(name) || asked_before.contains_key(name);
+        let is_news =
+            |name: &&Name| (subscription.covers(name) || is_asked(name)) && !view.exceptions.contains_key(&***name);
+        for name in names.filter(is_news).filter(|name| is_asked(name) || self.is_owed(name)) {
             self.decide(&mut plan, name, view.held(self.resource_type, name));
         }
-        let can_share = !self.ttls || plan.send.iter().all(|cell| cell.ttl().is_none());
+        plan.asked = asked;
+        self.keep_domains_together(&mut plan);
+        let is_asked = |cell: &Arc<Cell>| plan.asked.contains_key(cell.name());
+        let can_share = !plan.send.iter().any(|cell| self.ttls && cell.ttl().is_some() || is_asked(cell));
         if view.exceptions.is_empty() && plan.send.len() == changes.changed.len() && view.base.is_some() && can_share {
             plan.shared = Some(changes.delta_body);
         }
         plan.send.sort_by(|a, b| a.name().cmp(b.name()));
+        // Several names may stand for one resource.
+        plan.send.dedup_by(|a, b| a.name() == b.name());
         plan
+    }
+
+    /// Whether the client has use for hearing of this name, which it has subscribed to.
+    fn is_owed(&self, name: &Name) -> bool {
+        match self.scope {
+            Scope::All => true,
+            Scope::Routes(_) if self.substream.subscription.names().contains(name) => true,
+            Scope::Routes(_) if self.target.get(self.resource_type, name).is_some() => self.scope.holds(name),
+            Scope::Routes(_) => self.scope.tells_removal(name, self.target),
+        }
     }
 
     /// Whether state-of-the-world responses of this type are the whole set (rule P-41).
@@ -101,8 +129,15 @@ impl Planner<'_> {
         !self.ttls || !self.target.has_ttl(self.resource_type)
     }
 
-    fn delta_entry(&self, cell: &Cell) -> Bytes {
-        if self.ttls { cell.delta_entry_with_ttl() } else { cell.delta_entry().clone() }
+    /// Whether what does not fit into one response may follow in another (rule P-46). Virtual hosts may not, because a
+    /// domain that goes from one to another must do so at once; inline they would be one resource.
+    fn can_split(&self) -> bool {
+        !self.is_full_state() && self.resource_type != ResourceType::VirtualHost
+    }
+
+    fn delta_entry(&self, cell: &Cell, asked: Option<&BTreeSet<Name>>) -> Bytes {
+        let entry = if self.ttls { cell.delta_entry_with_ttl() } else { cell.delta_entry().clone() };
+        asked.map_or_else(|| entry.clone(), |asked| snapshot::with_aliases(&entry, asked))
     }
 
     fn join_sotw<'c>(&self, cells: impl Iterator<Item = &'c Arc<Cell>>) -> Body {
@@ -112,7 +147,7 @@ impl Planner<'_> {
 
     fn fits_whole(&self) -> bool {
         let body = match self.variant {
-            Variant::StateOfTheWorld if self.is_full_state() => return true,
+            _ if !self.can_split() => return true,
             Variant::StateOfTheWorld => self.target.all_sotw(self.resource_type),
             Variant::Delta => self.target.all_delta(self.resource_type),
         };
@@ -120,13 +155,13 @@ impl Planner<'_> {
     }
 
     fn decide(&self, plan: &mut Plan, name: &Name, held: Held) {
-        match (self.target.get(self.resource_type, name), &held) {
+        match (self.wanted(name), &held) {
             (Some(want), Held::Cell(have)) if want.says_the_same(have) => {}
             // The mesh came back to it while its replacement waited.
             (Some(want), Held::Foreign(Some(version))) if want.version() == *version => {}
             (Some(want), _) => match self.wait(plan, name, self.order.before_sending(want)) {
                 Wanted::Later => _ = plan.keep.insert(name.clone(), held),
-                Wanted::Now => self.send(plan, want, held),
+                Wanted::Now => self.send(plan, name, want, held),
             },
             (None, Held::Nothing) => {}
             (None, Held::Again(None)) => self.answer_missing(plan, name),
@@ -161,10 +196,10 @@ impl Planner<'_> {
         Wanted::Later
     }
 
-    fn send(&self, plan: &mut Plan, want: &Arc<Cell>, held: Held) {
+    fn send(&self, plan: &mut Plan, name: &Name, want: &Arc<Cell>, held: Held) {
         let len = want.delta_entry().len();
-        if !self.is_full_state() && !plan.send.is_empty() && plan.bytes + len > self.settings.max_response_bytes {
-            plan.keep.insert(want.name().clone(), held);
+        if self.can_split() && !plan.send.is_empty() && plan.bytes + len > self.settings.max_response_bytes {
+            plan.keep.insert(name.clone(), held);
             return;
         }
         plan.bytes += len;
@@ -201,7 +236,9 @@ impl Planner<'_> {
                 plan.missing.push(name.clone());
             }
             (Variant::StateOfTheWorld, _) | (Variant::Delta, ResourceType::ExtensionConfig) => {}
-            (Variant::Delta, ResourceType::VirtualHost) => plan.missing.push(name.clone()),
+            (Variant::Delta, ResourceType::VirtualHost) if self.substream.subscription.names().contains(name) => {
+                plan.missing.push(name.clone());
+            }
             (Variant::Delta, _) => plan.remove.push(name.clone()),
         }
     }
@@ -252,7 +289,10 @@ impl Plan {
             Variant::Delta if self.whole => target.all_delta(resource_type),
             Variant::Delta => match &self.shared {
                 Some(body) => body.clone(),
-                None => Body::join(&self.send.iter().map(|cell| planner.delta_entry(cell)).collect::<Vec<_>>()),
+                None => {
+                    let entry = |cell: &Arc<Cell>| planner.delta_entry(cell, self.asked.get(cell.name()));
+                    Body::join(&self.send.iter().map(entry).collect::<Vec<_>>())
+                }
             },
             Variant::StateOfTheWorld if planner.is_full_state() => self.full_state(planner),
             Variant::StateOfTheWorld if self.whole => target.all_sotw(resource_type),

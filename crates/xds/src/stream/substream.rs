@@ -13,6 +13,8 @@ use snapshot::{Cell, Name, Snapshot, Version};
 use self::heartbeats::Heartbeats;
 pub(crate) use self::rejection::Applied;
 use super::flight::{Flight, Rejected};
+use super::hosts::Scope;
+use super::interest::Interest;
 use super::subscription::{Amendment, Subscription};
 use super::view::{Held, View};
 use crate::{HoldingState, Rejection, Settings, Standing, Summary, Wait, Waiting, standing};
@@ -296,18 +298,29 @@ impl Substream {
     }
 
     /// What the client was sent and still subscribes to.
-    pub(crate) fn standing(&self) -> Standing {
-        let Self { resource_type, subscription, view, flights, rejected, .. } = self;
+    pub(crate) fn standing(&self, scope: Scope<'_>, target: Option<&Snapshot>) -> Standing {
+        let Self { resource_type, view, flights, rejected, .. } = self;
         let unanswered = flights.iter().chain(rejected.iter().map(|rejected| &rejected.flight));
         Standing {
             resource_type: *resource_type,
-            interest: subscription.interest().clone(),
+            interest: self.interest_held(scope.parents(*resource_type, view.base.iter().chain(target))),
             base: view.base.clone(),
             exceptions: view.exceptions.iter().map(|(name, held)| (name.clone(), held.cell().cloned())).collect(),
             flights: flights.iter().map(|flight| flight.contents.clone()).collect(),
             rejected: rejected.iter().map(|r| (r.flight.contents.clone(), r.message.clone())).collect(),
             replaced: unanswered.flat_map(|flight| flight.replaced.iter().cloned()).collect(),
         }
+    }
+
+    /// What is subscribed, as far as the client has use for it, with the names of what is held by an alias.
+    fn interest_held(&self, parents: Option<BTreeSet<Name>>) -> Interest {
+        let mut interest = Interest { parents: parents.map(Arc::new), ..self.subscription.interest().clone() };
+        if self.resource_type == ResourceType::VirtualHost {
+            let by_alias = |name: &Name| self.view.base.as_ref()?.by_alias(self.resource_type, name);
+            let held = self.subscription.names().iter().filter_map(by_alias);
+            held.for_each(|cell| _ = interest.names.insert(cell.name().clone()));
+        }
+        interest
     }
 
     /// The version of the last response; of nothing before the first.

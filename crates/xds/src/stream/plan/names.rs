@@ -1,0 +1,87 @@
+//! Virtual hosts by the domains that they serve: as names to ask for them by, and as what no two of them may have.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use proto::ResourceType;
+use snapshot::{Cell, Name, Snapshot, parent};
+
+use super::{Plan, Planner};
+
+/// A domain within a route configuration.
+type Domain<'a> = (&'a str, &'a str);
+
+impl<'a> Planner<'a> {
+    /// The resource that a subscribed name stands for: the one of this name, or one that has it as an alias (rule P-39).
+    pub(super) fn wanted(&self, name: &str) -> Option<&'a Arc<Cell>> {
+        let by_alias = || {
+            let asked = self.has_aliases() && self.substream.subscription.names().contains(name);
+            if asked { self.target.by_alias(self.resource_type, name) } else { None }
+        };
+        self.target.get(self.resource_type, name).or_else(by_alias)
+    }
+
+    /// Whether resources of this type are asked for by other names than their own: virtual hosts are, on demand.
+    fn has_aliases(&self) -> bool {
+        self.resource_type == ResourceType::VirtualHost
+    }
+
+    /// The aliases that the client has subscribed to, by the name of the resource that each stands for in `snapshot`.
+    pub(super) fn aliases_in(&self, snapshot: &Snapshot) -> BTreeMap<Name, BTreeSet<Name>> {
+        let mut found: BTreeMap<Name, BTreeSet<Name>> = BTreeMap::new();
+        if !self.has_aliases() {
+            return found;
+        }
+        for name in self.substream.subscription.names().iter() {
+            if snapshot.get(self.resource_type, name).is_some() {
+                continue;
+            }
+            if let Some(cell) = snapshot.by_alias(self.resource_type, name) {
+                found.entry(cell.name().clone()).or_default().insert(name.clone());
+            }
+        }
+        found
+    }
+
+    /// Keeps back what would give a domain to one virtual host while another that waits still has it, or take it from one
+    /// before the other gets it: Envoy refuses the first, and answers 404 in the second.
+    pub(super) fn keep_domains_together(&self, plan: &mut Plan) {
+        if self.resource_type != ResourceType::VirtualHost {
+            return;
+        }
+        let view = &self.substream.view;
+        let had = |name: &Name| view.cell(self.resource_type, name).cloned();
+        loop {
+            let mut still_had = HashSet::new();
+            let mut to_come = HashSet::new();
+            for (name, held) in &plan.keep {
+                still_had.extend(held.cell().into_iter().flat_map(domains));
+                to_come.extend(self.target.get(self.resource_type, name).into_iter().flat_map(domains));
+            }
+            let waits_too = |name: &Name, new: Option<&Arc<Cell>>| {
+                new.is_some_and(|new| domains(new).any(|domain| still_had.contains(&domain)))
+                    || had(name).is_some_and(|old| domains(&old).any(|domain| to_come.contains(&domain)))
+            };
+            let kept_sends = plan.send.iter().filter(|cell| waits_too(cell.name(), Some(cell)));
+            let kept_removals = plan.remove.iter().filter(|name| waits_too(name, None));
+            let kept: BTreeSet<Name> = kept_sends.map(|cell| cell.name()).chain(kept_removals).cloned().collect();
+            if kept.is_empty() {
+                return;
+            }
+            plan.send.retain(|cell| !kept.contains(cell.name()));
+            plan.remove.retain(|name| !kept.contains(name));
+            plan.fresh.retain(|name| !kept.contains(name));
+            plan.replaced.retain(|cell| !kept.contains(cell.name()));
+            plan.asked.retain(|name, _| !kept.contains(name));
+            plan.keep.extend(kept.into_iter().map(|name| {
+                let held = view.held(self.resource_type, &name);
+                (name, held)
+            }));
+        }
+    }
+}
+
+fn domains(cell: &Arc<Cell>) -> impl Iterator<Item = Domain<'_>> {
+    let route = parent(cell.name()).unwrap_or_default();
+    cell.aliases().iter().map(move |alias| (route, &**alias))
+}
