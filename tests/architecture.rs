@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Crates that touch the outside world, and the crates that only they may list.
-const SHELL: [&str; 4] = ["source", "server", "pointsman", "testkit"];
-const IO_CRATES: [&str; 7] = ["tokio", "tonic", "hyper", "kube", "tokio-util", "axum", "notify"];
+const SHELL: [&str; 5] = ["source", "server", "pointsman", "testkit", "swarm"];
+const IO_CRATES: [&str; 8] = ["tokio", "tonic", "hyper", "kube", "tokio-util", "axum", "notify", "nix"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

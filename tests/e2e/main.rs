@@ -20,4 +20,5 @@ mod nack;
 mod raw;
 mod restart;
 mod splits;
+mod swarm;
 mod tcp;

@@ -1,8 +1,8 @@
 //! `pointsman`: the command line.
 //!
 //! Arguments, wiring, signals and exit codes; everything else is in the crates below. Exit codes: 0 done, 1 the
-//! command found something wrong (`check` with errors, `demo` with failed requests), 2 it could not run, 130 the demo was
-//! interrupted.
+//! command found something wrong (`check` with errors, `demo` with failed requests, `swarm` with nodes that did not get
+//! everything), 2 it could not run, 130 `demo` or `swarm` was interrupted.
 
 #![allow(
     clippy::disallowed_methods,
@@ -19,6 +19,7 @@ mod mesh;
 mod output;
 mod serve;
 mod status;
+mod swarm;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -67,6 +68,8 @@ enum Command {
     /// Send what a server has sent, to any number of clients, at the least cost: for benchmarks.
     #[command(hide = true)]
     Floor(floor::Arguments),
+    /// Imitate thousands of sidecars against any xDS server, and say what they saw and what they cost it.
+    Swarm(Box<swarm::Arguments>),
 }
 
 fn main() -> ExitCode {
@@ -91,6 +94,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Mesh(arguments) => mesh::run(arguments),
         Command::Floor(arguments) => floor::run(&arguments),
+        Command::Swarm(arguments) => swarm::run(*arguments),
     }
 }
 
