@@ -16,20 +16,23 @@ pub struct Settings {
     pub order_wait: Duration,
     /// Names that one type may subscribe to; more close the stream.
     pub max_names: usize,
+    /// Bytes of all names that a stream may subscribe to; more close it.
+    pub max_name_bytes: usize,
     /// Resources of one response, in bytes; the rest follows after its acknowledgement (rule P-46). One resource
     /// larger than this goes alone. State-of-the-world listeners and clusters cannot be split.
     pub max_response_bytes: usize,
 }
 
 impl Default for Settings {
-    /// Waits of 15 seconds, Envoy's default for the warming of a cluster (`initial_fetch_timeout`); a million names;
-    /// responses of any size.
+    /// Waits of 15 seconds, Envoy's default for the warming of a cluster (`initial_fetch_timeout`); a million names of each type,
+    /// 64 MiB of them in all: an honest stream of a hundred thousand resources has ten; responses of any size.
     fn default() -> Self {
         Self {
             control_plane: "pointsman".into(),
             acknowledgement_wait: Duration::from_secs(15),
             order_wait: Duration::from_secs(15),
             max_names: 1_000_000,
+            max_name_bytes: 64 << 20,
             max_response_bytes: usize::MAX,
         }
     }

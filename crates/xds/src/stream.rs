@@ -189,7 +189,7 @@ impl Stream {
     fn handle_sotw(&mut self, now: Instant, request: DiscoveryRequest) -> Result<(), Refusal> {
         self.identify(request.node)?;
         let Some(resource_type) = self.resource_type(&request.type_url)? else { return Ok(()) };
-        self.check_names(request.resource_names.len())?;
+        self.check_names(resource_type, &Interest::default(), request.resource_names.iter())?;
         let snapshot = self.snapshot.clone();
         let substream = self.substream(resource_type);
         let amendment = substream
@@ -208,9 +208,10 @@ impl Stream {
         self.identify(request.node)?;
         let Some(resource_type) = self.resource_type(&request.type_url)? else { return Ok(()) };
         let first = self.substreams[resource_type.index()].is_none();
-        let names = self.substreams[resource_type.index()].as_ref().map_or(0, |s| s.subscription.len());
-        let claimed = if first { request.initial_resource_versions.len() } else { 0 };
-        self.check_names(names + claimed + request.resource_names_subscribe.len())?;
+        let subscribed = self.substreams[resource_type.index()].as_ref().map(|s| s.subscription.interest().clone());
+        let claimed = if first { Some(request.initial_resource_versions.keys()) } else { None };
+        let asked = request.resource_names_subscribe.iter().chain(claimed.into_iter().flatten());
+        self.check_names(resource_type, &subscribed.unwrap_or_default(), asked)?;
         let snapshot = self.snapshot.clone();
         self.acknowledge(now, resource_type, &request.response_nonce, request.error_detail, "");
         let substream = self.substream(resource_type);
@@ -289,11 +290,29 @@ impl Stream {
         }
     }
 
-    fn check_names(&self, count: usize) -> Result<(), Refusal> {
-        if count > self.settings.max_names {
+    /// Whether the stream may have these names of a type, beside those that it keeps.
+    fn check_names<'n>(
+        &self,
+        resource_type: ResourceType,
+        kept: &Interest,
+        asked: impl Iterator<Item = &'n String>,
+    ) -> Result<(), Refusal> {
+        let (mut count, mut bytes) = (kept.len(), kept.bytes());
+        asked.for_each(|name| {
+            count += 1;
+            bytes += name.len();
+        });
+        let Settings { max_names, max_name_bytes, .. } = self.settings;
+        if count > max_names {
             return Err(Refusal::exhausted(format!(
-                "subscription to {count} names of one type; at most {} are allowed",
-                self.settings.max_names
+                "subscription to {count} names of one type; at most {max_names} are allowed"
+            )));
+        }
+        let others = self.substreams.iter().flatten().filter(|other| other.resource_type() != resource_type);
+        bytes += others.map(|other| other.subscription.interest().bytes()).sum::<usize>();
+        if bytes > max_name_bytes {
+            return Err(Refusal::exhausted(format!(
+                "subscription to names of {bytes} bytes; at most {max_name_bytes} are allowed on a stream"
             )));
         }
         Ok(())

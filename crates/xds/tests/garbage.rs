@@ -123,7 +123,7 @@ fn events(request: impl Strategy<Value = Request>) -> impl Strategy<Value = Vec<
 }
 
 fn endure(variant: Variant, service: Service, events: Vec<Event>) {
-    let settings = Settings { max_names: 8, max_response_bytes: 200, ..Settings::default() };
+    let settings = Settings { max_names: 8, max_name_bytes: 120, max_response_bytes: 200, ..Settings::default() };
     let mut stream = Stream::new(variant, service, settings);
     let mut now = Instant::now();
     for event in events {

@@ -3,6 +3,7 @@
 
 mod admin;
 mod bad_clients;
+mod broken_connections;
 mod fixture;
 mod lifecycle;
 mod services;

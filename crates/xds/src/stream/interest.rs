@@ -47,6 +47,11 @@ impl Interest {
         self.names.len() + self.collections.len()
     }
 
+    /// Bytes of those names.
+    pub(crate) fn bytes(&self) -> usize {
+        self.names.bytes() + self.collections.bytes()
+    }
+
     /// The wanted resources of a snapshot.
     pub(crate) fn of_snapshot<'s>(
         &'s self,

@@ -12,15 +12,18 @@ pub(crate) struct NameSet {
     names: Arc<BTreeSet<Name>>,
     /// The sum of the members' hashes; wraps.
     sum: u64,
+    /// Bytes of all members.
+    bytes: usize,
 }
 
 impl NameSet {
     /// Puts a name in; whether it was not there before.
     pub(crate) fn insert(&mut self, name: Name) -> bool {
-        let hash = hash(&name);
+        let (hash, len) = (hash(&name), name.len());
         let is_new = Arc::make_mut(&mut self.names).insert(name);
         if is_new {
             self.sum = self.sum.wrapping_add(hash);
+            self.bytes += len;
         }
         is_new
     }
@@ -32,7 +35,13 @@ impl NameSet {
         }
         let taken = Arc::make_mut(&mut self.names).take(name)?;
         self.sum = self.sum.wrapping_sub(hash(&taken));
+        self.bytes -= taken.len();
         Some(taken)
+    }
+
+    /// Bytes of all names.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Equal for equal sets, and for no others but by an accident of hashing.
@@ -76,6 +85,7 @@ mod tests {
         assert_eq!(one.fingerprint(), other.fingerprint());
         one.take("a");
         assert_eq!((copy.len(), one.len()), (3, 2), "a copy stays as it was");
+        assert_eq!((copy.bytes(), one.bytes()), (3, 2));
         assert_ne!(one.fingerprint(), copy.fingerprint());
     }
 }

@@ -226,6 +226,9 @@ impl Planner<'_> {
         if said {
             plan.replaced.extend(self.substream.possibly_held(name));
             plan.remove.push(name.clone());
+        } else if self.variant == Variant::StateOfTheWorld && self.tell_missing {
+            // Rule P-38: absence says nothing here, so it is said once that the name exists no more.
+            plan.missing.push(name.clone());
         }
     }
 

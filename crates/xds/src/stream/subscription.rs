@@ -1,5 +1,7 @@
 //! What the client asked for, of one type (rules P-29 to P-37).
 
+use std::collections::BTreeSet;
+
 use proto::{ResourceType, xdstp};
 use snapshot::Name;
 
@@ -169,6 +171,7 @@ impl Subscription {
             let already = !self.interest.names.insert(name.clone());
             amendment.subscribed.push((name, already));
         }
+        let mut collections_dropped = BTreeSet::new();
         for name in unsubscribe {
             if name == WILDCARD {
                 (self.interest.wildcard, self.legacy) = (false, false);
@@ -177,13 +180,17 @@ impl Subscription {
             }
             let name = xdstp::canonical(name);
             if let Some(name) = self.interest.names.take(&name) {
-                amendment.subscribed.retain(|(other, _)| *other != name);
                 amendment.unsubscribed.push(name);
-            } else if self.interest.collections.take(&name).is_some() {
-                amendment.collections_asked.retain(|other| **other != *name);
-                amendment.collections_dropped = true;
+            } else if let Some(name) = self.interest.collections.take(&name) {
+                collections_dropped.insert(name);
             }
         }
+        if !amendment.unsubscribed.is_empty() {
+            let dropped: BTreeSet<&Name> = amendment.unsubscribed.iter().collect();
+            amendment.subscribed.retain(|(name, _)| !dropped.contains(name));
+        }
+        amendment.collections_asked.retain(|name| !collections_dropped.contains(name));
+        amendment.collections_dropped = !collections_dropped.is_empty();
         amendment
     }
 
