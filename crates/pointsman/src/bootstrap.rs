@@ -205,7 +205,9 @@ fn grpc(arguments: &Arguments) -> Result<Value> {
         "xds_servers": [{
             "server_uri": arguments.xds,
             "channel_creds": [{ "type": "insecure" }],
-            "server_features": ["xds_v3"],
+            // The server says what does not exist, so a client that hears nothing is right to take that for trouble, not
+            // for an answer (gRPC proposal A88).
+            "server_features": ["xds_v3", "resource_timer_is_transient_error"],
         }],
         "node": {
             "id": node_id(arguments),
