@@ -40,6 +40,8 @@ pub struct Membership {
 pub struct ObjectView {
     /// The object, or `None` when no object could be read where problems were found.
     pub object: Option<Arc<Object>>,
+    /// The generation of what it says, see [`World::generation`].
+    pub generation: i64,
     /// Its name.
     pub reference: ObjectRef,
     /// What is wrong with it, in order.
@@ -73,13 +75,29 @@ impl Plane {
 
     /// Takes in changes of sources, with all problems that the sources have now, and compiles once.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>, source_problems: Vec<Problem>) -> Publication {
+        let touched = self.take_in(changes, source_problems);
+        self.compile(&touched)
+    }
+
+    /// The first half of [`Plane::apply`]: the world knows, and nothing is compiled. Returns what to compile for.
+    #[must_use]
+    pub fn take_in(
+        &mut self,
+        changes: impl IntoIterator<Item = Change>,
+        source_problems: Vec<Problem>,
+    ) -> BTreeSet<Key> {
         let mut touched = BTreeSet::new();
         for change in changes {
             touched.extend(self.world.apply(change));
         }
         self.source_problems = source_problems;
-        let update = self.compiler.update(&self.world, &touched);
-        let moved = self.regroup(&touched);
+        touched
+    }
+
+    /// The second half of [`Plane::apply`]: compiles what depends on what was touched.
+    pub fn compile(&mut self, touched: &BTreeSet<Key>) -> Publication {
+        let update = self.compiler.update(&self.world, touched);
+        let moved = self.regroup(touched);
         Publication { snapshots: update.snapshots, moved, work: update.work }
     }
 
@@ -218,16 +236,28 @@ impl Plane {
     pub fn objects(&self) -> Vec<ObjectView> {
         let mut views: BTreeMap<ObjectRef, ObjectView> = BTreeMap::new();
         for object in self.world.objects() {
-            let view =
-                ObjectView { object: Some(object.clone()), reference: object.reference.clone(), problems: Vec::new() };
+            let reference = object.reference.clone();
+            let generation = self.world.generation(&reference);
+            let view = ObjectView { object: Some(object.clone()), generation, reference, problems: Vec::new() };
             views.insert(object.reference.clone(), view);
         }
         for problem in self.problems() {
             let Some(reference) = problem.object.clone() else { continue };
-            let empty = || ObjectView { object: None, reference: reference.clone(), problems: Vec::new() };
+            let empty =
+                || ObjectView { object: None, generation: 0, reference: reference.clone(), problems: Vec::new() };
             views.entry(reference.clone()).or_insert_with(empty).problems.push(problem);
         }
         views.into_values().collect()
+    }
+
+    /// One object, or a name that has a problem; `None` when there is neither.
+    pub fn object(&self, reference: &ObjectRef) -> Option<ObjectView> {
+        let object = self.world.object(reference).cloned();
+        let is_its = |problem: &Problem| problem.object.as_ref() == Some(reference);
+        let problems: Vec<_> = self.problems().into_iter().filter(is_its).collect();
+        let generation = self.world.generation(reference);
+        let is_known = object.is_some() || !problems.is_empty();
+        is_known.then(|| ObjectView { object, generation, reference: reference.clone(), problems })
     }
 
     /// The snapshot of each audience in use.

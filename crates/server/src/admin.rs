@@ -8,4 +8,4 @@ mod views;
 
 pub(crate) use grpc::AdminService;
 pub(crate) use http::router;
-pub(crate) use views::{ObjectFilter, Views};
+pub(crate) use views::{Condition, NodeFilter, ObjectFilter, Page, Views};

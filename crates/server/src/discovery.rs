@@ -6,10 +6,11 @@ mod method;
 mod node;
 mod roster;
 mod stream_task;
+mod witness;
 
 pub(crate) use connection::serve_connection;
 pub(crate) use method::service_names;
-pub(crate) use roster::{Entry, Report, Roster};
+pub(crate) use roster::{Departed, Entry, Report, Roster};
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use tonic::service::Routes;
 use tower::ServiceExt;
 
 use crate::grpc::{self, Requests, Responses};
+use crate::journal::Journal;
 use crate::listen::{Lobby, Peer, Seat};
 use crate::metrics::Metrics;
 use crate::plane_task::PlaneHandle;
@@ -35,6 +37,7 @@ pub(crate) struct Discovery {
     pub(crate) plane: PlaneHandle,
     pub(crate) roster: Arc<Roster>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) loads: Arc<LoadReports>,
     pub(crate) lobby: Arc<Lobby>,
     admission: Admission,
@@ -57,13 +60,14 @@ impl Discovery {
         config: Config,
         plane: PlaneHandle,
         metrics: Arc<Metrics>,
+        journal: Arc<Journal>,
         lobby: Arc<Lobby>,
         draining: CancellationToken,
     ) -> Self {
         let admission = Admission::new(config.limits.max_first_responses);
         let loads = LoadReports::new(config.load.clone());
         let (roster, tasks) = (Arc::default(), TaskTracker::new());
-        Self { config, plane, roster, metrics, loads, lobby, admission, draining, tasks }
+        Self { config, plane, roster, metrics, journal, loads, lobby, admission, draining, tasks }
     }
 
     /// Answers one call: a discovery stream gets a task of its own, everything else goes to `others`.

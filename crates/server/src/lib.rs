@@ -24,6 +24,7 @@ mod config;
 mod discovery;
 mod error;
 mod grpc;
+mod journal;
 mod listen;
 mod load_reports;
 mod metrics;

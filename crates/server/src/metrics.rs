@@ -105,6 +105,10 @@ pub(crate) struct Metrics {
     first_response_wait: Histogram,
     publish: Histogram,
     seen_to_published: Histogram,
+    change_applied: Histogram,
+    change_compiled: Histogram,
+    change_first_sent: Histogram,
+    change_acknowledged: Histogram,
     compile_units: Counter,
     resources_encoded: Counter,
     objects: Gauge,
@@ -142,6 +146,10 @@ impl Metrics {
             first_response_wait: seconds(),
             publish: seconds(),
             seen_to_published: seconds(),
+            change_applied: seconds(),
+            change_compiled: seconds(),
+            change_first_sent: seconds(),
+            change_acknowledged: seconds(),
             compile_units: Counter::default(),
             resources_encoded: Counter::default(),
             objects: Gauge::default(),
@@ -226,6 +234,26 @@ impl Metrics {
             "Seconds from a change being seen by its source until its snapshots were published",
             self.seen_to_published.clone(),
         );
+        r.register(
+            "pointsman_change_applied_seconds",
+            "Seconds from a change being seen by its source until the world had taken it in",
+            self.change_applied.clone(),
+        );
+        r.register(
+            "pointsman_change_compiled_seconds",
+            "Seconds from a change being seen by its source until all that follows from it was compiled",
+            self.change_compiled.clone(),
+        );
+        r.register(
+            "pointsman_change_first_sent_seconds",
+            "Seconds from a change being seen by its source until the first node was sent something of it",
+            self.change_first_sent.clone(),
+        );
+        r.register(
+            "pointsman_change_acknowledged_seconds",
+            "Seconds from a change being seen by its source until the last node that it concerns has answered",
+            self.change_acknowledged.clone(),
+        );
         r.register("pointsman_compile_units", "Units of compilation that ran", self.compile_units.clone());
         r.register("pointsman_resources_encoded", "Resources that were encoded", self.resources_encoded.clone());
         r.register("pointsman_objects", "Objects that were read", self.objects.clone());
@@ -260,6 +288,22 @@ impl Metrics {
         for seen in seen_at {
             self.seen_to_published.observe(seen.elapsed().as_secs_f64());
         }
+    }
+
+    /// A change was taken in and compiled, so long after its source saw it.
+    pub(crate) fn change_compiled(&self, applied: Duration, compiled: Duration) {
+        self.change_applied.observe(applied.as_secs_f64());
+        self.change_compiled.observe(compiled.as_secs_f64());
+    }
+
+    /// The first response that follows from a change left, so long after its source saw it.
+    pub(crate) fn change_sent(&self, after: Duration) {
+        self.change_first_sent.observe(after.as_secs_f64());
+    }
+
+    /// The last node that a change concerns has answered, so long after its source saw it.
+    pub(crate) fn change_acknowledged(&self, after: Duration) {
+        self.change_acknowledged.observe(after.as_secs_f64());
     }
 
     /// A connection was opened.

@@ -8,28 +8,37 @@ mod attachment;
 mod input;
 mod plane_handle;
 mod report;
+mod tide;
 
 pub(crate) use attachment::{Attachment, Published};
 pub use input::Input;
 pub(crate) use plane_handle::{Counts, PlaneHandle};
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use compile::Audience;
-use plane::{MemberId, Membership, NodeError, ObjectView, Plane};
+use plane::{MemberId, Membership, NodeError, ObjectView, Plane, Publication};
+use proto::ResourceType;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use world::{Change, Problem};
+use world::{Change, ObjectRef, Problem};
 
+use crate::journal::{About, Journal, NAMES, Trace};
 use crate::metrics::Metrics;
+use crate::view;
+use attachment::Joined;
 use report::Report;
+use tide::Tide;
 
 /// Updates of sources that may wait. When it is full the source waits: [`Input::apply`] does not return.
 const CHANGES: usize = 64;
 /// Questions that may wait. When it is full those who ask wait.
 const QUESTIONS: usize = 1024;
+
+/// Of so many audiences a publication's resources are named; there may be thousands that have the same.
+const AUDIENCES_LOOKED_AT: usize = 32;
 
 /// What sources say.
 #[derive(Debug)]
@@ -48,6 +57,7 @@ enum Word {
 enum Question {
     Attach { node: Box<plane::Node>, reply: oneshot::Sender<Result<Attachment, NodeError>> },
     Objects { reply: oneshot::Sender<Vec<ObjectView>> },
+    Object { reference: ObjectRef, reply: oneshot::Sender<Option<ObjectView>> },
     Problems { reply: oneshot::Sender<Vec<Problem>> },
     Counts { reply: oneshot::Sender<Counts> },
 }
@@ -67,7 +77,7 @@ pub(crate) struct PlaneTask {
     plane: Plane,
     audiences: HashMap<Audience, watch::Sender<Published>>,
     /// Where each attachment learns that it belongs to another audience now.
-    members: HashMap<MemberId, mpsc::UnboundedSender<watch::Receiver<Published>>>,
+    members: HashMap<MemberId, mpsc::UnboundedSender<Joined>>,
     words: mpsc::Receiver<Word>,
     questions: mpsc::Receiver<Question>,
     /// Holds at most one entry for each attachment that there ever is at one time, so it needs no bound of its own;
@@ -76,12 +86,15 @@ pub(crate) struct PlaneTask {
     detach: mpsc::UnboundedSender<MemberId>,
     synced: watch::Sender<bool>,
     metrics: Arc<Metrics>,
+    journal: Arc<Journal>,
+    /// Counts the changes that were published.
+    generation: u64,
     report: Report,
 }
 
 impl PlaneTask {
     /// The task, not yet running, with the two ways to talk to it.
-    pub(crate) fn new(plane: Plane, metrics: Arc<Metrics>) -> (Self, Input, PlaneHandle) {
+    pub(crate) fn new(plane: Plane, metrics: Arc<Metrics>, journal: Arc<Journal>) -> (Self, Input, PlaneHandle) {
         let (say, words) = mpsc::channel(CHANGES);
         let (ask, questions) = mpsc::channel(QUESTIONS);
         let (detach, detached) = mpsc::unbounded_channel();
@@ -97,6 +110,8 @@ impl PlaneTask {
             detach,
             synced,
             metrics,
+            journal,
+            generation: 0,
             report: Report::default(),
         };
         (task, Input::new(say), PlaneHandle::new(ask, synced_seen))
@@ -155,39 +170,104 @@ impl PlaneTask {
     }
 
     fn publish(&mut self, changes: Vec<Change>, problems: Vec<Problem>, seen_at: &[Instant]) {
-        let begin = Instant::now();
-        let changed_objects = changes.len();
-        let publication = self.plane.apply(changes, problems);
-        let changed_audiences = publication.snapshots.len();
+        let begun = Instant::now();
+        let changed: Vec<_> = changes.iter().take(NAMES).map(changed_object).collect();
+        let object_count = changes.len();
+        let touched = self.plane.take_in(changes, problems);
+        let applied = Instant::now();
+        let publication = self.plane.compile(&touched);
+        let compiled = Instant::now();
+        self.generation += u64::from(object_count > 0);
+        let (resources, has_more_resources) = self.changed_resources(&publication);
         let seen = seen_at.iter().min().copied();
+        let about = About {
+            generation: self.generation,
+            time: SystemTime::now(),
+            seen: seen.unwrap_or(begun),
+            begun,
+            applied,
+            compiled,
+            objects: changed.into_iter().map(|(reference, change)| self.describe_change(&reference, change)).collect(),
+            object_count,
+            resources,
+            has_more_resources,
+            audiences: publication.snapshots.len(),
+        };
+        let trace = Trace::new(about, self.metrics.clone());
+        if object_count > 0 {
+            self.journal.published(&trace);
+        }
+        let (work, audiences) = (publication.work, publication.snapshots.len());
+        self.send(publication, &trace, seen);
+        trace.published();
+        self.report.something_changed();
+        let took = begun.elapsed();
+        self.metrics.published(took, work, seen_at);
+        tracing::debug!(
+            generation = self.generation,
+            objects = object_count,
+            audiences,
+            units = work.units,
+            resources = work.resources,
+            micros = took.as_micros(),
+            "published"
+        );
+    }
+
+    /// Hands the snapshots to the streams.
+    fn send(&mut self, publication: Publication, trace: &Arc<Trace>, seen: Option<Instant>) {
         for (audience, snapshot) in publication.snapshots {
             if let Some(sender) = self.audiences.get(&audience) {
-                sender.send_replace(Published { snapshot, seen });
+                let tide = sender.borrow().tide.clone();
+                tide.rise(trace, sender.receiver_count());
+                let generation = trace.generation();
+                sender.send_replace(Published { snapshot, seen, generation, trace: Some(trace.clone()), tide });
             }
         }
         let has_moved = !publication.moved.is_empty();
         for membership in publication.moved {
             let member = membership.member;
-            let published = self.watch(membership);
+            let joined = self.join(membership);
             if let Some(attachment) = self.members.get(&member) {
                 // An attachment that is gone will say so.
-                let _ = attachment.send(published);
+                let _ = attachment.send(joined);
             }
         }
         if has_moved {
             self.drop_audiences();
         }
-        self.report.something_changed();
-        let took = begin.elapsed();
-        self.metrics.published(took, publication.work, seen_at);
-        tracing::debug!(
-            objects = changed_objects,
-            audiences = changed_audiences,
-            units = publication.work.units,
-            resources = publication.work.resources,
-            micros = took.as_micros(),
-            "published"
-        );
+    }
+
+    fn describe_change(&self, reference: &ObjectRef, change: view::ObjectChange) -> view::ChangedObject {
+        view::ChangedObject { object: reference.path(), generation: self.plane.world().generation(reference), change }
+    }
+
+    /// Names of resources that this publication changes, at most [`NAMES`], and whether there are more. Layers are
+    /// shared, so few of them are looked at, and each is compared by what differs.
+    fn changed_resources(&self, publication: &Publication) -> (Vec<view::ResourceName>, bool) {
+        let mut looked_at = HashSet::new();
+        let mut found = BTreeSet::new();
+        for (audience, new) in publication.snapshots.iter().take(AUDIENCES_LOOKED_AT) {
+            let Some(sender) = self.audiences.get(audience) else { continue };
+            let old = sender.borrow().snapshot.clone();
+            if old.layers().len() != new.layers().len() {
+                continue;
+            }
+            for (old, new) in old.layers().iter().zip(new.layers()) {
+                if Arc::ptr_eq(old, new) || !looked_at.insert((Arc::as_ptr(old), Arc::as_ptr(new))) {
+                    continue;
+                }
+                for resource_type in ResourceType::ALL {
+                    for name in new.changed_names(old, resource_type) {
+                        found.insert((resource_type, name.to_string()));
+                        if found.len() > NAMES {
+                            return (names(found), true);
+                        }
+                    }
+                }
+            }
+        }
+        (names(found), publication.snapshots.len() > AUDIENCES_LOOKED_AT)
     }
 
     fn answer(&mut self, question: Question) {
@@ -195,6 +275,7 @@ impl PlaneTask {
         match question {
             Question::Attach { node, reply } => drop(reply.send(self.attach(&node))),
             Question::Objects { reply } => drop(reply.send(self.plane.objects())),
+            Question::Object { reference, reply } => drop(reply.send(self.plane.object(&reference))),
             Question::Problems { reply } => drop(reply.send(self.plane.problems())),
             Question::Counts { reply } => drop(reply.send(Counts::of(&self.plane))),
         }
@@ -203,19 +284,22 @@ impl PlaneTask {
     fn attach(&mut self, node: &plane::Node) -> Result<Attachment, NodeError> {
         let membership = self.plane.attach(node)?;
         let member = membership.member;
-        let published = self.watch(membership);
+        let joined = self.join(membership);
         let (moved, moves) = mpsc::unbounded_channel();
         self.members.insert(member, moved);
         // A new audience may be the first for which an object is wrong.
         self.report.something_changed();
-        Ok(Attachment::new(member, published, moves, self.detach.clone()))
+        Ok(Attachment::new(member, node.id.as_str().into(), joined, moves, self.detach.clone()))
     }
 
-    /// The watch of the audience of a membership.
-    fn watch(&mut self, membership: Membership) -> watch::Receiver<Published> {
+    /// A place in the audience of a membership.
+    fn join(&mut self, membership: Membership) -> Joined {
         let Membership { audience, snapshot, .. } = membership;
-        let new = || watch::Sender::new(Published { snapshot, seen: None });
-        self.audiences.entry(audience).or_insert_with(new).subscribe()
+        let generation = self.generation;
+        let first = || Published { snapshot, seen: None, generation, trace: None, tide: Arc::default() };
+        let published = self.audiences.entry(audience).or_insert_with(|| watch::Sender::new(first())).subscribe();
+        let counted = published.borrow().generation;
+        Joined { published, counted }
     }
 
     fn detach(&mut self, member: MemberId) {
@@ -231,4 +315,20 @@ impl PlaneTask {
         let compiled = self.plane.snapshots();
         self.audiences.retain(|audience, _| compiled.contains_key(audience));
     }
+}
+
+fn changed_object(change: &Change) -> (ObjectRef, view::ObjectChange) {
+    match change {
+        Change::Apply(object) => (object.reference.clone(), view::ObjectChange::Applied),
+        Change::Remove(reference) => (reference.clone(), view::ObjectChange::Removed),
+    }
+}
+
+/// As the API says them, at most [`NAMES`].
+fn names(found: BTreeSet<(ResourceType, String)>) -> Vec<view::ResourceName> {
+    let named = |(resource_type, name): (ResourceType, String)| view::ResourceName {
+        r#type: resource_type.short().to_owned(),
+        name,
+    };
+    found.into_iter().take(NAMES).map(named).collect()
 }

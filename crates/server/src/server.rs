@@ -18,6 +18,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 use crate::admin::{self, AdminService, Views};
 use crate::client_status::ClientStatusService;
 use crate::discovery::{Discovery, serve_connection, service_names};
+use crate::journal::Journal;
 use crate::listen::{Listener, Lobby, Peer, Socket, accept_until};
 use crate::load_reports::LoadService;
 use crate::metrics::Metrics;
@@ -76,10 +77,13 @@ impl Server {
 
         let metrics = Metrics::new();
         let lobby = Arc::new(Lobby::new(max_connections(&config.limits)));
-        let (plane_task, input, plane) = PlaneTask::new(plane, metrics.clone());
+        let journal = Journal::new();
+        let (plane_task, input, plane) = PlaneTask::new(plane, metrics.clone(), journal.clone());
         let patience = config.deadlines.inspect;
-        let discovery = Arc::new(Discovery::new(config, plane.clone(), metrics, lobby, CancellationToken::new()));
-        let views = Views::new(discovery.roster.clone(), plane.clone(), patience);
+        let draining = CancellationToken::new();
+        let discovery =
+            Arc::new(Discovery::new(config, plane.clone(), metrics, journal.clone(), lobby, draining.clone()));
+        let views = Views::new(discovery.roster.clone(), plane.clone(), journal, patience, draining);
         let health = HealthReporter::new();
         for service in [WHOLE_SERVER, AGGREGATED] {
             health.set_service_status(service, ServingStatus::NotServing).await;

@@ -3,10 +3,16 @@
 //! Field names are snake_case and stable: fields may be added, none is renamed. Texts that have nothing to say are
 //! empty, numbers that are not known are 0, and lists are in the order that their documentation states.
 
+mod change;
+mod event;
 mod load;
+mod standing;
 mod time;
 
+pub use change::{Change, ChangedObject, Changes, ObjectChange, ResourceName};
+pub use event::{Event, EventKind};
 pub use load::{ClusterLoad, EndpointLoad, LoadSettings, Loads, NodeLoad, PlaceLoad};
+pub use standing::{NodeObject, NodeObjects, ObjectNode, ObjectNodes, ObjectState, Wait};
 pub use time::{Timestamp, TimestampError};
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +22,9 @@ use serde::{Deserialize, Serialize};
 pub struct Nodes {
     /// One entry for each node on each connection, ordered by id, then by the time of the connection.
     pub nodes: Vec<Node>,
+    /// When there are more: the value of `after` that asks for them. Empty otherwise.
+    #[serde(default)]
+    pub next: String,
 }
 
 /// An xDS client on one connection.
@@ -37,8 +46,27 @@ pub struct Node {
     pub connected_since: Timestamp,
     /// Whether the node runs all that it is to have, as far as it says.
     pub sync: Sync,
+    /// The generation of the configuration that it is to have: the last change that concerned it.
+    #[serde(default)]
+    pub generation: u64,
+    /// The newest generation of which it was sent everything and has answered all of it; 0 for none. Of a node with
+    /// several streams the oldest one's.
+    #[serde(default)]
+    pub accepted_generation: u64,
+    /// When it left, and why; absent while it is connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disconnected: Option<Disconnected>,
     /// One entry for each type that the node has asked for, in the order of their streams.
     pub subscriptions: Vec<Subscription>,
+}
+
+/// The end of a node's last stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Disconnected {
+    /// When.
+    pub since: Timestamp,
+    /// Why, in words.
+    pub reason: String,
 }
 
 /// How far a node has got with what it is to have.
@@ -53,6 +81,8 @@ pub enum Sync {
     Rejected,
     /// The stream did not answer in time.
     Unknown,
+    /// It left. What it accepted last is what it goes on with, if it still runs.
+    Disconnected,
 }
 
 /// What a node asked for of one type, and how far it has got.
@@ -145,6 +175,9 @@ pub struct Objects {
     pub objects: Vec<Object>,
     /// Ids of nodes whose streams did not answer in time, ordered: the lists of nodes say nothing about them.
     pub silent_nodes: Vec<String>,
+    /// When there are more: the value of `after` that asks for them. Empty otherwise.
+    #[serde(default)]
+    pub next: String,
 }
 
 /// An object that somebody wrote, and where it has arrived.
@@ -156,19 +189,31 @@ pub struct Object {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// `metadata.generation`, or 0 when the source has none.
+    /// `metadata.generation`; where the source has none, how many times the object has said something new since the
+    /// server was started. 0 when it could not be read.
     pub generation: i64,
+    /// All that is known of it in one word.
+    pub state: ObjectState,
     /// The file that it was read from; empty when it came from elsewhere, or could not be read.
     pub file: String,
     /// The line in that file, from 1; 0 when not known.
     pub line: u32,
     /// What is wrong with it, in order.
     pub problems: Vec<Problem>,
-    /// Ids of the nodes that it concerns and that have accepted all that came of it, ordered.
+    /// How many nodes it concerns that have accepted all that came of it.
+    #[serde(default)]
+    pub accepted: usize,
+    /// How many nodes it concerns that have still to get or to answer something.
+    #[serde(default)]
+    pub pending: usize,
+    /// How many nodes have refused something that came of it.
+    #[serde(default)]
+    pub rejected: usize,
+    /// Ids of the first of the nodes that have accepted it, ordered.
     pub accepted_nodes: Vec<String>,
-    /// Ids of the nodes that it concerns and that have still to get or to answer something, ordered.
+    /// Ids of the first of the nodes that have still to get or to answer something, ordered.
     pub pending_nodes: Vec<String>,
-    /// The nodes that have refused something that came of it, ordered by id.
+    /// The first of the nodes that have refused something that came of it, ordered by id.
     pub rejected_nodes: Vec<NodeRejection>,
 }
 

@@ -20,7 +20,7 @@ mod world;
 
 pub use endpoint::{Address, Endpoint, Health, Locality};
 pub use hostname::Hostname;
-pub use object::{Change, Kind, Labels, Location, Meta, Object, ObjectRef, Spec};
+pub use object::{Change, Kind, Labels, Location, Meta, Object, ObjectPathError, ObjectRef, Spec};
 pub use problem::{Problem, Severity};
 pub use reader::{Key, Reader, Scope};
 pub use rule::{EffectiveRule, Subset};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -50,6 +51,34 @@ impl Kind {
     }
 }
 
+/// Names by which people call kinds on the command line, in lower case, beside the kind's own and its plural: those of
+/// kubectl.
+const NAMES: [(Kind, &[&str]); 10] = [
+    (Kind::Namespace, &["ns"]),
+    (Kind::Service, &["svc"]),
+    (Kind::EndpointSlice, &[]),
+    (Kind::Pod, &["po"]),
+    (Kind::ServiceEntry, &["se", "serviceentries"]),
+    (Kind::WorkloadEntry, &["we", "workloadentries"]),
+    (Kind::DestinationRule, &["dr"]),
+    (Kind::VirtualService, &["vs"]),
+    (Kind::Gateway, &["gw"]),
+    (Kind::XdsResource, &[]),
+];
+
+impl Kind {
+    /// The kind that somebody means by `VirtualService`, `virtualservice`, `virtualservices` or `vs`;
+    /// [`Kind::Other`] of the same text when there is none.
+    pub fn named(text: &str) -> Self {
+        let lower = text.to_ascii_lowercase();
+        let is_meant = |(kind, names): &&(Kind, &[&str])| {
+            let own = kind.as_str().to_ascii_lowercase();
+            lower == own || lower.strip_suffix('s') == Some(&own) || names.contains(&&*lower)
+        };
+        NAMES.iter().find(is_meant).map_or_else(|| Kind::Other(text.into()), |(kind, _)| kind.clone())
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -80,6 +109,45 @@ impl ObjectRef {
             format!("{kind}/{}", self.name)
         } else {
             format!("{kind}/{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+/// A text that names no object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ObjectPathError {
+    /// It has not the form.
+    #[error("\"{0}\" is not KIND/NAMESPACE/NAME, such as virtualservice/default/reviews")]
+    Form(String),
+    /// There is no such kind.
+    #[error("\"{path}\" is of no kind that is known: \"{kind}\"")]
+    UnknownKind {
+        /// The text.
+        path: String,
+        /// Its first part.
+        kind: String,
+    },
+}
+
+/// The form that [`ObjectRef::path`] has, with any name of the kind that [`Kind::named`] takes.
+impl FromStr for ObjectRef {
+    type Err = ObjectPathError;
+
+    fn from_str(path: &str) -> Result<Self, Self::Err> {
+        let parts: Vec<&str> = path.split('/').collect();
+        if parts.iter().any(|part| part.is_empty()) {
+            return Err(ObjectPathError::Form(path.to_owned()));
+        }
+        let kind = Kind::named(parts[0]);
+        match (&kind, &parts[1..]) {
+            (_, [] | [_, _, _, ..]) => Err(ObjectPathError::Form(path.to_owned())),
+            (Kind::Other(kind), _) => {
+                Err(ObjectPathError::UnknownKind { path: path.to_owned(), kind: kind.to_string() })
+            }
+            (Kind::Namespace, [name]) => Ok(Self::new(kind, "", name)),
+            (Kind::Namespace, _) => Err(ObjectPathError::Form(path.to_owned())),
+            (_, [namespace, name]) => Ok(Self::new(kind, namespace, name)),
+            (_, [_]) => Err(ObjectPathError::Form(path.to_owned())),
         }
     }
 }

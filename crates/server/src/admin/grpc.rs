@@ -8,7 +8,7 @@ use proto::admin::admin_server::{Admin, AdminServer};
 use proto::pb::google::protobuf;
 use tonic::{Request, Response, Status};
 
-use super::{ObjectFilter, Views};
+use super::{NodeFilter, ObjectFilter, Page, Views};
 use crate::{Stopped, view};
 
 /// Serves `pointsman.admin.v1.Admin`.
@@ -30,7 +30,9 @@ impl Admin for AdminService {
         &self,
         request: Request<admin::ListNodesRequest>,
     ) -> Result<Response<admin::ListNodesResponse>, Status> {
-        let view = self.views.nodes(&request.into_inner().id_prefix).await;
+        let filter = NodeFilter { id_prefix: request.into_inner().id_prefix, state: None };
+        let everything = Page { after: String::new(), limit: usize::MAX };
+        let view = self.views.nodes(filter, everything).await;
         Ok(Response::new(admin::ListNodesResponse { nodes: view.nodes.into_iter().map(node).collect() }))
     }
 
@@ -57,7 +59,8 @@ impl Admin for AdminService {
         request: Request<admin::ListObjectsRequest>,
     ) -> Result<Response<admin::ListObjectsResponse>, Status> {
         let admin::ListObjectsRequest { kind, namespace, name } = request.into_inner();
-        let view = self.views.objects(ObjectFilter { kind, namespace, name }).await;
+        let everything = Page { after: String::new(), limit: usize::MAX };
+        let view = self.views.objects(ObjectFilter { kind, namespace, name, state: None }, everything).await;
         let view = view.map_err(|Stopped| Status::unavailable(Stopped.to_string()))?;
         Ok(Response::new(admin::ListObjectsResponse { objects: view.objects.into_iter().map(object).collect() }))
     }

@@ -1,66 +1,78 @@
 //! Puts together what the admin API answers, from what the streams say about themselves and from the plane.
 
+mod nodes;
+mod objects;
+mod wait;
+
+pub(crate) use nodes::NodeFilter;
+pub(crate) use objects::ObjectFilter;
+pub(crate) use wait::Condition;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use proto::ResourceType;
-use xds::{HoldingState, Service, Summary, Variant};
+use tokio_util::sync::CancellationToken;
+use xds::HoldingState;
 
-use super::index::Index;
 use crate::Stopped;
 use crate::discovery::{Entry, Report, Roster};
+use crate::journal::{EventFilter, Feed, Journal};
 use crate::plane_task::PlaneHandle;
 use crate::view;
+
+/// Entries of one answer, if nobody asks for another number.
+pub(super) const PAGE: usize = 1000;
 
 /// Answers the questions of the admin API.
 #[derive(Clone, Debug)]
 pub(crate) struct Views {
     roster: Arc<Roster>,
     plane: PlaneHandle,
+    journal: Arc<Journal>,
     /// How long a stream may take to say what it holds.
     patience: Duration,
+    /// Cancelled when the server begins to end.
+    draining: CancellationToken,
 }
 
-/// Which objects to list. An empty text stands for all.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ObjectFilter {
-    /// `VirtualService` or `virtualservice`.
-    pub(crate) kind: String,
-    pub(crate) namespace: String,
-    pub(crate) name: String,
+/// A part of a list: so many entries after the one of this name.
+#[derive(Clone, Debug)]
+pub(crate) struct Page {
+    pub(crate) after: String,
+    pub(crate) limit: usize,
 }
 
-impl ObjectFilter {
-    fn takes(&self, reference: &world::ObjectRef) -> bool {
-        (self.kind.is_empty() || self.kind.eq_ignore_ascii_case(reference.kind.as_str()))
-            && (self.namespace.is_empty() || self.namespace == *reference.namespace)
-            && (self.name.is_empty() || self.name == *reference.name)
+impl Default for Page {
+    fn default() -> Self {
+        Self { after: String::new(), limit: PAGE }
     }
 }
 
 impl Views {
-    pub(crate) fn new(roster: Arc<Roster>, plane: PlaneHandle, patience: Duration) -> Self {
-        Self { roster, plane, patience }
+    pub(crate) fn new(
+        roster: Arc<Roster>,
+        plane: PlaneHandle,
+        journal: Arc<Journal>,
+        patience: Duration,
+        draining: CancellationToken,
+    ) -> Self {
+        Self { roster, plane, journal, patience, draining }
     }
 
-    /// The connected nodes whose ids begin with `prefix`.
-    pub(crate) async fn nodes(&self, prefix: &str) -> view::Nodes {
-        let mut entries = self.roster.identified();
-        entries.retain(|entry| entry.id().starts_with(prefix));
-        let mut nodes: Vec<(u64, view::Node)> = Vec::new();
-        for (entry, report) in Roster::inspect(entries, false, self.patience).await {
-            let connection = entry.connection.seat.number();
-            // One node may have several streams on a connection, one for each type.
-            match nodes.iter_mut().rev().take_while(|(_, node)| node.id == entry.id()).find(|(c, _)| *c == connection) {
-                Some((_, node)) => join(node, &entry, report.as_ref()),
-                None => {
-                    let mut node = describe(&entry);
-                    join(&mut node, &entry, report.as_ref());
-                    nodes.push((connection, node));
-                }
-            }
-        }
-        view::Nodes { nodes: nodes.into_iter().map(|(_, node)| node).collect() }
+    /// What happens from now on, or after the event of this number; it ends when the server does.
+    pub(crate) fn events(&self, filter: EventFilter, after: Option<u64>) -> Feed {
+        Feed::new(self.journal.listen(after), filter, self.draining.clone())
+    }
+
+    /// The last changes, newest first.
+    pub(crate) fn changes(&self) -> view::Changes {
+        view::Changes { changes: self.journal.changes().iter().map(|trace| trace.view()).collect() }
+    }
+
+    /// One change, if it is among the last.
+    pub(crate) fn change(&self, generation: u64) -> Option<view::Change> {
+        self.journal.change(generation).map(|trace| trace.view())
     }
 
     /// What the streams of this node were sent, of the types that `wanted` takes; `None` when no stream of such a
@@ -99,21 +111,6 @@ impl Views {
         tokio::task::spawn_blocking(work).await.ok()
     }
 
-    /// The objects, and where they have arrived.
-    pub(crate) async fn objects(&self, filter: ObjectFilter) -> Result<view::Objects, Stopped> {
-        let objects = self.plane.objects().await?;
-        let reports = Roster::inspect(self.roster.identified(), true, self.patience).await;
-        let work = move || {
-            let index = Index::new(&reports);
-            let wanted = objects.iter().filter(|object| filter.takes(&object.reference));
-            view::Objects {
-                objects: wanted.map(|object| index.describe(object)).collect(),
-                silent_nodes: index.silent_nodes(),
-            }
-        };
-        tokio::task::spawn_blocking(work).await.map_err(|_| Stopped)
-    }
-
     /// Everything that is wrong.
     pub(crate) async fn problems(&self) -> Result<view::Problems, Stopped> {
         let problems = self.plane.problems().await?;
@@ -121,89 +118,9 @@ impl Views {
     }
 }
 
-fn describe(entry: &Entry) -> view::Node {
-    let node = entry.node.clone().unwrap_or_default();
-    view::Node {
-        id: node.id.clone(),
-        cluster: node.cluster.clone(),
-        address: entry.connection.peer.to_string(),
-        user_agent_name: node.user_agent_name.clone(),
-        user_agent_version: node.user_agent_version.clone(),
-        distribution_version: node.metadata_text(&["ISTIO_VERSION"]).unwrap_or_default().to_owned(),
-        connected_since: entry.connection.opened.into(),
-        sync: view::Sync::Synced,
-        subscriptions: Vec::new(),
-    }
-}
-
-/// Adds one stream to the node of its connection.
-fn join(node: &mut view::Node, entry: &Entry, report: Option<&Report>) {
-    let Some(report) = report else {
-        node.sync = view::Sync::Unknown;
-        return;
-    };
-    let summaries = report.summaries.iter();
-    node.subscriptions.extend(summaries.map(|summary| subscription(entry, report, summary)));
-    let sync = sync(report);
-    let gravity = |sync: view::Sync| match sync {
-        view::Sync::Synced => 0,
-        view::Sync::Pending => 1,
-        view::Sync::Rejected => 2,
-        view::Sync::Unknown => 3,
-    };
-    if gravity(sync) > gravity(node.sync) {
-        node.sync = sync;
-    }
-}
-
-/// How a stream stands. A wildcard subscription is in step when it was sent the version of what it is to have;
-/// subscriptions by name have no version of their own to compare, and are in step when nothing is open.
-fn sync(report: &Report) -> view::Sync {
-    let Some(target) = &report.target else { return view::Sync::Pending };
-    let is_refused = |summary: &Summary| {
-        summary.refused > 0
-            || summary.last_rejection.as_ref().is_some_and(|rejection| Some(rejection.version) == summary.sent)
-    };
-    let is_open = |summary: &Summary| {
-        let lags = summary.wildcard
-            && summary.names == 0
-            && summary.sent.is_none_or(|sent| sent != target.version(summary.resource_type));
-        lags || summary.unacknowledged > 0 || !summary.waiting.is_empty()
-    };
-    if report.summaries.iter().any(is_refused) {
-        view::Sync::Rejected
-    } else if report.summaries.iter().any(is_open) {
-        view::Sync::Pending
-    } else {
-        view::Sync::Synced
-    }
-}
-
-fn subscription(entry: &Entry, report: &Report, summary: &Summary) -> view::Subscription {
-    let version = |version: Option<snapshot::Version>| version.map(|v| v.to_string()).unwrap_or_default();
-    view::Subscription {
-        r#type: summary.resource_type.short().to_owned(),
-        type_url: summary.resource_type.type_url().to_owned(),
-        service: match entry.service {
-            Service::Aggregated => "ads".to_owned(),
-            Service::Only(resource_type) => resource_type.short().to_owned(),
-        },
-        variant: match entry.variant {
-            Variant::StateOfTheWorld => "sotw".to_owned(),
-            Variant::Delta => "delta".to_owned(),
-        },
-        wildcard: summary.wildcard,
-        refused_count: summary.refused,
-        subscribed_count: summary.names,
-        sent_version: version(summary.sent),
-        accepted_version: version(summary.accepted),
-        waiting: summary.waiting.iter().map(ToString::to_string).collect(),
-        last_rejection: summary.last_rejection.as_ref().map(|rejection| view::Rejection {
-            version: rejection.version.to_string(),
-            message: rejection.message.to_string(),
-            time: report.time(rejection.at).into(),
-        }),
-    }
+/// Reports with the ids of their nodes.
+fn by_id(reports: Vec<(Entry, Option<Report>)>) -> impl Iterator<Item = (Arc<str>, Option<Report>)> {
+    reports.into_iter().map(|(entry, report)| (entry.id().into(), report))
 }
 
 fn resource(cell: &snapshot::Cell, state: &HoldingState) -> view::Resource {

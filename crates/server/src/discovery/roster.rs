@@ -1,20 +1,25 @@
 //! The open discovery streams, and the way to ask one what it holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use proto::ResourceType;
 use snapshot::{Name, Snapshot};
 use tokio::sync::{mpsc, oneshot};
-use xds::{Holding, Node, Service, Summary, Variant};
+use xds::{Holding, Node, Service, Standing, Summary, Variant};
 
 use super::Connection;
 
 /// Questions that may wait at one stream. When it is full the stream counts as not answering.
 const INSPECTIONS: usize = 4;
 
-/// The open streams, in the order of their opening.
+/// How long a node that left is told of.
+const REMEMBERED: Duration = Duration::from_secs(15 * 60);
+/// How many of them at most.
+const DEPARTED: usize = 1024;
+
+/// The open streams, in the order of their opening, and those that ended lately.
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
     entries: Mutex<Entries>,
@@ -24,6 +29,29 @@ pub(crate) struct Roster {
 struct Entries {
     next: u64,
     streams: BTreeMap<u64, Entry>,
+    /// Oldest first.
+    departed: VecDeque<Arc<Departed>>,
+}
+
+/// A stream of a known node that has ended.
+#[derive(Debug)]
+pub(crate) struct Departed {
+    /// Who it was.
+    pub(crate) node: Arc<Node>,
+    /// The peer's address.
+    pub(crate) address: String,
+    /// When its connection was opened.
+    pub(crate) opened: SystemTime,
+    /// When it ended.
+    pub(crate) ended: (Instant, SystemTime),
+    /// Why, in words.
+    pub(crate) reason: String,
+    /// What it was opened on.
+    pub(crate) service: Service,
+    /// The form of the protocol.
+    pub(crate) variant: Variant,
+    /// How it stood in the end.
+    pub(crate) report: Report,
 }
 
 /// One open stream.
@@ -56,12 +84,19 @@ pub(crate) struct Inspection {
 pub(crate) struct Report {
     /// Each type that was asked for.
     pub(crate) summaries: Vec<Summary>,
+    /// How each of them stands, in a form that others can be compared with.
+    pub(crate) standings: Vec<Standing>,
     /// What the client was sent; empty when it was not asked for.
     pub(crate) holdings: Vec<Holding>,
     /// Names that the client asks for and that do not exist, by type; empty when holdings were not asked for.
     pub(crate) missing: Vec<(ResourceType, Name)>,
-    /// What the client is to have; `None` until the stream had its turn.
+    /// What the client is to have, as it is published, whether the stream has come to it or not; `None` until the
+    /// stream had its turn.
     pub(crate) target: Option<Snapshot>,
+    /// The generation of `target`.
+    pub(crate) generation: u64,
+    /// The newest generation of which the client was sent everything and has answered all of it.
+    pub(crate) settled: Option<u64>,
     /// The pair of clocks of the answer, by which instants in it can be told as times.
     pub(crate) now: (Instant, SystemTime),
 }
@@ -93,6 +128,17 @@ impl Roster {
         drop(entries);
         known.sort_by(|a, b| (a.id(), a.number).cmp(&(b.id(), b.number)));
         known
+    }
+
+    /// The last streams of nodes that left not long ago and did not come back, ordered by id.
+    pub(crate) fn departed(&self) -> Vec<Arc<Departed>> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let present: HashSet<&str> = entries.streams.values().map(Entry::id).collect();
+        let recent = entries.departed.iter().filter(|departed| departed.ended.0.elapsed() < REMEMBERED);
+        let mut departed: Vec<_> = recent.filter(|departed| !present.contains(&*departed.node.id)).cloned().collect();
+        drop(entries);
+        departed.sort_by(|a, b| (&a.node.id, a.ended.0).cmp(&(&b.node.id, b.ended.0)));
+        departed
     }
 
     /// Asks all of `entries` at once. An answer is `None` when the stream has not answered within `patience`, or has
@@ -138,6 +184,16 @@ impl Place {
     /// The stream's number.
     pub(super) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// The stream of a known node ends: what it was is remembered for a while.
+    pub(super) fn depart(&self, departed: Departed) {
+        let mut entries = self.roster.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_over = |old: &Arc<Departed>| old.ended.0.elapsed() >= REMEMBERED;
+        while entries.departed.len() >= DEPARTED || entries.departed.front().is_some_and(is_over) {
+            entries.departed.pop_front();
+        }
+        entries.departed.push_back(Arc::new(departed));
     }
 
     /// The stream's node is known now, or has changed.

@@ -22,8 +22,8 @@ use xds::{Node, Outcome, Service, Variant, Wait};
 
 use super::admission::Turn;
 use super::node::{distribution_version, host_delivery, plane_node};
-use super::roster::{Inspection, Place, Report};
-use super::{Connection, Discovery};
+use super::roster::{Departed, Inspection, Place, Report};
+use super::{Connection, Discovery, witness};
 use crate::Stopped;
 use crate::grpc::{Outgoing, Requests, Responses};
 use crate::metrics::StreamLabel;
@@ -55,7 +55,8 @@ pub(super) struct StreamTask {
     /// Since when a response waits for room.
     full_since: Option<Instant>,
     /// The change that the client has not got all of yet.
-    converging: Option<Instant>,
+    /// With when the change was seen; the first snapshot of a stream follows from none.
+    converging: Option<Option<Instant>>,
     has_sent: bool,
     /// The client has said that it asks nothing more.
     is_half_closed: bool,
@@ -195,7 +196,7 @@ impl StreamTask {
                 self.machine.handle_snapshot(now, published.snapshot.clone());
                 if self.converging.is_none() {
                     self.has_sent = false;
-                    self.converging = published.seen;
+                    self.converging = Some(published.seen);
                 }
                 self.target = Some(published);
             }
@@ -274,24 +275,38 @@ impl StreamTask {
         };
         self.responses.give(Outgoing::new(&response.head, &response.body, when_taken)?);
         self.has_sent = true;
+        if let Some(attachment) = &mut self.attachment {
+            attachment.sent(begun);
+        }
         self.discovery.metrics.sent(resource_type, response.len());
         Ok(())
     }
 
     /// A change has arrived when everything that follows from it was sent and answered.
     fn observe_convergence(&mut self) {
-        let Some(seen) = self.converging else { return };
+        let (Some(seen), Some(attachment)) = (self.converging, &mut self.attachment) else { return };
         let is_done = |summary: &xds::Summary| summary.unacknowledged == 0 && summary.waiting.is_empty();
         if !self.has_sent {
             // It did not concern what this client subscribes to.
+            attachment.settled(false, false);
             self.converging = None;
-        } else if self.machine.summary().iter().all(is_done) {
+            return;
+        }
+        let summaries = self.machine.summary();
+        if summaries.iter().all(is_done) {
+            attachment.settled(true, summaries.iter().any(|summary| summary.refused > 0));
             self.converging = None;
-            self.discovery.metrics.converged(seen);
+            seen.inspect(|seen| self.discovery.metrics.converged(*seen));
         }
     }
 
     fn act_on(&mut self, outcome: Outcome) {
+        let newest = self.target.as_ref().map(|target| (&target.snapshot, target.generation));
+        let node = match &outcome {
+            Outcome::Identified(node) => Some(node),
+            _ => self.node.as_ref(),
+        };
+        witness::tell(&self.discovery.journal, node, newest, &outcome);
         let metrics = self.discovery.metrics.clone();
         match outcome {
             Outcome::Identified(node) => self.identified(node),
@@ -369,15 +384,46 @@ impl StreamTask {
     }
 
     fn report(&self, inspection: Inspection) {
+        let newest = self.attachment.as_ref().map(Attachment::newest);
         let report = Report {
             summaries: self.machine.summary(),
+            standings: self.machine.standings(),
             holdings: if inspection.with_holdings { self.machine.holdings() } else { Vec::new() },
             missing: if inspection.with_holdings { self.machine.missing() } else { Vec::new() },
-            target: self.target.as_ref().map(|published| published.snapshot.clone()),
+            generation: newest.as_ref().map_or(0, |newest| newest.generation),
+            settled: self.attachment.as_ref().and_then(Attachment::settled_generation),
+            target: newest.map(|newest| newest.snapshot),
             now: (Instant::now(), SystemTime::now()),
         };
         // Whoever asked may have lost patience.
         let _ = inspection.reply.send(report);
+    }
+
+    /// How it stood in the end, without what would keep snapshots alive.
+    fn depart(&self, node: &Arc<Node>, reason: &str) {
+        let now = (Instant::now(), SystemTime::now());
+        let generation = self.target.as_ref().map_or(0, |target| target.generation);
+        let report = Report {
+            summaries: self.machine.summary(),
+            standings: Vec::new(),
+            holdings: Vec::new(),
+            missing: Vec::new(),
+            target: None,
+            generation,
+            settled: self.attachment.as_ref().and_then(Attachment::settled_generation),
+            now,
+        };
+        self.place.depart(Departed {
+            node: node.clone(),
+            address: self.connection.peer.to_string(),
+            opened: self.connection.opened,
+            ended: now,
+            reason: reason.to_owned(),
+            service: self.service,
+            variant: self.variant,
+            report,
+        });
+        witness::tell_end(&self.discovery.journal, node, generation, reason);
     }
 
     fn finish(self, end: End) {
@@ -394,6 +440,8 @@ impl StreamTask {
             Some(node) => {
                 tracing::info!(node = node.id, peer = %self.connection.peer, stream, seconds, ?code, message, "node disconnected");
                 self.discovery.metrics.node_gone(distribution_version(node));
+                // A stream that its client closes in good order ends with a status that says nothing.
+                self.depart(node, if message.is_empty() { "the client left" } else { message });
             }
             None => {
                 tracing::debug!(peer = %self.connection.peer, stream, ?code, message, "stream ended without a node")

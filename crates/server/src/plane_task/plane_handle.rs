@@ -2,7 +2,7 @@
 
 use plane::{NodeError, ObjectView, Plane};
 use tokio::sync::{mpsc, oneshot, watch};
-use world::{Kind, Problem, Severity};
+use world::{Kind, ObjectRef, Problem, Severity};
 
 use super::{Attachment, Question};
 use crate::Stopped;
@@ -67,6 +67,11 @@ impl PlaneHandle {
     /// Every object, and every name that has a problem, in order.
     pub(crate) async fn objects(&self) -> Result<Vec<ObjectView>, Stopped> {
         self.question(|reply| Question::Objects { reply }).await
+    }
+
+    /// One object, or a name that has a problem.
+    pub(crate) async fn object(&self, reference: ObjectRef) -> Result<Option<ObjectView>, Stopped> {
+        self.question(|reply| Question::Object { reference, reply }).await
     }
 
     /// Every problem, in order.

@@ -142,8 +142,13 @@ async fn what_is_asked_wrongly_gets_a_way_out() {
     let cases = [
         ("GET", "/nothing", 404, "GET / lists what there is"),
         ("GET", "/api/v1/nodes/nobody/config", 404, "GET /api/v1/nodes lists the nodes that are connected"),
-        ("POST", "/api/v1/nodes", 405, "this API is read-only: use GET"),
-        ("GET", "/api/v1/objects?color=red", 400, "known parameters: kind, namespace, name"),
+        (
+            "POST",
+            "/api/v1/nodes",
+            405,
+            "GET / lists what there is; what is not listed with another method is read-only",
+        ),
+        ("GET", "/api/v1/objects?color=red", 400, "known parameters: kind, namespace, name, state, limit, after"),
         (
             "GET",
             "/api/v1/nodes/x/config?type=xyz",

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use server::view::{Event, EventKind};
 use server::{Addresses, Config, Error, Input, Listen, Server};
 use testkit::wire::Wire;
 use tokio::task::JoinHandle;
@@ -145,6 +146,20 @@ impl Running {
         (status, String::from_utf8(body.to_vec()).unwrap())
     }
 
+    /// Listens to server-sent events.
+    pub async fn events(&self, path: &str, last_event_id: Option<u64>) -> Events {
+        let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+        let uri = format!("http://{}{path}", self.addresses.admin.unwrap());
+        let mut request = http::Request::builder().uri(uri);
+        if let Some(id) = last_event_id {
+            request = request.header("last-event-id", id.to_string());
+        }
+        let response = client.request(request.body(Empty::new()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Events { body: response.into_body(), text: String::new() }
+    }
+
     pub async fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> T {
         let (status, text) = self.get(path).await;
         assert_eq!(status, 200, "{text}");
@@ -161,6 +176,42 @@ impl Running {
     pub async fn stop(mut self) -> Result<(), Error> {
         self.shutdown.cancel();
         tokio::time::timeout(SOON, &mut self.run).await.unwrap().unwrap()
+    }
+}
+
+/// A stream of events.
+pub struct Events {
+    body: hyper::body::Incoming,
+    text: String,
+}
+
+impl Events {
+    /// The next event.
+    pub async fn next(&mut self) -> Event {
+        loop {
+            if let Some((frame, rest)) = self.text.split_once("\n\n") {
+                let data = frame.lines().find_map(|line| line.strip_prefix("data: ")).map(str::to_owned);
+                let id = frame.lines().find_map(|line| line.strip_prefix("id: ")).map(|id| id.parse().unwrap());
+                self.text = rest.to_owned();
+                // Comments keep the connection alive.
+                let Some(data) = data else { continue };
+                let event: Event = serde_json::from_str(&data).unwrap();
+                assert_eq!(id.unwrap_or(0), event.id, "{data}");
+                return event;
+            }
+            let frame = tokio::time::timeout(SOON, self.body.frame()).await.unwrap().unwrap().unwrap();
+            self.text += std::str::from_utf8(frame.data_ref().unwrap()).unwrap();
+        }
+    }
+
+    /// The next event of this kind.
+    pub async fn until(&mut self, kind: EventKind) -> Event {
+        loop {
+            let event = self.next().await;
+            if event.kind == kind {
+                return event;
+            }
+        }
     }
 }
 

@@ -8,3 +8,4 @@ mod fixture;
 mod lifecycle;
 mod services;
 mod streams;
+mod truth;

@@ -156,6 +156,8 @@ pub(super) fn is_cluster_scoped(kind: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
@@ -193,6 +195,18 @@ mod tests {
             ("networking.k8s.io/v1", "Ingress"),
         ] {
             assert_eq!(recognise(api_version, kind), Recognised::Foreign, "{api_version} {kind}");
+        }
+    }
+
+    #[test]
+    fn every_supported_kind_is_known_by_name_on_the_command_line() {
+        for (_, kind, _) in SUPPORTED {
+            let text = format!("{}/default/x", kind.as_str());
+            let wanted = match kind {
+                Kind::Namespace => "namespace/x".parse(),
+                _ => text.parse::<world::ObjectRef>(),
+            };
+            assert_eq!(wanted.unwrap().kind, *kind);
         }
     }
 }

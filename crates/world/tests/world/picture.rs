@@ -507,3 +507,28 @@ fn an_object_counts_what_it_says_anew_unless_its_source_does() {
     apply(&mut world, reviews());
     assert_eq!(world.generation(&reference), 1);
 }
+
+#[test]
+fn objects_are_named_by_paths_with_any_name_of_the_kind() {
+    for path in ["virtualservice/shop/reviews", "VirtualService/shop/reviews", "virtualservices/shop/reviews"] {
+        assert_eq!(path.parse(), Ok(ObjectRef::new(Kind::VirtualService, "shop", "reviews")), "{path}");
+    }
+    for (path, kind) in [
+        ("vs/shop/a", Kind::VirtualService),
+        ("dr/shop/a", Kind::DestinationRule),
+        ("svc/shop/a", Kind::Service),
+        ("serviceentries/shop/a", Kind::ServiceEntry),
+        ("xdsresources/shop/a", Kind::XdsResource),
+    ] {
+        let named = ObjectRef::new(kind, "shop", "a");
+        assert_eq!(path.parse(), Ok(named.clone()), "{path}");
+        assert_eq!(named.path().parse(), Ok(named));
+    }
+    assert_eq!("ns/shop".parse(), Ok(ObjectRef::new(Kind::Namespace, "", "shop")));
+    let wrong = |path: &str| path.parse::<ObjectRef>().unwrap_err().to_string();
+    for path in ["", "/", "reviews", "service/reviews", "service//reviews", "service/a/b/c", "namespace/a/b", "a/b/c/d"]
+    {
+        assert!(wrong(path).contains("is not KIND/NAMESPACE/NAME"), "{path}: {}", wrong(path));
+    }
+    assert_eq!(wrong("toaster/a/b"), "\"toaster/a/b\" is of no kind that is known: \"toaster\"");
+}

@@ -1,0 +1,108 @@
+//! Tells the journal what happens on a stream.
+
+use std::sync::Arc;
+
+use proto::ResourceType;
+use snapshot::Snapshot;
+use xds::{Node, Outcome, Wait};
+
+use crate::journal::Journal;
+use crate::view::{Event, EventKind, ResourceName};
+
+/// Resources and objects that one event names.
+const NAMED: usize = 16;
+
+/// Tells the journal of one outcome on the stream of `node`. `newest` is what the stream was given last, and its
+/// generation.
+pub(super) fn tell(journal: &Journal, node: Option<&Arc<Node>>, newest: Option<(&Snapshot, u64)>, outcome: &Outcome) {
+    let Some(node) = node else { return };
+    let Some(kind) = kind(outcome).filter(|kind| journal.wants(*kind)) else { return };
+    let event = Event { node_id: node.id.clone(), generation: newest.map_or(0, |(_, at)| at), ..Event::new(kind) };
+    let named = |resource_type: ResourceType| resource_type.short().to_owned();
+    let event = match outcome {
+        Outcome::Identified(_) => event,
+        Outcome::Sent { resource_type, version, changed, removed, .. } => Event {
+            r#type: named(*resource_type),
+            version: version.to_string(),
+            count: *changed,
+            removed: *removed,
+            ..event
+        },
+        Outcome::Accepted { resource_type, version, after, .. } => Event {
+            r#type: named(*resource_type),
+            version: version.to_string(),
+            seconds: Some(after.as_secs_f64()),
+            ..event
+        },
+        Outcome::Rejected(rejection) => Event {
+            r#type: named(rejection.resource_type),
+            version: rejection.version.to_string(),
+            message: rejection.message.to_string(),
+            resources: resources(rejection.resource_type, &rejection.suspects),
+            objects: objects(newest.map(|(snapshot, _)| snapshot), rejection.resource_type, &rejection.suspects),
+            ..event
+        },
+        Outcome::Waiting { resource_type, count, wait } | Outcome::WaitExpired { resource_type, count, wait } => {
+            Event { r#type: named(*resource_type), count: *count, message: words(wait), ..event }
+        }
+        Outcome::ParametersChanged(_)
+        | Outcome::Subscribed { .. }
+        | Outcome::UnknownType { .. }
+        | Outcome::Overdue { .. } => return,
+    };
+    journal.record(event);
+}
+
+/// Tells the journal that the stream of a node has ended.
+pub(super) fn tell_end(journal: &Journal, node: &Node, generation: u64, reason: &str) {
+    journal.record(Event {
+        node_id: node.id.clone(),
+        generation,
+        message: reason.to_owned(),
+        ..Event::new(EventKind::Disconnected)
+    });
+}
+
+fn kind(outcome: &Outcome) -> Option<EventKind> {
+    match outcome {
+        Outcome::Identified(_) => Some(EventKind::Connected),
+        Outcome::Sent { .. } => Some(EventKind::Sent),
+        Outcome::Accepted { .. } => Some(EventKind::Accepted),
+        Outcome::Rejected(_) => Some(EventKind::Rejected),
+        Outcome::Waiting { .. } => Some(EventKind::Waiting),
+        Outcome::WaitExpired { .. } => Some(EventKind::WaitExpired),
+        Outcome::ParametersChanged(_)
+        | Outcome::Subscribed { .. }
+        | Outcome::UnknownType { .. }
+        | Outcome::Overdue { .. } => None,
+    }
+}
+
+fn resources(resource_type: ResourceType, names: &[snapshot::Name]) -> Vec<ResourceName> {
+    let named =
+        |name: &snapshot::Name| ResourceName { r#type: resource_type.short().to_owned(), name: name.to_string() };
+    names.iter().take(NAMED).map(named).collect()
+}
+
+/// The objects that resources came from, in order.
+fn objects(snapshot: Option<&Snapshot>, resource_type: ResourceType, names: &[snapshot::Name]) -> Vec<String> {
+    let cells = names.iter().take(NAMED).filter_map(|name| snapshot?.get(resource_type, name));
+    let mut objects: Vec<_> = cells.flat_map(|cell| cell.origins()).map(|origin| origin.object.to_string()).collect();
+    objects.sort();
+    objects.dedup();
+    objects.truncate(NAMED);
+    objects
+}
+
+fn words(wait: &Wait) -> String {
+    match wait {
+        Wait::ClusterNotSent { cluster } => format!("cluster \"{cluster}\" is not sent in its newest form"),
+        Wait::ClusterNotAccepted { cluster } => format!("new cluster \"{cluster}\" is not accepted"),
+        Wait::StillReferred { by_type, by } => {
+            format!("{} \"{by}\" still refers to it", by_type.short().to_uppercase())
+        }
+        Wait::NotYetAsked { resource_type } => {
+            format!("{} is not up to date since the client came back", resource_type.short().to_uppercase())
+        }
+    }
+}
