@@ -101,6 +101,7 @@ fn state(sync: view::Sync) -> &'static str {
         view::Sync::Pending => "pending",
         view::Sync::Rejected => "refused",
         view::Sync::Unknown => "silent",
+        view::Sync::Disconnected => "gone",
     }
 }
 
