@@ -123,8 +123,11 @@ fn request(variant: Variant, input: &mut Input<'_>, sent: &[(ResourceType, Strin
         (resource_type, nonce) = (*of, last.clone());
     }
     let type_url = resource_type.type_url().to_owned();
-    let error_detail = (input.byte() % 4 == 0)
-        .then(|| Status { code: 13, message: input.pick(&MESSAGES).to_owned(), details: Vec::new() });
+    let error_detail = input.byte().is_multiple_of(4).then(|| Status {
+        code: 13,
+        message: input.pick(&MESSAGES).to_owned(),
+        details: Vec::new(),
+    });
     match variant {
         Variant::Delta => {
             let held = (0..input.byte() % 3).map(|_| (input.pick(&NAMES).to_owned(), "0".repeat(16))).collect();

@@ -198,3 +198,44 @@ proptest! {
 fn service(at: usize) -> Service {
     ResourceType::ALL.get(at).map_or(Service::Aggregated, |kind| Service::Only(*kind))
 }
+
+/// Clusters with other contents each time.
+fn numbered(round: u64) -> Snapshot {
+    let mut edit = Layer::new().edit();
+    for name in ["a", "b", "c", "d"] {
+        edit.set(Cell::new(ResourceType::Cluster, name.into(), format!("{name}{round:05}").as_bytes()));
+    }
+    Snapshot::new([edit.finish()])
+}
+
+#[test]
+fn a_client_that_never_acknowledges_takes_no_more_memory_as_time_goes_by() {
+    for variant in [Variant::Delta, Variant::StateOfTheWorld] {
+        let mut stream = Stream::new(variant, Service::Aggregated, Settings::default());
+        let mut now = Instant::now();
+        let type_url = ResourceType::Cluster.type_url().to_owned();
+        let node = Some(Node { id: "n".into(), ..Node::default() });
+        let request = match variant {
+            Variant::Delta => Request::Delta(DeltaDiscoveryRequest { node, type_url, ..Default::default() }),
+            Variant::StateOfTheWorld => {
+                Request::StateOfTheWorld(DiscoveryRequest { node, type_url, ..Default::default() })
+            }
+        };
+        stream.handle_request(now, request).unwrap();
+        let mut sizes = Vec::new();
+        for round in 0..200 {
+            stream.handle_snapshot(now, numbered(round));
+            let mut sent = 0;
+            while stream.poll_response(now).is_some() {
+                sent += 1;
+            }
+            assert_eq!(sent, 1, "what is newest is sent, acknowledged or not");
+            while stream.poll_outcome().is_some() {}
+            now += Duration::from_secs(16);
+            stream.handle_timeout(now);
+            sizes.push(format!("{stream:?}").len());
+        }
+        let (early, late) = (sizes[20..24].iter().max(), sizes[196..].iter().max());
+        assert!(late <= early.map(|size| size + size / 10).as_ref(), "{early:?}, then {late:?}");
+    }
+}

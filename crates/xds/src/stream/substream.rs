@@ -19,6 +19,10 @@ use super::subscription::{Amendment, Subscription};
 use super::view::{Held, View};
 use crate::{HoldingState, Rejection, Settings, Standing, Summary, Wait, Waiting, standing};
 
+/// Responses that are remembered while none of them is acknowledged. All but the last are overdue, so the oldest has
+/// had several times as long as anything may wait for it.
+const MOST_FLIGHTS: usize = 8;
+
 /// The state of one type.
 #[derive(Debug)]
 pub(crate) struct Substream {
@@ -222,16 +226,23 @@ impl Substream {
     }
 
     /// All that the client may hold under a name: what it was sent last, and what that was to replace if it was not
-    /// accepted.
+    /// accepted. Each once, and of many the newest: responses that are never acknowledged replace the same resources
+    /// again and again.
     pub(crate) fn possibly_held(&self, name: &str) -> Vec<Arc<Cell>> {
-        let replaced = self.flights.iter().chain(self.rejected.iter().map(|rejected| &rejected.flight));
-        self.view
+        let replaced = self.flights.iter().chain(self.rejected.iter().map(|rejected| &rejected.flight)).rev();
+        let cells = self
+            .view
             .cell(self.resource_type, name)
             .into_iter()
-            .chain(replaced.flat_map(|flight| &flight.replaced).filter(|cell| &**cell.name() == name))
             .chain(self.lingering.iter().map(|(cell, _)| cell).filter(|cell| &**cell.name() == name))
-            .cloned()
-            .collect()
+            .chain(replaced.flat_map(|flight| &flight.replaced).filter(|cell| &**cell.name() == name));
+        let mut held: Vec<Arc<Cell>> = Vec::new();
+        for cell in cells {
+            if held.len() < MOST_FLIGHTS && !held.contains(cell) {
+                held.push(cell.clone());
+            }
+        }
+        held
     }
 
     /// All that the client may hold although `target` does not want it any more.
@@ -264,6 +275,9 @@ impl Substream {
         self.responses += 1;
         self.must_answer = false;
         self.flights.push(flight);
+        if self.flights.len() > MOST_FLIGHTS {
+            self.flights.remove(0);
+        }
     }
 
     /// Books the acknowledgement of the response at `index`, and with it of the older ones.
