@@ -138,6 +138,7 @@ pub fn audience() -> Audience {
         labels: Arc::default(),
         addresses: vec![Ipv4Addr::new(11, 0, 0, 1).into()],
         hosts: compile::HostDelivery::Inline,
+        lacks: compile::Extensions::default(),
     }
 }
 

@@ -32,6 +32,7 @@ fn audience() -> Audience {
         labels: Arc::default(),
         addresses: Vec::new(),
         hosts: compile::HostDelivery::Inline,
+        lacks: compile::Extensions::default(),
     }
 }
 

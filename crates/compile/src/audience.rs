@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use proto::Extensions;
 use world::{Labels, Scope};
 
 /// How traffic gets into a sidecar.
@@ -55,6 +56,8 @@ pub struct Audience {
     pub addresses: Vec<IpAddr>,
     /// How it gets virtual hosts.
     pub hosts: HostDelivery,
+    /// Extensions that it was built without.
+    pub lacks: Extensions,
 }
 
 impl Audience {

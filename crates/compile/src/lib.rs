@@ -26,4 +26,5 @@ pub use audience::{Audience, HostDelivery, Interception, Proxy};
 pub use built::Built;
 pub use compiler::{Compiler, Update, Work};
 pub use options::{MissingDestination, Options, OutboundPolicy};
+pub use proto::{Extension, Extensions};
 pub use target::{Missing, Resolve, Target};

@@ -135,6 +135,7 @@ fn audience(word: &str) -> Audience {
         labels: Labels::new().into(),
         addresses: Vec::new(),
         hosts: HostDelivery::default(),
+        lacks: proto::Extensions::default(),
     }
 }
 

@@ -53,6 +53,7 @@ fn sidecar(interception: Interception) -> Audience {
         labels: Arc::default(),
         addresses: vec![IpAddr::from([10, 9, 0, 1])],
         hosts: HostDelivery::Inline,
+        lacks: proto::Extensions::default(),
     }
 }
 

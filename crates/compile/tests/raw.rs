@@ -49,6 +49,7 @@ fn client(proxy: Proxy, namespace: &str, labels: &[(&str, &str)]) -> Audience {
         labels: Arc::new(labels),
         addresses: Vec::new(),
         hosts: compile::HostDelivery::Inline,
+        lacks: compile::Extensions::default(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use compile::{Audience, HostDelivery, Interception, Proxy};
+use compile::{Audience, Extensions, HostDelivery, Interception, Proxy};
 use serde_json::{Map, Value};
 use world::{Labels, Reader};
 
@@ -21,6 +21,8 @@ pub struct Node {
     pub user_agent: String,
     /// How it is to get virtual hosts, which depends on the stream that it opened, too.
     pub hosts: HostDelivery,
+    /// Extensions that it was built without.
+    pub lacks: Extensions,
 }
 
 /// Why a node cannot be served.
@@ -70,14 +72,14 @@ impl Node {
             other => return Err(NodeError::UnknownType { id: self.id.clone(), kind: other.to_owned() }),
         };
         let labels = self.labels(world, &namespace, name, &addresses);
-        Ok(Audience { proxy, namespace, labels, addresses, hosts: self.hosts })
+        Ok(Audience { proxy, namespace, labels, addresses, hosts: self.hosts, lacks: self.lacks })
     }
 
     fn plain_audience(&self, world: &Reader<'_>) -> Audience {
         let namespace: Arc<str> = self.text("NAMESPACE").unwrap_or("default").into();
         let proxy = if self.is_grpc() { Proxy::Grpc } else { self.sidecar(Interception::None) };
         let labels = self.labels(world, &namespace, &self.id, &[]);
-        Audience { proxy, namespace, labels, addresses: Vec::new(), hosts: self.hosts }
+        Audience { proxy, namespace, labels, addresses: Vec::new(), hosts: self.hosts, lacks: self.lacks }
     }
 
     fn is_grpc(&self) -> bool {

@@ -207,6 +207,7 @@ impl Plane {
             labels: Arc::new(labels),
             addresses: Vec::new(),
             hosts: HostDelivery::default(),
+            lacks: compile::Extensions::default(),
         };
         let mut audiences = BTreeSet::new();
         for object in self.world.objects().filter(|object| !object.reference.namespace.is_empty()) {

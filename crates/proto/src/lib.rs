@@ -3,6 +3,7 @@
 //! - [`pb`] holds Envoy's messages, [`admin`] our own.
 //! - [`ResourceType`] names the kinds of resources.
 //! - [`descriptor`] turns any message into JSON and back, by the descriptors that are embedded here.
+//! - [`Extensions`] are those of Envoy that configuration can do without.
 //! - [`RawResource`] is a resource that somebody wrote as JSON; [`references`] finds what such a one names.
 //! - [`xdstp`] compares names of that form.
 //! - [`wire`] works on encoded bytes: it gives equal messages equal bytes, and checks them against the rules that Envoy's
@@ -11,6 +12,7 @@
 //! Nothing here decides what to publish.
 
 pub mod descriptor;
+mod extension;
 mod raw_resource;
 mod references;
 mod resource_type;
@@ -24,6 +26,7 @@ pub mod admin {
 }
 
 pub use envoy_types::pb;
+pub use extension::{Extension, Extensions};
 pub use raw_resource::{InvalidResource, RawResource};
 pub use references::references;
 pub use resource_type::ResourceType;

@@ -42,6 +42,9 @@ pub struct Node {
     pub user_agent_version: String,
     /// The version of the proxy distribution, such as Istio's; empty when the client states none.
     pub distribution_version: String,
+    /// Extensions that the client was built without, by name: what names them is left out for it.
+    #[serde(default)]
+    pub missing_extensions: Vec<String>,
     /// When the connection was opened.
     pub connected_since: Timestamp,
     /// Whether the node runs all that it is to have, as far as it says.

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use proto::Extensions;
 use proto::pb::envoy::config::core::v3 as core;
 use proto::pb::google::protobuf::value::Kind;
 use proto::pb::google::protobuf::{Struct, Value};
 
 use crate::Variant;
 
-/// What is kept of the client's `Node`. Its list of extensions is dropped: with it an Envoy 1.40 takes 61 KB.
+/// What is kept of the client's `Node`. Of its list of extensions only what matters is: with it an Envoy 1.40 takes
+/// 61 KB.
 ///
 /// Nothing of it is proven: whoever decides by it checks it against the transport identity (rule P-10).
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,6 +27,8 @@ pub struct Node {
     pub user_agent_name: String,
     /// As text, `1.40.0` for Envoy's structured form; empty when unknown.
     pub user_agent_version: String,
+    /// Extensions that configuration could name and the client was built without, if it says which it has.
+    pub lacks: Extensions,
     /// Features that the client says it has (rule G-10).
     pub client_features: Vec<String>,
     /// Context parameters by resource type URL; may change while the stream lives (rule P-09).
@@ -53,6 +57,7 @@ impl Node {
                 build.version.map(|v| format!("{}.{}.{}", v.major_number, v.minor_number, v.patch)).unwrap_or_default()
             }
         };
+        let lacks = Extensions::lacking(node.extensions.iter().map(|extension| extension.name.as_str()));
         Self {
             id: node.id,
             cluster: node.cluster,
@@ -60,6 +65,7 @@ impl Node {
             locality: Locality { region: locality.region, zone: locality.zone, sub_zone: locality.sub_zone },
             user_agent_name: node.user_agent_name,
             user_agent_version,
+            lacks,
             client_features: node.client_features,
             dynamic_parameters,
         }

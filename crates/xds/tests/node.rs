@@ -29,7 +29,9 @@ fn envoy() -> Node {
             version: Some(version),
             metadata: None,
         })),
-        extensions: vec![Extension { name: "envoy.filters.http.router".into(), ..Extension::default() }; 500],
+        extensions: ["envoy.filters.http.router", "envoy.filters.http.fault", "envoy.filters.http.grpc_stats"]
+            .map(|name| Extension { name: name.into(), ..Extension::default() })
+            .into(),
         ..Node::default()
     }
 }
@@ -44,7 +46,7 @@ fn stream() -> Stream {
 }
 
 #[test]
-fn a_node_is_read_from_the_first_request_without_its_extensions() {
+fn a_node_is_read_from_the_first_request_with_what_matters_of_its_extensions() {
     let mut stream = stream();
     stream.handle_request(Instant::now(), ask(Some(envoy()))).unwrap();
     let node = stream.node().unwrap().clone();
@@ -55,6 +57,8 @@ fn a_node_is_read_from_the_first_request_without_its_extensions() {
     assert_eq!(node.metadata_text(&["labels", "app", "deeper"]), None);
     assert_eq!(node.locality.zone, "z1");
     assert!(!node.is_grpc());
+    let lacks: Vec<_> = node.lacks.iter().map(proto::Extension::name).collect();
+    assert_eq!(lacks, ["envoy.filters.http.grpc_web", "envoy.filters.http.cors"]);
 }
 
 #[test]

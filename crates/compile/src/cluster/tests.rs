@@ -42,6 +42,7 @@ fn audience(proxy: Proxy) -> Audience {
         labels: Labels::new().into(),
         addresses: Vec::new(),
         hosts: HostDelivery::default(),
+        lacks: proto::Extensions::default(),
     }
 }
 

@@ -64,6 +64,7 @@ fn manager(input: &GatewayInput<'_>, socket: Socket, route: &str, grpc_web: bool
         side: Side::Gateway,
         stat_prefix: &format!("outbound_{}", name(input, socket)),
         routes: Routes::Discovered(route),
+        lacks: input.audience.lacks,
         grpc_web,
         access_log: input.access_log,
     });

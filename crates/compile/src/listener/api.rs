@@ -2,6 +2,8 @@
 
 use proto::pb::envoy::config::listener::v3::{ApiListener, Listener};
 
+use proto::Extensions;
+
 use super::{ConnectionManagerInput, Routes, Side, connection_manager};
 use crate::pack::any;
 
@@ -12,6 +14,7 @@ pub(crate) fn api_listener(target: &str, route_name: &str) -> Listener {
         side: Side::Grpc,
         stat_prefix: target,
         routes: Routes::Discovered(route_name),
+        lacks: Extensions::default(),
         grpc_web: false,
         access_log: None,
     });

@@ -21,6 +21,7 @@ use proto::pb::envoy::extensions::filters::network::http_connection_manager::v3:
     HttpConnectionManager, HttpFilter, Rds, RequestIdExtension, http_filter,
 };
 use proto::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
+use proto::{Extension, Extensions};
 
 use crate::pack::{ads, any, boolean, duration, network_filter};
 
@@ -58,6 +59,8 @@ pub(crate) struct ConnectionManagerInput<'a> {
     pub(crate) stat_prefix: &'a str,
     /// Where routes come from.
     pub(crate) routes: Routes<'a>,
+    /// Extensions that the client was built without: their filters are left out.
+    pub(crate) lacks: Extensions,
     /// Whether gRPC-Web is translated to gRPC.
     pub(crate) grpc_web: bool,
     /// File that requests are logged to, such as `/dev/stdout`; none are logged without it.
@@ -139,12 +142,10 @@ fn filters(input: &ConnectionManagerInput<'_>) -> Vec<HttpFilter> {
         // A client that does not know the fault filter may do without it instead of refusing the listener (gRFC A39).
         return vec![HttpFilter { is_optional: true, ..FAULT.clone() }, ROUTER.clone()];
     }
-    let mut filters = Vec::with_capacity(5);
-    if input.grpc_web {
-        filters.push(GRPC_WEB.clone());
-    }
-    filters.extend([GRPC_STATS.clone(), FAULT.clone(), CORS.clone(), ROUTER.clone()]);
-    filters
+    let grpc_web = input.grpc_web.then_some((Extension::GrpcWeb, &*GRPC_WEB));
+    let all = [(Extension::GrpcStats, &*GRPC_STATS), (Extension::Fault, &*FAULT), (Extension::Cors, &*CORS)];
+    let known = grpc_web.into_iter().chain(all).filter(|(extension, _)| !input.lacks.contains(*extension));
+    known.map(|(_, filter)| filter).chain([&*ROUTER]).cloned().collect()
 }
 
 fn filter<M: Message + Name>(name: &str, config: &M) -> HttpFilter {

@@ -150,6 +150,7 @@ pub(crate) fn virtual_inbound(input: &InboundInput<'_>) -> Option<Built<Listener
         side: Side::Inbound,
         stat_prefix: names::INBOUND_PASSTHROUGH,
         routes: Routes::Inline(Box::new(routes(names::INBOUND_PASSTHROUGH, 0, false))),
+        lacks: input.audience.lacks,
         grpc_web: false,
         access_log: input.access_log,
     });
@@ -221,6 +222,7 @@ fn chains_of(input: &InboundInput<'_>, served: &Served, address: IpAddr, port: O
             side: Side::Inbound,
             stat_prefix: &format!("inbound_{name}"),
             routes: Routes::Inline(Box::new(routes(&cluster, served.port, is_grpc(served.protocol)))),
+            lacks: input.audience.lacks,
             grpc_web: served.protocol == Protocol::GrpcWeb,
             access_log: input.access_log,
         })

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use proto::Extensions;
 use proto::pb::envoy::config::core::v3::TrafficDirection;
 use proto::pb::envoy::config::listener::v3::Listener;
 
@@ -83,6 +84,7 @@ pub(crate) fn outbound(input: &OutboundInput<'_>) -> Built<Listener> {
             side: Side::Outbound,
             stat_prefix: &format!("outbound_{name}"),
             routes: Routes::Discovered(route),
+            lacks: input.audience.lacks,
             grpc_web,
             access_log: input.access_log,
         });
@@ -113,11 +115,12 @@ pub(crate) fn outbound(input: &OutboundInput<'_>) -> Built<Listener> {
 }
 
 /// The listener for clients that are told to use an HTTP proxy.
-pub(crate) fn http_proxy(port: u16, access_log: Option<&str>) -> Built<Listener> {
+pub(crate) fn http_proxy(port: u16, lacks: Extensions, access_log: Option<&str>) -> Built<Listener> {
     let filter = connection_manager_filter(&ConnectionManagerInput {
         side: Side::Outbound,
         stat_prefix: &format!("outbound_{LOOPBACK}_{port}"),
         routes: Routes::Discovered(names::HTTP_PROXY),
+        lacks,
         grpc_web: false,
         access_log,
     });

@@ -90,6 +90,7 @@ mod tests {
             labels: Arc::default(),
             addresses: Vec::new(),
             hosts: HostDelivery::default(),
+            lacks: proto::Extensions::default(),
         };
         domains_for(service, 9080, &audience, &Settings::default())
     }

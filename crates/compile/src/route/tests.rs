@@ -92,6 +92,7 @@ impl Setting {
             labels,
             addresses: Vec::new(),
             hosts: HostDelivery::default(),
+            lacks: proto::Extensions::default(),
         }
     }
 

@@ -74,6 +74,7 @@ fn node(node: view::Node) -> admin::Node {
         user_agent_name: node.user_agent_name,
         user_agent_version: node.user_agent_version,
         distribution_version: node.distribution_version,
+        missing_extensions: node.missing_extensions,
         connected_since: Some(timestamp(node.connected_since)),
         subscriptions: {
             let mut subscriptions: Vec<_> = node.subscriptions.into_iter().map(subscription).collect();

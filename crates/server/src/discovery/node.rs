@@ -14,6 +14,7 @@ pub(super) fn plane_node(node: &xds::Node, hosts: HostDelivery) -> plane::Node {
         metadata: object(&node.metadata),
         user_agent: node.user_agent_name.clone(),
         hosts,
+        lacks: node.lacks,
     }
 }
 

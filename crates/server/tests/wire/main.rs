@@ -4,6 +4,7 @@
 mod admin;
 mod bad_clients;
 mod broken_connections;
+mod capabilities;
 mod fixture;
 mod lifecycle;
 mod services;

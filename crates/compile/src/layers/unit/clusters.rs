@@ -39,7 +39,10 @@ pub(in crate::layers) fn statics(resolver: &Resolver<'_, '_>) -> Output {
         output.add_listener(listener, []);
     }
     if let Proxy::Sidecar { http_proxy_port: Some(port), .. } = audience.proxy {
-        output.add_listener(listener::http_proxy(port, None), [(ResourceType::Route, names::HTTP_PROXY.into())]);
+        output.add_listener(
+            listener::http_proxy(port, resolver.audience.lacks, None),
+            [(ResourceType::Route, names::HTTP_PROXY.into())],
+        );
     }
     output
 }

@@ -88,6 +88,7 @@ impl Mesh {
             labels: Arc::new(client.labels.clone()),
             addresses: client.addresses.clone(),
             hosts: HostDelivery::Inline,
+            lacks: proto::Extensions::default(),
         };
         let options = Options {
             missing_destination: if client.reweight {
@@ -163,7 +164,7 @@ impl Mesh {
         }
         let port = self.client.http_proxy_port;
         let fixed = virtual_outbound(&self.audience, &self.options).into_iter();
-        for built in fixed.chain(port.map(|port| http_proxy(port, None))) {
+        for built in fixed.chain(port.map(|port| http_proxy(port, proto::Extensions::default(), None))) {
             let listener = all.absorb(built);
             all.value.push(listener);
         }

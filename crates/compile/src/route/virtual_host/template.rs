@@ -2,15 +2,17 @@
 
 use proto::pb::envoy::r#type::v3::FractionalPercent;
 use proto::pb::google::protobuf::Any;
+use proto::{Extension, Extensions};
 
 use super::Builder;
 use crate::route::action::{Action, Forwarding};
 use crate::route::forward::{self, Clusters};
 use crate::route::headers::{Fields, Operations, is_sendable};
 use crate::route::rewrite::PathRewrite;
-use crate::route::rule::{Part, Rule};
+use crate::route::rule::{Part, Place, Rule};
 use crate::route::{answer, cors, fault, mirror, retry};
 use crate::{Built, flat, pack};
+use world::Problem;
 
 /// What all routes of a rule have in common.
 pub(super) struct Template<'a> {
@@ -45,11 +47,15 @@ impl Builder<'_> {
             problems.push(place.warning(".headers", "gRPC clients cannot change headers").consequence("they do not"));
             operations = Operations::default();
         }
+        let lacks = self.input.audience.lacks;
         let faults = text.fault.as_ref().and_then(|text| fault::fault(text, rule.place_of(Part::Fault), problems));
-        let cors =
-            text.cors_policy.as_ref().filter(|_| !grpc).map(|text| {
-                cors::policy(text, rule.place_of(Part::Cors), self.input.most_regex_instructions(), problems)
-            });
+        let faults =
+            faults.filter(|_| is_known(lacks, Extension::Fault, (rule.place_of(Part::Fault), ".fault"), problems));
+        let cors = text
+            .cors_policy
+            .as_ref()
+            .filter(|_| !grpc && is_known(lacks, Extension::Cors, (rule.place_of(Part::Cors), ".corsPolicy"), problems))
+            .map(|text| cors::policy(text, rule.place_of(Part::Cors), self.input.most_regex_instructions(), problems));
         let mut findings = Findings::default();
         let action = self.action(rule, operations, &mut findings);
         let mut fields = Vec::new();
@@ -159,4 +165,19 @@ fn write_settings(out: &mut Vec<u8>, filter: &str, settings: &Any) {
         flat::text(out, 1, filter);
         flat::built(out, 2, settings);
     });
+}
+
+/// Whether the client has the filter that a setting is for; says so if not.
+fn is_known(
+    lacks: Extensions,
+    extension: Extension,
+    (place, field): (&Place, &str),
+    problems: &mut Vec<Problem>,
+) -> bool {
+    let known = !lacks.contains(extension);
+    if !known {
+        let message = format!("some clients are built without the extension \"{}\"", extension.name());
+        problems.push(place.warning(field, message).consequence("it is left out for them"));
+    }
+    known
 }

@@ -138,6 +138,7 @@ fn describe(node: &Node, address: String, connected_since: view::Timestamp) -> v
         user_agent_name: node.user_agent_name.clone(),
         user_agent_version: node.user_agent_version.clone(),
         distribution_version: node.metadata_text(&["ISTIO_VERSION"]).unwrap_or_default().to_owned(),
+        missing_extensions: node.lacks.iter().map(|extension| extension.name().to_owned()).collect(),
         connected_since,
         sync: view::Sync::Synced,
         generation: 0,

@@ -1,0 +1,80 @@
+//! What a client was built without is not sent to it, and the objects that ask for it are told.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::sync::Arc;
+
+use compile::{Audience, Compiler, Extension, Extensions, HostDelivery, Interception, Options, Proxy};
+use proto::ResourceType;
+use snapshot::Snapshot;
+use world::{Change, Settings, World};
+
+const MESH: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: s1}
+spec: {clusterIP: 10.1.0.1, ports: [{name: http, port: 80}, {name: grpc-web, port: 90}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: s1}
+spec:
+  hosts: [s1]
+  http:
+    - fault: {delay: {fixedDelay: 1s, percentage: {value: 10}}}
+      corsPolicy: {allowOrigins: [{exact: https://a.test}]}
+      route: [{destination: {host: s1, port: {number: 80}}}]
+";
+
+fn sidecar(lacks: Extensions) -> Audience {
+    Audience {
+        proxy: Proxy::Sidecar { interception: Interception::Redirect, http_proxy_port: Some(3128) },
+        namespace: "default".into(),
+        labels: Arc::default(),
+        addresses: Vec::new(),
+        hosts: HostDelivery::Inline,
+        lacks,
+    }
+}
+
+/// Which of the extensions are named anywhere in the snapshot.
+fn named(snapshot: &Snapshot) -> Vec<Extension> {
+    let values: Vec<_> =
+        ResourceType::ALL.into_iter().flat_map(|kind| snapshot.iter(kind)).map(|cell| cell.value()).collect();
+    let is_named = |extension: &Extension| {
+        let name = extension.name().as_bytes();
+        values.iter().any(|value| value.windows(name.len()).any(|window| window == name))
+    };
+    Extension::ALL.into_iter().filter(is_named).collect()
+}
+
+#[test]
+fn filters_that_a_client_was_built_without_are_left_out_for_it_alone() {
+    let parsed = source::text::parse("test.yaml", MESH.as_bytes(), &source::Options::default());
+    assert!(parsed.problems.is_empty(), "{:#?}", parsed.problems);
+    let mut world = World::new(Settings::default());
+    parsed.objects.into_iter().for_each(|object| _ = world.apply(Change::Apply(object)));
+    let mut compiler = Compiler::new(Options::default());
+    let whole = compiler.add(&world, &sidecar(Extensions::default()));
+    assert_eq!(named(&whole), Extension::ALL);
+    assert_eq!(compiler.problems(), []);
+
+    let bare = sidecar(Extensions::lacking(["envoy.filters.http.router"]));
+    let reduced = compiler.add(&world, &bare);
+    assert_eq!(named(&reduced), []);
+    assert_eq!(reduced.dangling(), []);
+    let said: Vec<_> = compiler.problems().iter().map(ToString::to_string).collect();
+    for (field, name) in [("fault", "envoy.filters.http.fault"), ("corsPolicy", "envoy.filters.http.cors")] {
+        let of_field =
+            |problem: &&String| problem.contains(&format!("VirtualService default/s1: spec.http[0].{field}"));
+        let problem = said.iter().find(of_field).unwrap_or_else(|| panic!("nothing about {field} in {said:?}"));
+        assert!(problem.contains(name) && problem.contains("it is left out for them"), "{problem}");
+    }
+
+    let no_cors =
+        sidecar(Extensions::lacking(Extension::ALL.into_iter().filter(|e| *e != Extension::Cors).map(Extension::name)));
+    let reduced = compiler.add(&world, &no_cors);
+    assert_eq!(named(&reduced), [Extension::GrpcWeb, Extension::GrpcStats, Extension::Fault]);
+    compiler.remove(&bare);
+    compiler.remove(&no_cors);
+    assert_eq!(compiler.problems(), [], "the problem goes with the clients that had it");
+}
