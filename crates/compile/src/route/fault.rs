@@ -6,7 +6,7 @@ use proto::pb::envoy::extensions::filters::http::fault::v3::fault_abort::ErrorTy
 use proto::pb::envoy::extensions::filters::http::fault::v3::{FaultAbort as EnvoyAbort, HttpFault};
 use proto::pb::envoy::r#type::v3::FractionalPercent;
 use world::Problem;
-use world::api::istio::{Fault, FaultAbort, FaultDelay, Percent};
+use world::api::istio::{Fault, FaultAbort, FaultDelay, GRPC_STATUSES, Percent};
 
 use super::rule::Place;
 use super::split;
@@ -85,28 +85,9 @@ fn percentage(
     read
 }
 
-/// The number of a status name (`grpc/status.h`), or the number itself.
+/// The number of a status name, or the number itself.
 fn grpc_status(name: &str) -> Option<u32> {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
     let upper = name.trim().to_ascii_uppercase();
-    let named = NAMES.iter().position(|known| *known == upper).and_then(|at| u32::try_from(at).ok());
+    let named = GRPC_STATUSES.iter().position(|known| *known == upper).and_then(|at| u32::try_from(at).ok());
     named.or_else(|| upper.parse().ok().filter(|number| *number <= 16))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use world::api::istio::{CorsPolicy, Fault, Headers, HttpMatch, HttpRoute, Redirect, StringMatch};
+use world::api::istio::{CorsPolicy, Fault, GRPC_STATUSES, Headers, HttpMatch, HttpRoute, Redirect, StringMatch};
 
 use super::virtual_service::{destination, gateway_name, weights};
 use super::{Findings, names, pattern};
@@ -165,25 +165,6 @@ fn headers(field: &str, operations: Option<&Headers>, findings: &mut Findings) {
 }
 
 fn fault(field: &str, faults: &Fault, findings: &mut Findings) {
-    const GRPC: &[&str] = &[
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
     if let Some(delay) = &faults.delay {
         if delay.fixed_delay.is_none() {
             findings.error(format_args!("{field}.delay"), "fixedDelay is missing");
@@ -202,7 +183,7 @@ fn fault(field: &str, faults: &Fault, findings: &mut Findings) {
         if let Some(code) = abort.http_status {
             status(format!("{field}.abort.httpStatus"), code, findings);
         }
-        findings.one_of(format_args!("{field}.abort.grpcStatus"), abort.grpc_status.as_deref(), GRPC);
+        findings.one_of(format_args!("{field}.abort.grpcStatus"), abort.grpc_status.as_deref(), &GRPC_STATUSES);
         if let Some(percentage) = abort.percentage {
             findings.percent(format_args!("{field}.abort.percentage.value"), percentage.value);
         }

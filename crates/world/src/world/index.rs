@@ -6,6 +6,7 @@ mod services;
 mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -98,7 +99,7 @@ impl Index {
                 let asked = rule.workload_selector.iter().flat_map(|s| s.match_labels.keys());
                 self.shift_client_labels(asked.map(String::as_str).collect(), way);
                 let host = Hostname::qualified(&rule.host, namespace, &settings.domain);
-                shift_ordered(&mut self.rules, host.clone(), &object.reference, way);
+                shift(&mut self.rules, host.clone(), &object.reference, way);
                 touched.insert(Key::Rules(host));
             }
             Spec::Gateway(_) => {
@@ -124,19 +125,7 @@ impl Index {
         let in_namespace = self.services_in.entry(service.namespace.clone()).or_default();
         if let Some((key, value)) = service.selector.first_key_value() {
             let pair = (service.namespace.clone(), key.clone(), value.clone());
-            match way {
-                Way::In => {
-                    self.selecting.entry(pair).or_default().insert(slot.clone());
-                }
-                Way::Out => {
-                    if let Some(services) = self.selecting.get_mut(&pair) {
-                        services.remove(&slot);
-                        if services.is_empty() {
-                            self.selecting.remove(&pair);
-                        }
-                    }
-                }
-            }
+            shift(&mut self.selecting, pair, &slot, way);
         }
         touched.insert(Key::Service(host.clone()));
         touched.insert(Key::Endpoints(host.clone()));
@@ -198,7 +187,7 @@ impl Index {
         if mesh {
             for host in &routes.hosts {
                 let host = Hostname::qualified(host, namespace, &settings.domain);
-                shift_ordered(&mut self.mesh_routes, host.clone(), &object.reference, way);
+                shift(&mut self.mesh_routes, host.clone(), &object.reference, way);
                 touched.insert(Key::Routes(host));
             }
         }
@@ -238,29 +227,51 @@ pub(super) fn kubernetes_host(name: &str, namespace: &str, settings: &Settings) 
     Hostname::new(&format!("{name}.{namespace}.svc.{}", settings.domain))
 }
 
-fn shift<K: std::hash::Hash + Eq>(map: &mut HashMap<K, BTreeSet<ObjectRef>>, key: K, object: &ObjectRef, way: Way) {
+/// A map from keys to sets, none of which is empty.
+trait Sets<K, V> {
+    /// The set of a key, made if it is not there.
+    fn set(&mut self, key: K) -> &mut BTreeSet<V>;
+    /// Drops the set of a key.
+    fn drop_set(&mut self, key: &K);
+}
+
+impl<K: Hash + Eq, V> Sets<K, V> for HashMap<K, BTreeSet<V>> {
+    fn set(&mut self, key: K) -> &mut BTreeSet<V> {
+        self.entry(key).or_default()
+    }
+
+    fn drop_set(&mut self, key: &K) {
+        self.remove(key);
+    }
+}
+
+impl<K: Ord, V> Sets<K, V> for BTreeMap<K, BTreeSet<V>> {
+    fn set(&mut self, key: K) -> &mut BTreeSet<V> {
+        self.entry(key).or_default()
+    }
+
+    fn drop_set(&mut self, key: &K) {
+        self.remove(key);
+    }
+}
+
+fn shift<K: Clone, V: Ord + Clone>(map: &mut impl Sets<K, V>, key: K, value: &V, way: Way) {
+    let set = map.set(key.clone());
     match way {
         Way::In => {
-            map.entry(key).or_default().insert(object.clone());
+            set.insert(value.clone());
         }
         Way::Out => {
-            if let Some(set) = map.get_mut(&key) {
-                set.remove(object);
-                if set.is_empty() {
-                    map.remove(&key);
-                }
+            set.remove(value);
+            if set.is_empty() {
+                map.drop_set(&key);
             }
         }
     }
 }
 
 /// One entry for each time that a service is named: it stays until the last is gone.
-fn shift_counted<K: std::hash::Hash + Eq>(
-    map: &mut HashMap<K, Vec<(Name, Name)>>,
-    key: K,
-    service: &(Name, Name),
-    way: Way,
-) {
+fn shift_counted<K: Hash + Eq>(map: &mut HashMap<K, Vec<(Name, Name)>>, key: K, service: &(Name, Name), way: Way) {
     match way {
         Way::In => map.entry(key).or_default().push(service.clone()),
         Way::Out => {
@@ -269,22 +280,6 @@ fn shift_counted<K: std::hash::Hash + Eq>(
                     services.swap_remove(at);
                 }
                 if services.is_empty() {
-                    map.remove(&key);
-                }
-            }
-        }
-    }
-}
-
-fn shift_ordered<K: Ord>(map: &mut BTreeMap<K, BTreeSet<ObjectRef>>, key: K, object: &ObjectRef, way: Way) {
-    match way {
-        Way::In => {
-            map.entry(key).or_default().insert(object.clone());
-        }
-        Way::Out => {
-            if let Some(set) = map.get_mut(&key) {
-                set.remove(object);
-                if set.is_empty() {
                     map.remove(&key);
                 }
             }
