@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,8 @@ use anyhow::{Context, Result, bail};
 use load::Policy;
 use plane::Plane;
 use server::{Config, Input, Listen, Server};
-use source::watch::{Seen, Watch};
+use source::Update;
+use source::watch::Seen;
 use tokio_util::sync::CancellationToken;
 use world::{Problem, Severity};
 
@@ -115,15 +117,15 @@ pub(crate) fn admin_address(text: &str) -> Result<Option<SocketAddr>> {
     }
 }
 
-/// Loads the files, then carries every update to the server until a signal arrives or the server is gone.
+/// Loads the files, then has every update carried to the server until a signal arrives or the server is gone.
 async fn feed(arguments: &Arguments, input: &Input, shutdown: &CancellationToken) -> Result<()> {
     let mut signals = Signals::new()?;
     let begun = Instant::now();
     let paths = arguments.files.config.clone();
     let options = arguments.files.watch_options();
-    let loading = tokio::task::spawn_blocking(move || source::watch::watch(&paths, options));
-    let (first, mut watch) = tokio::select! {
-        loaded = loading => loaded.context("loading the files failed")?.context("cannot watch the files")?,
+    let loading = tokio::task::spawn_blocking(move || source::watch::open(&paths, options));
+    let (first, opened) = tokio::select! {
+        loaded = loading => loaded.context("loading the files failed")?,
         () = signals.any() => return Ok(()),
     };
     let objects = first.changes.len();
@@ -138,23 +140,24 @@ async fn feed(arguments: &Arguments, input: &Input, shutdown: &CancellationToken
     if input.apply(first.changes, first.problems.to_vec(), begun).await.is_err() || input.set_synced().await.is_err() {
         return Ok(());
     }
-    loop {
-        let event = tokio::select! {
-            () = signals.any() => None,
-            () = shutdown.cancelled() => None,
-            seen = next(&mut watch) => Some(seen?),
-        };
-        let Some(Seen { update, at }) = event else { return Ok(()) };
-        report(&mut known, &update.problems);
-        tracing::info!(changes = update.changes.len(), problems = update.problems.len(), "files changed");
-        if input.apply(update.changes, update.problems.to_vec(), at).await.is_err() {
-            return Ok(());
+    let input = input.clone();
+    let deliver = move |Seen { update, at }| {
+        let Update { changes, problems } = update;
+        let count = changes.len();
+        if input.apply_blocking(changes, problems.to_vec(), at).is_err() {
+            return ControlFlow::Break(());
         }
+        // Afterwards, because somebody waits to see the change.
+        tracing::info!(changes = count, problems = problems.len(), "files changed");
+        report(&mut known, &problems);
+        ControlFlow::Continue(())
+    };
+    let mut watch = opened.start(deliver).context("cannot watch the files")?;
+    tokio::select! {
+        () = signals.any() => Ok(()),
+        () = shutdown.cancelled() => Ok(()),
+        () = watch.ended() => bail!("the watch of the files ended"),
     }
-}
-
-async fn next(watch: &mut Watch) -> Result<Seen> {
-    watch.next().await.context("the watch of the files ended")
 }
 
 /// So many problems are written out at one time; of the rest only the number is said.

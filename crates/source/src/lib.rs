@@ -6,7 +6,7 @@
 //!   file, line, object and field.
 //! - [`Files`] remembers what each file said and turns the next version into the changes between the two. It is pure
 //!   too, and keeps the last good version of what can no longer be read.
-//! - [`watch`](mod@watch) does the IO: it finds the files, notices changes, reads, and feeds [`Files`].
+//! - [`watch`] does the IO: it finds the files, notices changes, reads, and feeds [`Files`].
 //!
 //! What this crate deliberately does not do: relate objects to one another. A route to a service that does not exist
 //! is the compiler's to report. The invariant: what is in force is always what some file said, in a version that was
@@ -22,4 +22,3 @@ pub mod watch;
 
 pub use files::{Content, Files, Update};
 pub use text::{Options, Parsed};
-pub use watch::{load, watch};

@@ -1,7 +1,8 @@
 //! Files and directories on disk, read once and then watched.
 //!
 //! One thread of its own looks and reads, so that neither a slow disk nor a file of fifty megabytes holds up anything
-//! else; its owner is the [`Watch`]. What it may decide is only when to read: what follows from the bytes is
+//! else; its owner is the [`Watch`]. It hands each update over itself, so that nothing else has to wake up on the way.
+//! What it may decide is only when to read: what follows from the bytes is
 //! [`Files`]' to say.
 //!
 //! When a file is read:
@@ -18,12 +19,14 @@
 
 mod driver;
 
+use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 
 use crate::{Files, Update, text};
 use driver::{Driver, Signal};
@@ -39,9 +42,6 @@ pub struct Options {
     pub quiet: Duration,
     /// How long nothing must have happened before objects that no file holds any more are removed.
     pub removal_delay: Duration,
-    /// Updates that may wait to be taken. When that many wait, the thread waits too: changes on disk add up meanwhile
-    /// and come as one update.
-    pub waiting: usize,
 }
 
 impl Default for Options {
@@ -51,7 +51,6 @@ impl Default for Options {
             poll: Duration::from_secs(2),
             quiet: Duration::from_millis(50),
             removal_delay: Duration::from_millis(100),
-            waiting: 16,
         }
     }
 }
@@ -65,27 +64,54 @@ pub struct Seen {
     pub at: Instant,
 }
 
-/// A running watch. Dropping it ends the thread and waits for it, at most as long as one file takes to read.
+/// Files that are watched. What happens to them waits until [`Opened::start`].
+pub struct Opened {
+    driver: Driver,
+    signals: SyncSender<Signal>,
+    inbox: Receiver<Signal>,
+}
+
+impl Opened {
+    /// Gives every update to `deliver`, on a thread of its own, until that breaks off or the watch is dropped. While
+    /// `deliver` waits, changes on disk add up and come as one update.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn start(self, deliver: impl FnMut(Seen) -> ControlFlow<()> + Send + 'static) -> std::io::Result<Watch> {
+        let Self { driver, signals, inbox } = self;
+        let (running, ended) = oneshot::channel();
+        let run = move || {
+            // Dropped with the thread, also when that panics.
+            let _running: oneshot::Sender<Infallible> = running;
+            driver.run(&inbox, deliver);
+        };
+        let thread = std::thread::Builder::new().name("pointsman-files".to_owned()).spawn(run)?;
+        Ok(Watch { signals, ended, thread: Some(thread) })
+    }
+}
+
+/// A running watch. Dropping it ends the thread and waits for it, at most as long as one file takes to read and one
+/// update to be delivered.
 #[derive(Debug)]
 pub struct Watch {
-    updates: mpsc::Receiver<Seen>,
     signals: SyncSender<Signal>,
+    ended: oneshot::Receiver<Infallible>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Watch {
-    /// The next update, once there is one. `None` when the thread has ended, which it does only by itself when it
-    /// panicked. Cancel safe.
-    pub async fn next(&mut self) -> Option<Seen> {
-        self.updates.recv().await
+    /// Returns when the thread has ended: nobody wanted its updates any more, or it panicked. Cancel safe; may be
+    /// asked again until it has returned.
+    pub async fn ended(&mut self) {
+        // Nothing is ever sent: this is the sender's end.
+        let _ = (&mut self.ended).await;
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.updates.close();
-        // A full channel is no loss: the thread wakes from it and finds its receiver closed.
-        let _ = self.signals.try_send(Signal::Stop);
+        // Blocks while events fill the channel, which the thread takes out as soon as it has delivered.
+        let _ = self.signals.send(Signal::Stop);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -100,20 +126,14 @@ pub fn load(paths: &[PathBuf], options: &Options) -> (Files, Update) {
     (driver.into_files(), update)
 }
 
-/// Like [`load`], and from then on reports changes. Nothing that happens between the two is missed. Blocks on the disk
-/// until the first load is done.
+/// Like [`load`], and from then on notes changes, which [`Opened::start`] reports. Nothing that happens between the two
+/// is missed. Blocks on the disk until the first load is done.
 ///
 /// A path that does not exist is a problem of the update, not an error: it is taken up once it appears.
-///
-/// # Errors
-/// When the thread cannot be started.
-pub fn watch(paths: &[PathBuf], options: Options) -> std::io::Result<(Update, Watch)> {
-    let (sender, updates) = mpsc::channel(options.waiting.max(1));
+pub fn open(paths: &[PathBuf], options: Options) -> (Update, Opened) {
     let (signals, inbox) = driver::signals();
     let mut driver = Driver::new(paths, options);
     driver.subscribe(&signals);
     let first = driver.load();
-    let thread =
-        std::thread::Builder::new().name("pointsman-files".to_owned()).spawn(move || driver.run(&inbox, &sender))?;
-    Ok((first, Watch { updates, signals, thread: Some(thread) }))
+    (first, Opened { driver, signals, inbox })
 }

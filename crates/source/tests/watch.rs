@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use source::watch::{Options, Seen, Watch, load, watch};
+use source::watch::{Options, Seen, Watch, load, open};
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 use world::{Change, Problem};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -24,7 +26,9 @@ fn service(name: &str, version: &str) -> String {
 
 /// A watch, and what follows from all its updates so far.
 struct Watched {
-    watch: Watch,
+    updates: mpsc::Receiver<Seen>,
+    // Dropped after the updates, so that its thread does not wait for room among them.
+    _watch: Watch,
     versions: BTreeMap<String, String>,
     problems: Vec<Problem>,
     removals: usize,
@@ -32,8 +36,15 @@ struct Watched {
 
 impl Watched {
     fn start(paths: &[PathBuf], options: Options) -> Self {
-        let (first, watch) = watch(paths, options).unwrap();
-        let mut watched = Self { watch, versions: BTreeMap::new(), problems: Vec::new(), removals: 0 };
+        let (first, opened) = open(paths, options);
+        let (sender, updates) = mpsc::channel(1);
+        let deliver = move |seen| match sender.blocking_send(seen) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        };
+        let _watch = opened.start(deliver).unwrap();
+        let (versions, problems) = (BTreeMap::new(), Vec::new());
+        let mut watched = Self { updates, _watch, versions, problems, removals: 0 };
         watched.take(first.changes, &first.problems);
         watched
     }
@@ -55,7 +66,7 @@ impl Watched {
     }
 
     async fn next(&mut self) -> Seen {
-        let seen = tokio::time::timeout(DEADLINE, self.watch.next()).await.expect("an update in time").unwrap();
+        let seen = tokio::time::timeout(DEADLINE, self.updates.recv()).await.expect("an update in time").unwrap();
         self.take(seen.update.changes.clone(), &seen.update.problems);
         seen
     }
@@ -317,12 +328,37 @@ fn a_file_above_the_limit_is_told_and_not_read() {
 #[tokio::test]
 async fn dropping_a_watch_ends_its_thread_even_when_nobody_takes_updates() {
     let (_temporary, dir) = directory();
-    let options = Options { waiting: 1, ..notified() };
-    let watched = Watched::start(std::slice::from_ref(&dir), options);
+    let watched = Watched::start(std::slice::from_ref(&dir), notified());
     for round in 0..50 {
         fs::write(dir.join("a.yaml"), service("a", &round.to_string())).unwrap();
     }
     let started = Instant::now();
     drop(watched);
     assert!(started.elapsed() < DEADLINE);
+}
+
+#[tokio::test]
+async fn a_watch_whose_updates_nobody_wants_ends_by_itself() {
+    let (_temporary, dir) = directory();
+    let (_, opened) = open(std::slice::from_ref(&dir), notified());
+    let mut watch = opened.start(|_| ControlFlow::Break(())).unwrap();
+    fs::write(dir.join("a.yaml"), service("a", "1")).unwrap();
+    tokio::time::timeout(DEADLINE, watch.ended()).await.expect("the thread ends");
+}
+
+#[tokio::test]
+async fn what_happens_before_a_watch_is_started_is_not_missed() {
+    let (_temporary, dir) = directory();
+    let (first, opened) = open(std::slice::from_ref(&dir), notified());
+    assert_eq!(first.changes, []);
+    fs::write(dir.join("a.yaml"), service("a", "1")).unwrap();
+    let (sender, mut updates) = mpsc::channel(1);
+    let deliver = move |seen| match sender.blocking_send(seen) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
+    };
+    let _watch = opened.start(deliver).unwrap();
+    let seen: Seen = tokio::time::timeout(DEADLINE, updates.recv()).await.unwrap().unwrap();
+    assert_eq!(seen.update.changes.len(), 1);
+    drop(updates);
 }

@@ -29,6 +29,14 @@ impl Input {
         self.say.send(Word::Changed { changes, problems, seen }).await.map_err(|_| Stopped)
     }
 
+    /// [`Input::apply`] for a thread outside of the runtime.
+    ///
+    /// # Errors
+    /// The server has been shut down.
+    pub fn apply_blocking(&self, changes: Vec<Change>, problems: Vec<Problem>, seen: Instant) -> Result<(), Stopped> {
+        self.say.blocking_send(Word::Changed { changes, problems, seen }).map_err(|_| Stopped)
+    }
+
     /// Says that everything that the sources had at the start has been given to [`Input::apply`]. Until then streams
     /// are refused as UNAVAILABLE and `/readyz` answers 503.
     ///

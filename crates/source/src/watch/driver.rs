@@ -1,6 +1,7 @@
 //! The thread of a watch: events in, reads, updates out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind, RenameMode};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::mpsc;
-use world::Change;
+use world::{Change, Problem};
 
 use super::{Options, Seen};
 use crate::disk::{self, Root, Stamp};
@@ -186,10 +186,10 @@ impl Driver {
         Update { changes, problems: self.files.problems() }
     }
 
-    pub(super) fn run(mut self, inbox: &Receiver<Signal>, updates: &mpsc::Sender<Seen>) {
+    pub(super) fn run(mut self, inbox: &Receiver<Signal>, mut deliver: impl FnMut(Seen) -> ControlFlow<()>) {
         let mut next_poll = Instant::now() + self.options.poll;
-        let mut problems = self.files.problems();
-        while !self.is_stopped && !updates.is_closed() {
+        let mut told = self.files.problems();
+        while !self.is_stopped {
             let woken = self.wait(inbox, next_poll);
             let mut changes = Vec::new();
             let mut at = None;
@@ -216,7 +216,13 @@ impl Driver {
                 anything = true;
             }
             if anything {
-                changes.extend(self.scan(now, Writers::Awaited));
+                // A look at everything takes a while: what is known already does not wait for it.
+                if let Some(seen) = self.update(std::mem::take(&mut changes), at.unwrap_or(now), &mut told)
+                    && deliver(seen).is_break()
+                {
+                    return;
+                }
+                changes = self.scan(now, Writers::Awaited);
             }
             changes.extend(self.finished_writing(now));
             let is_quiet = at.is_none() && changes.is_empty();
@@ -227,18 +233,25 @@ impl Driver {
                 }
                 changes.extend(removed);
             }
-            if !std::mem::take(&mut self.is_changed) {
-                continue;
-            }
-            let current = self.files.problems();
-            if !changes.is_empty() || current != problems {
-                problems = current.clone();
-                let update = Update { changes, problems: current };
-                if updates.blocking_send(Seen { update, at }).is_err() {
-                    return;
-                }
+            if let Some(seen) = self.update(changes, at, &mut told)
+                && deliver(seen).is_break()
+            {
+                return;
             }
         }
+    }
+
+    /// The update that says so, if there is anything to say; `told` are the problems that the last one had.
+    fn update(&mut self, changes: Vec<Change>, at: Instant, told: &mut Arc<[Problem]>) -> Option<Seen> {
+        if !std::mem::take(&mut self.is_changed) {
+            return None;
+        }
+        let problems = self.files.problems();
+        if changes.is_empty() && problems == *told {
+            return None;
+        }
+        told.clone_from(&problems);
+        Some(Seen { update: Update { changes, problems }, at })
     }
 
     /// Waits for the first event or the next deadline, then takes every event that is there.
