@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ::swarm::scenario::{
     Change, Connect, Endpoints, Hold, NodeSize, Phase, Reconnect, Scenario, Share, Trigger, Type, Variant,
 };
-use ::swarm::{Address, Options, Progress};
+use ::swarm::{Address, Options, Progress, TlsFiles};
 use anyhow::{Context, Result};
 
 use crate::config::Format;
@@ -34,6 +34,18 @@ pub(crate) struct Arguments {
     /// The server's process, to measure what it costs.
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
+    /// Speak TLS, and trust the authorities in this PEM file.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// The nodes' certificate chain, as PEM.
+    #[arg(long, value_name = "FILE", requires_all = ["ca", "key"])]
+    cert: Option<PathBuf>,
+    /// The key of that certificate, as PEM.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// The name in the server's certificate, if it is not the host of its address.
+    #[arg(long, value_name = "NAME", requires = "ca")]
+    server_name: Option<String>,
     /// A file with a bearer token that every node sends.
     #[arg(long, value_name = "FILE")]
     token: Option<PathBuf>,
@@ -191,9 +203,14 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         text.with_context(|| format!("could not read the token in \"{}\"", file.display()))
     });
     let token = token.transpose()?.map(|token| token.trim().to_owned());
+    let tls = arguments.ca.map(|authorities| TlsFiles {
+        authorities,
+        certificate: arguments.cert.zip(arguments.key),
+        server_name: arguments.server_name,
+    });
     let stop = Arc::new(AtomicBool::new(false));
     let interrupts = watch_interrupts(Arc::clone(&stop))?;
-    let options = Options { server_pid: arguments.server_pid, token, stop, ..Options::new(arguments.server) };
+    let options = Options { server_pid: arguments.server_pid, tls, token, stop, ..Options::new(arguments.server) };
     let report = ::swarm::run(&scenario, options, progress)?;
     // Nothing waits for it: it ends with the process.
     drop(interrupts);

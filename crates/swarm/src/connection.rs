@@ -8,26 +8,61 @@ use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, getsockopt, recvmsg, send, sockopt};
 use nix::sys::time::TimeSpec;
 
+use crate::address::Address;
 use crate::clock::{self, Nanos};
+use crate::error::Error;
 use crate::http2::{Event, Incoming, Outgoing, ProtocolError};
 use crate::scan::{Received, ScanError, Scanner};
+use crate::scenario::Variant;
+use crate::swarm::Options;
+use crate::tls::{Session, Tls};
 
 /// Bytes handed to the kernel at once.
 const WRITE: usize = 256 << 10;
 /// Bytes taken from the kernel at once.
 const READ: usize = 256 << 10;
 
+/// What all connections of a swarm begin with.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) address: Address,
+    /// The compressed headers of a request.
+    pub(crate) headers: Vec<u8>,
+    pub(crate) tls: Option<Tls>,
+}
+
+impl Target {
+    /// Of a swarm that speaks this variant.
+    ///
+    /// # Errors
+    /// If certificates cannot be used.
+    pub(crate) fn new(options: &Options, variant: Variant) -> Result<Self, Error> {
+        let address = options.server.clone();
+        let authority = address.authority();
+        let tls = options.tls.as_ref().map(|files| Tls::load(files, authority)).transpose()?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let headers = headers(variant, scheme, authority, options.token.as_deref());
+        Ok(Self { headers, tls, address })
+    }
+}
+
 /// Buffers that all connections of a thread use in turn.
 #[derive(Debug)]
 pub(crate) struct Buffers {
     read: Vec<u8>,
     write: Vec<u8>,
+    plain: Vec<u8>,
     control: Vec<u8>,
 }
 
 impl Buffers {
     pub(crate) fn new() -> Self {
-        Self { read: vec![0; READ], write: Vec::with_capacity(WRITE), control: cmsg_space!(TimeSpec) }
+        Self {
+            read: vec![0; READ],
+            write: Vec::with_capacity(WRITE),
+            plain: Vec::new(),
+            control: cmsg_space!(TimeSpec),
+        }
     }
 }
 
@@ -48,6 +83,8 @@ pub(crate) enum End {
     Reset(u32),
     #[error("the server ended the connection with HTTP/2 error {code}{}", words(.text))]
     GoAway { code: u32, text: String },
+    #[error("TLS failed: {0}")]
+    Tls(String),
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
     #[error(transparent)]
@@ -79,6 +116,7 @@ pub(crate) struct Traffic {
 pub(crate) struct Connection {
     fd: OwnedFd,
     connected: bool,
+    tls: Option<Session>,
     incoming: Incoming,
     scanner: Scanner,
     pub(crate) outgoing: Outgoing,
@@ -88,15 +126,25 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// On a socket that is about to be connected.
-    pub(crate) fn new(fd: OwnedFd, headers: &[u8], scanner: Scanner) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// If there is no TLS to be had.
+    pub(crate) fn new(fd: OwnedFd, target: &Target, scanner: Scanner) -> Result<Self, End> {
+        let tls = target.tls.as_ref().map(Tls::begin).transpose().map_err(|error| End::Tls(error.to_string()))?;
+        Ok(Self {
             fd,
             connected: false,
+            tls,
             incoming: Incoming::default(),
             scanner,
-            outgoing: Outgoing::begin(headers),
+            outgoing: Outgoing::begin(&target.headers),
             unsent: Vec::new(),
-        }
+        })
+    }
+
+    /// Whether there is something to send.
+    pub(crate) fn wants_send(&self) -> bool {
+        !self.outgoing.is_empty() || self.tls.as_ref().is_some_and(Session::wants_send)
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -118,6 +166,9 @@ impl Connection {
             let bytes = if self.unsent.is_empty() {
                 buffers.write.clear();
                 self.outgoing.fill(&mut buffers.write, WRITE);
+                if let Some(tls) = &mut self.tls {
+                    tls.seal(&mut buffers.write).map_err(|error| End::Tls(error.to_string()))?;
+                }
                 buffers.write.as_slice()
             } else {
                 self.unsent.as_slice()
@@ -167,7 +218,15 @@ impl Connection {
                 return Err(End::Closed);
             }
             traffic.received += length as u64;
-            self.read(&buffers.read[..length], stamp.unwrap_or_else(clock::now), happened)?;
+            let (bytes, arrived) = (&buffers.read[..length], stamp.unwrap_or_else(clock::now));
+            match &mut self.tls {
+                None => self.read(bytes, arrived, happened)?,
+                Some(tls) => {
+                    buffers.plain.clear();
+                    tls.open(bytes, &mut buffers.plain).map_err(|error| End::Tls(error.to_string()))?;
+                    self.read(&buffers.plain, arrived, happened)?;
+                }
+            }
             if length < READ {
                 return Ok(());
             }
@@ -227,12 +286,15 @@ fn stamp(messages: impl Iterator<Item = ControlMessageOwned>) -> Option<Nanos> {
 }
 
 /// The compressed headers of a request for the aggregated service.
-pub(crate) fn headers(delta: bool, authority: &str, token: Option<&str>) -> Vec<u8> {
+fn headers(variant: Variant, scheme: &str, authority: &str, token: Option<&str>) -> Vec<u8> {
     const SERVICE: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService";
-    let method = if delta { "DeltaAggregatedResources" } else { "StreamAggregatedResources" };
+    let method = match variant {
+        Variant::Delta => "DeltaAggregatedResources",
+        Variant::Sotw => "StreamAggregatedResources",
+    };
     let mut block = Vec::new();
     crate::http2::put(&mut block, ":method", "POST");
-    crate::http2::put(&mut block, ":scheme", "http");
+    crate::http2::put(&mut block, ":scheme", scheme);
     crate::http2::put(&mut block, ":path", &format!("{SERVICE}/{method}"));
     crate::http2::put(&mut block, ":authority", authority);
     crate::http2::put(&mut block, "te", "trailers");

@@ -43,6 +43,7 @@ pub mod scenario;
 mod scout;
 mod swarm;
 mod tally;
+mod tls;
 mod trigger;
 mod worker;
 
@@ -52,3 +53,4 @@ pub use phases::run;
 pub use report::Report;
 pub use scenario::Scenario;
 pub use swarm::{Options, Progress, Swarm};
+pub use tls::TlsFiles;

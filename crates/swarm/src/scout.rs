@@ -18,9 +18,8 @@ use proto::pb::envoy::extensions::filters::network::http_connection_manager::v3:
 use proto::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, DiscoveryResponse};
 use proto::pb::google::protobuf::Any;
 
-use crate::address::Address;
 use crate::catalogue::Found;
-use crate::connection::{Buffers, Connection, End, Happened, Traffic};
+use crate::connection::{Buffers, Connection, End, Happened, Target, Traffic};
 use crate::entries::Entries;
 use crate::error::Error;
 use crate::identity::Identity;
@@ -39,16 +38,11 @@ const UNAVAILABLE: u32 = 14;
 ///
 /// # Errors
 /// If the server cannot be reached, or does not answer as a discovery server.
-pub(crate) fn explore(
-    scenario: &Scenario,
-    address: &Address,
-    headers: &[u8],
-    stop: &AtomicBool,
-) -> Result<Found, Error> {
-    let failed = |reason: String| Error::Scout { server: address.to_string(), reason };
+pub(crate) fn explore(scenario: &Scenario, target: &Target, stop: &AtomicBool) -> Result<Found, Error> {
+    let failed = |reason: String| Error::Scout { server: target.address.to_string(), reason };
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let mut scout = Scout::connect(scenario, address, headers, stop).map_err(|end| failed(end.to_string()))?;
+        let mut scout = Scout::connect(scenario, target, stop).map_err(|end| failed(end.to_string()))?;
         match scout.explore(scenario) {
             Ok(()) => return Ok(scout.found),
             Err(Failure::End(End::Status { code: UNAVAILABLE, .. })) if Instant::now() < deadline => {
@@ -87,11 +81,11 @@ struct Scout<'a> {
 }
 
 impl<'a> Scout<'a> {
-    fn connect(scenario: &Scenario, address: &Address, headers: &[u8], stop: &'a AtomicBool) -> Result<Self, End> {
-        let fd = address.connect(0).map_err(End::Connect)?;
+    fn connect(scenario: &Scenario, target: &Target, stop: &'a AtomicBool) -> Result<Self, End> {
+        let fd = target.address.connect(0).map_err(End::Connect)?;
         let scanner = Scanner::keeping(scenario.variant == Variant::Delta);
         Ok(Self {
-            connection: Connection::new(fd, headers, scanner),
+            connection: Connection::new(fd, target, scanner)?,
             buffers: Buffers::new(),
             variant: scenario.variant,
             stop,

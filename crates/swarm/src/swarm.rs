@@ -13,13 +13,14 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::address::Address;
 use crate::catalogue::{Catalogue, Found, Held};
 use crate::clock::{self, Nanos};
-use crate::connection;
+use crate::connection::Target;
 use crate::cost::Cost;
 use crate::error::Error;
 use crate::report::{ChangeReport, PhaseReport, Span};
 use crate::scenario::{Change, Connect, Hold, Reconnect, Scenario, Share, Stream, Variant, seconds};
 use crate::scout;
 use crate::tally::{Expected, Manners, Record, Standing, Tally};
+use crate::tls::TlsFiles;
 use crate::worker::{Command, Common, Random, Worker};
 
 /// How often a phase looks whether it is over.
@@ -38,6 +39,8 @@ pub struct Options {
     pub server: Address,
     /// Its process, if what it costs is to be measured.
     pub server_pid: Option<u32>,
+    /// Certificates, if TLS is spoken.
+    pub tls: Option<TlsFiles>,
     /// A bearer token for every request.
     pub token: Option<String>,
     /// Set by whoever wants the swarm to end early.
@@ -47,7 +50,7 @@ pub struct Options {
 impl Options {
     /// A server without anything else.
     pub fn new(server: impl Into<Address>) -> Self {
-        Self { server: server.into(), server_pid: None, token: None, stop: Arc::default() }
+        Self { server: server.into(), server_pid: None, tls: None, token: None, stop: Arc::default() }
     }
 }
 
@@ -127,16 +130,11 @@ impl<'a> Swarm<'a> {
             Cost::of(pid)?;
         }
         allow_files(scenario.nodes)?;
-        let headers = connection::headers(
-            scenario.variant == Variant::Delta,
-            options.server.authority(),
-            options.token.as_deref(),
-        );
-        let found = scout::explore(scenario, &options.server, &headers, &options.stop)?;
+        let target = Target::new(&options, scenario.variant)?;
+        let found = scout::explore(scenario, &target, &options.stop)?;
         let common = Arc::new(Common {
             scenario: scenario.clone(),
-            address: options.server.clone(),
-            headers,
+            target,
             catalogue: Catalogue::new(&found, &scenario.endpoints),
             standing: Standing::default(),
         });
@@ -300,7 +298,7 @@ impl<'a> Swarm<'a> {
     fn held(&self) -> Result<Held, Error> {
         let common = &*self.common;
         let found = match common.scenario.variant {
-            Variant::Delta => scout::explore(&common.scenario, &common.address, &common.headers, &self.options.stop)?,
+            Variant::Delta => scout::explore(&common.scenario, &common.target, &self.options.stop)?,
             // Each node knows its own version of each type.
             Variant::Sotw => Found::default(),
         };

@@ -11,10 +11,9 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::EventFd;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::address::Address;
 use crate::catalogue::{Catalogue, Held};
 use crate::clock::{self, Nanos};
-use crate::connection::{Buffers, Connection, End, Happened};
+use crate::connection::{Buffers, Connection, End, Happened, Target};
 use crate::dialogue::{Dialogue, Opinion, Reaction};
 use crate::error::Error;
 use crate::identity::Identity;
@@ -58,9 +57,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct Common {
     pub(crate) scenario: Scenario,
-    pub(crate) address: Address,
-    /// The headers of a request.
-    pub(crate) headers: Vec<u8>,
+    pub(crate) target: Target,
     pub(crate) catalogue: Catalogue,
     pub(crate) standing: Standing,
 }
@@ -257,7 +254,7 @@ impl Worker {
     fn begin(&mut self, at: usize) -> Result<(), End> {
         let node = &mut self.nodes[at];
         let common = &*self.common;
-        let fd = common.address.connect(node.index).map_err(End::Connect)?;
+        let fd = common.target.address.connect(node.index).map_err(End::Connect)?;
         let mut interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
         match node.manners {
             Manners::Slow => {
@@ -268,8 +265,8 @@ impl Worker {
             Manners::Silent => interest = EpollFlags::EPOLLIN,
             Manners::Good | Manners::Refusing => {}
         }
-        let mut connection =
-            Connection::new(fd, &common.headers, Scanner::new(common.scenario.variant == Variant::Delta));
+        let scanner = Scanner::new(common.scenario.variant == Variant::Delta);
+        let mut connection = Connection::new(fd, &common.target, scanner)?;
         if node.manners != Manners::Silent {
             let identity = Identity::of(&common.scenario, node.index);
             let outgoing = &mut connection.outgoing;
@@ -367,7 +364,7 @@ impl Worker {
         if node.manners == Manners::Silent {
             return Ok(());
         }
-        if node.blocked || !connection.outgoing.is_empty() {
+        if node.blocked || connection.wants_send() {
             let blocked = connection.send(&mut self.buffers, &mut self.tally.traffic)?;
             if blocked != node.blocked {
                 node.blocked = blocked;
