@@ -117,6 +117,10 @@ pub struct Deadlines {
     pub keepalive_timeout: Duration,
     /// How long a client may take no byte of a response that is waiting, before its connection is closed (rule P-80).
     pub send: Duration,
+    /// How long a connection lives before its client is asked to connect again, which may be to another replica
+    /// (rule P-78); up to a tenth less or more, so that those who came together do not leave together. `None` for as
+    /// long as the client likes.
+    pub connection_age: Option<Duration>,
     /// How long a stream keeps its place among the first responses when its client does not take the response.
     pub first_response: Duration,
     /// How long the admin API waits for a stream to say what it holds.
@@ -132,6 +136,7 @@ impl Default for Deadlines {
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(10),
             send: Duration::from_secs(300),
+            connection_age: None,
             first_response: Duration::from_secs(1),
             inspect: Duration::from_secs(1),
             drain: Duration::from_secs(10),

@@ -6,7 +6,7 @@
 mod counter;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use compile::Work;
@@ -74,6 +74,16 @@ struct SeverityLabel {
     severity: &'static str,
 }
 
+/// What is counted for every message, of one type: found once, because finding a label costs as much as counting.
+#[derive(Debug)]
+struct OfType {
+    pushes: Counter,
+    push_time: Histogram,
+    config_size: Histogram,
+    sent_bytes: Counter,
+    acknowledgement: Histogram,
+}
+
 /// Every metric, and the registry that knows their names.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -87,6 +97,7 @@ pub(crate) struct Metrics {
     convergence_time: Histogram,
     config_size: Family<TypeLabel, Histogram, fn() -> Histogram>,
     rejects: Family<TypeLabel, Counter>,
+    by_type: [OnceLock<OfType>; ResourceType::ALL.len()],
     services: Gauge,
     virtual_services: Gauge,
 
@@ -129,6 +140,7 @@ impl Metrics {
             convergence_time: seconds(),
             config_size: Family::new_with_constructor(bytes),
             rejects: Family::default(),
+            by_type: Default::default(),
             services: Gauge::default(),
             virtual_services: Gauge::default(),
             connections: Gauge::default(),
@@ -363,18 +375,33 @@ impl Metrics {
         }
     }
 
+    fn of_type(&self, resource_type: ResourceType) -> &OfType {
+        self.by_type[resource_type.index()].get_or_init(|| {
+            let label = resource_type.into();
+            OfType {
+                pushes: self.pushes.get_or_create(&label).clone(),
+                push_time: self.push_time.get_or_create(&label).clone(),
+                config_size: self.config_size.get_or_create(&label).clone(),
+                sent_bytes: self.sent_bytes.get_or_create(&label).clone(),
+                acknowledgement: self.acknowledgement.get_or_create(&label).clone(),
+            }
+        })
+    }
+
     /// A response was handed out.
     pub(crate) fn sent(&self, resource_type: ResourceType, bytes: usize) {
-        let label = resource_type.into();
-        self.pushes.get_or_create(&label).add(1);
-        self.sent_bytes.get_or_create(&label).add(bytes as u64);
-        self.config_size.get_or_create(&label).observe(bytes as f64);
+        let of_type = self.of_type(resource_type);
+        of_type.pushes.add(1);
+        of_type.sent_bytes.add(bytes as u64);
+        of_type.config_size.observe(bytes as f64);
     }
 
     /// HTTP/2 took the whole of a response that was decided on at `begun` and finished at `made`.
     pub(crate) fn taken(&self, resource_type: ResourceType, begun: Instant, made: Instant) {
-        self.push_time.get_or_create(&resource_type.into()).observe(begun.elapsed().as_secs_f64());
-        self.send_time.observe(made.elapsed().as_secs_f64());
+        let now = Instant::now();
+        let since = |then: Instant| now.saturating_duration_since(then).as_secs_f64();
+        self.of_type(resource_type).push_time.observe(since(begun));
+        self.send_time.observe(since(made));
     }
 
     /// A node was sent all that follows from a change that was seen at `seen`.
@@ -384,7 +411,7 @@ impl Metrics {
 
     /// A node accepted a response.
     pub(crate) fn accepted(&self, resource_type: ResourceType, after: Duration) {
-        self.acknowledgement.get_or_create(&resource_type.into()).observe(after.as_secs_f64());
+        self.of_type(resource_type).acknowledgement.observe(after.as_secs_f64());
     }
 
     /// A node rejected a response.

@@ -5,6 +5,7 @@
 //! no lock is ever held while something is compiled or sent.
 
 mod attachment;
+mod bell;
 mod input;
 mod plane_handle;
 mod report;
@@ -29,6 +30,7 @@ use crate::journal::{About, Journal, NAMES, Trace};
 use crate::metrics::Metrics;
 use crate::view;
 use attachment::Joined;
+use bell::Bell;
 use report::Report;
 use tide::Tide;
 
@@ -218,10 +220,12 @@ impl PlaneTask {
     fn send(&mut self, publication: Publication, trace: &Arc<Trace>, seen: Option<Instant>) {
         for (audience, snapshot) in publication.snapshots {
             if let Some(sender) = self.audiences.get(&audience) {
-                let tide = sender.borrow().tide.clone();
+                let Published { tide, bell, .. } = sender.borrow().clone();
                 tide.rise(trace, sender.receiver_count());
                 let generation = trace.generation();
-                sender.send_replace(Published { snapshot, seen, generation, trace: Some(trace.clone()), tide });
+                let trace = Some(trace.clone());
+                sender.send_replace(Published { snapshot, seen, generation, trace, tide, bell: bell.clone() });
+                bell.ring();
             }
         }
         let has_moved = !publication.moved.is_empty();
@@ -296,10 +300,11 @@ impl PlaneTask {
     fn join(&mut self, membership: Membership) -> Joined {
         let Membership { audience, snapshot, .. } = membership;
         let generation = self.generation;
-        let first = || Published { snapshot, seen: None, generation, trace: None, tide: Arc::default() };
+        let (tide, bell) = Default::default();
+        let first = || Published { snapshot, seen: None, generation, trace: None, tide, bell };
         let published = self.audiences.entry(audience).or_insert_with(|| watch::Sender::new(first())).subscribe();
         let counted = published.borrow().generation;
-        Joined { published, counted }
+        Joined { published, counted, is_listening: false }
     }
 
     fn detach(&mut self, member: MemberId) {

@@ -181,6 +181,11 @@ impl Stream {
         substreams.flat_map(|s| s.missing().map(|name| (s.resource_type(), name.clone()))).collect()
     }
 
+    /// Whether nothing is awaited: every response was answered, and no resource waits for another.
+    pub fn is_at_rest(&self) -> bool {
+        self.substreams.iter().flatten().all(|substream| substream.flights.is_empty() && substream.waits.is_empty())
+    }
+
     /// How each type that was asked for stands, in the order of `ResourceType::ALL`.
     pub fn summary(&self) -> Vec<Summary> {
         self.substreams.iter().flatten().map(|substream| substream.summary()).collect()

@@ -1,111 +1,536 @@
-//! One HTTP/2 connection.
+//! The task of one connection.
+//!
+//! It serves all streams of the connection by itself: nothing is handed from task to task on the way from a snapshot
+//! to the socket, and a connection that rests costs one future. Whoever wakes it says for which stream ([`Woken`]).
 
-use std::convert::Infallible;
-use std::pin::pin;
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::ops::ControlFlow;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::task::{Context, Poll, Waker};
+use std::time::{Instant, SystemTime};
 
-use hyper::rt::Executor;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio_util::task::TaskTracker;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use http2::{Event, Reason, StreamId};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+use tonic::Status;
 use tonic::service::Routes;
 
-use super::{Connection, Discovery};
-use crate::listen::{Peer, Seat, Socket};
+use super::call::Call;
+use super::stream_task::{End, StreamTask};
+use super::woken::{Mark, Woken};
+use super::{Connection, Discovery, method};
+use crate::grpc;
+use crate::listen::{Peer, Seat};
 
-/// What a client may have on the way to us on one stream, and on all of a connection. Requests are small and acted on
-/// at once, so little is enough for full speed; a large one just takes a few more round trips.
-const STREAM_WINDOW: u32 = 64 * 1024;
+/// Bytes that are read at one time: as much as a frame holds. They are on the stack while they are looked at.
+const READ: usize = 16 * 1024;
+/// Reads, and writes, of one connection before others have their turn.
+const TURNS: usize = 16;
+/// Pieces that are written at one time.
+const SLICES: usize = 64;
+/// What a client may have on the way to us on all streams of a connection. Requests are small and acted on at once, so
+/// little is enough for full speed; a large one just takes a few more round trips.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// Serves a connection until the client leaves, is cut off, has said nothing for too long, or the server's end is
 /// reached.
-pub(crate) async fn serve_connection(
-    discovery: Arc<Discovery>,
-    others: Routes,
-    socket: Socket,
-    peer: Peer,
-    seat: Seat,
-) {
+pub(crate) async fn serve_connection<S>(discovery: Arc<Discovery>, others: Routes, socket: S, peer: Peer, seat: Seat)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let metrics = discovery.metrics.clone();
-    let draining = discovery.draining.clone();
-    let deadlines = discovery.config.deadlines.clone();
     let connection = Arc::new(Connection { peer, seat, opened: SystemTime::now() });
     metrics.connection_opened();
     tracing::debug!(%peer, connection = connection.seat.number(), "connection opened");
 
-    let builder = builder(&discovery);
-    let for_calls = connection.clone();
-    let service = service_fn(move |request| {
-        let answer = discovery.clone().call(for_calls.clone(), others.clone(), request);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
-    let mut serving = pin!(builder.serve_connection(TokioIo::new(socket), service));
-    let mut silence = pin!(tokio::time::sleep(deadlines.first_request));
-    let (mut is_silence_over, mut is_draining) = (false, false);
-    let seat = &connection.seat;
-    loop {
-        tokio::select! {
-            ended = serving.as_mut() => {
-                match ended {
-                    Ok(()) => tracing::debug!(%peer, connection = seat.number(), "connection closed"),
-                    Err(error) => tracing::debug!(%peer, connection = seat.number(), %error, "connection lost"),
-                }
-                break;
-            }
-            () = seat.cut_off().cancelled() => {
-                tracing::debug!(%peer, connection = seat.number(), "connection cut off");
-                metrics.connection_closed("cut_off");
-                break;
-            }
-            () = silence.as_mut(), if !is_silence_over => {
-                is_silence_over = true;
-                if seat.is_silent() {
-                    tracing::debug!(%peer, connection = seat.number(), "closing a connection that said nothing");
-                    metrics.connection_closed("silent");
-                    break;
-                }
-            }
-            () = draining.cancelled(), if !is_draining => {
-                is_draining = true;
-                if seat.is_silent() {
-                    break;
-                }
-                // GOAWAY: no new streams; those that are open end by themselves.
-                serving.as_mut().graceful_shutdown();
-            }
+    let draining = discovery.draining.child_token();
+    let task = ConnectionTask::new(discovery, others, connection.clone(), socket);
+    let number = connection.seat.number();
+    match task.run(connection.seat.cut_off(), &draining).await {
+        Closed::Over => tracing::debug!(%peer, connection = number, "connection closed"),
+        Closed::Lost(error) => tracing::debug!(%peer, connection = number, %error, "connection lost"),
+        Closed::By { reason } => {
+            tracing::debug!(%peer, connection = number, reason, "connection closed from this side");
+            metrics.connection_closed(reason);
         }
     }
     metrics.connection_ended();
 }
 
-fn builder(discovery: &Discovery) -> http2::Builder<Tracked> {
-    let Discovery { config, tasks, .. } = discovery;
-    let mut builder = http2::Builder::new(Tracked { tasks: tasks.clone() });
-    builder
-        .timer(TokioTimer::new())
-        .keep_alive_interval(config.deadlines.keepalive_interval)
-        .keep_alive_timeout(config.deadlines.keepalive_timeout)
-        .max_concurrent_streams(config.limits.max_streams_per_connection)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW);
-    builder
+/// How a connection ended.
+enum Closed {
+    /// Everything was said, or the client left.
+    Over,
+    Lost(io::Error),
+    /// This side did not want it any more; the reason is a label of the metrics.
+    By {
+        reason: &'static str,
+    },
 }
 
-/// Spawns the streams of HTTP/2 where they are joined at the end.
-#[derive(Clone, Debug)]
-struct Tracked {
-    tasks: TaskTracker,
+/// What is behind a stream.
+enum Work {
+    Discovery(Box<StreamTask>),
+    Call(Box<Call>),
 }
 
-impl<F> Executor<F> for Tracked
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, future: F) {
-        self.tasks.spawn(future);
+struct Stream {
+    work: Work,
+    mark: Arc<Mark>,
+    waker: Waker,
+}
+
+struct ConnectionTask<S> {
+    discovery: Arc<Discovery>,
+    others: Routes,
+    connection: Arc<Connection>,
+    socket: S,
+    http2: http2::Connection,
+    streams: BTreeMap<StreamId, Stream>,
+    woken: Arc<Woken>,
+    /// Streams that have something to send and no room.
+    waiting: Vec<StreamId>,
+    /// Set to the earliest thing that happens by itself, or earlier: it is not set back when that moves on, so that
+    /// the timer need not be touched for every message.
+    timer: Pin<Box<Sleep>>,
+    timer_at: Instant,
+    opened: Instant,
+    /// When the client was heard last, and since when it has been asked whether it is there.
+    heard: Instant,
+    asked: Option<Instant>,
+    /// Since when the client has taken no byte of what is to be sent; `None` while nothing is.
+    stalled: Option<Instant>,
+    /// No new streams are wanted, and discovery streams end.
+    ending: Option<Ending>,
+}
+
+/// Why a connection takes no new streams.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// The server ends.
+    Draining,
+    /// The connection is as old as it may be (rule P-78).
+    Aged,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
+    fn new(discovery: Arc<Discovery>, others: Routes, connection: Arc<Connection>, socket: S) -> Self {
+        let limits = &discovery.config.limits;
+        let http2 = http2::Connection::new(http2::Settings {
+            max_streams: limits.max_streams_per_connection,
+            connection_window: CONNECTION_WINDOW,
+            ..http2::Settings::default()
+        });
+        let now = Instant::now();
+        let mut this = Self {
+            discovery,
+            others,
+            connection,
+            socket,
+            http2,
+            streams: BTreeMap::new(),
+            woken: Arc::default(),
+            waiting: Vec::new(),
+            timer: Box::pin(tokio::time::sleep_until(now.into())),
+            timer_at: now,
+            opened: now,
+            heard: now,
+            asked: None,
+            stalled: None,
+            ending: None,
+        };
+        this.timer_at = this.next_deadline(now);
+        this.timer.as_mut().reset(this.timer_at.into());
+        this
+    }
+
+    /// Serves to the end. Neither token is given up before.
+    async fn run(
+        mut self,
+        cut_off: &tokio_util::sync::CancellationToken,
+        draining: &tokio_util::sync::CancellationToken,
+    ) -> Closed {
+        let (mut when_cut_off, mut when_draining) = (pin!(cut_off.cancelled()), pin!(draining.cancelled()));
+        let mut is_first = true;
+        let closed = std::future::poll_fn(|cx| {
+            if std::mem::take(&mut is_first) {
+                self.woken.served_by(cx.waker());
+                // They wake this task; after that it is enough, and cheaper, to ask the tokens.
+                let _ = when_cut_off.as_mut().poll(cx);
+                let _ = when_draining.as_mut().poll(cx);
+            }
+            if cut_off.is_cancelled() {
+                return Poll::Ready(Closed::By { reason: "cut_off" });
+            }
+            if draining.is_cancelled() && self.ending != Some(Ending::Draining) {
+                self.drain();
+            }
+            self.poll(cx)
+        })
+        .await;
+        for (_, stream) in std::mem::take(&mut self.streams) {
+            if let Work::Discovery(task) = stream.work {
+                task.finish(&End::Gone);
+            }
+        }
+        closed
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {
+        if self.timer.as_mut().poll(cx).is_ready()
+            && let ControlFlow::Break(closed) = self.pass_time(Instant::now())
+        {
+            return Poll::Ready(closed);
+        }
+        let was_stuck = self.http2.pending_len() > 0;
+        let mut is_taking = false;
+        for turn in 0.. {
+            let mut is_moving = match self.read(cx) {
+                Ok(has_read) => has_read,
+                Err(closed) => return Poll::Ready(closed),
+            };
+            self.poll_streams();
+            // That a ping was written says nothing about a client whose windows are shut.
+            is_taking |= self.http2.pump();
+            match self.write(cx) {
+                Ok(has_written) => {
+                    (is_moving, is_taking) = (is_moving | has_written, is_taking | was_stuck & has_written)
+                }
+                Err(error) => return Poll::Ready(Closed::Lost(error)),
+            }
+            is_moving |= self.give_room();
+            if self.http2.is_over() && self.http2.pending_len() == 0 {
+                // Whether the client hears it is up to the client.
+                return Pin::new(&mut self.socket).poll_shutdown(cx).map(|_| Closed::Over);
+            }
+            if !is_moving {
+                break;
+            }
+            if turn == TURNS {
+                cx.waker().wake_by_ref();
+                break;
+            }
+        }
+        self.watch_for_stalling(is_taking);
+        self.set_timer(cx);
+        Poll::Pending
+    }
+
+    /// Reads once, and takes in what came. False when there was nothing.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Closed> {
+        if !self.http2.wants_more() {
+            return Ok(false);
+        }
+        let mut space = [MaybeUninit::uninit(); READ];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        match Pin::new(&mut self.socket).poll_read(cx, &mut buffer) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(Err(error)) => return Err(Closed::Lost(error)),
+            Poll::Ready(Ok(())) => {}
+        }
+        let mut bytes = buffer.filled();
+        if bytes.is_empty() {
+            return Err(Closed::Over);
+        }
+        self.heard = Instant::now();
+        self.asked = None;
+        while let Some(event) = self.http2.receive(&mut bytes) {
+            match event {
+                Event::Request { stream, head } => self.open(stream, *head),
+                Event::Data { stream, data } => self.receive(stream, data),
+                Event::Ended { stream } => self.half_close(stream),
+                Event::Reset { stream, .. } => self.forget(stream),
+                Event::Pong(_) => {}
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes until there is nothing left or the socket takes no more. True if it took something.
+    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let mut has_written = false;
+        while self.http2.pending_len() > 0 {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let mut count = 0;
+            for (slice, bytes) in slices.iter_mut().zip(self.http2.pending()) {
+                *slice = IoSlice::new(bytes);
+                count += 1;
+            }
+            let written = match Pin::new(&mut self.socket).poll_write_vectored(cx, &slices[..count]) {
+                Poll::Pending => return Ok(has_written),
+                Poll::Ready(written) => written?,
+            };
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.http2.written(written);
+            has_written = true;
+        }
+        match Pin::new(&mut self.socket).poll_flush(cx) {
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(has_written),
+        }
+    }
+
+    /// A client opened a stream: a discovery stream is served here, everything else by the other services.
+    fn open(&mut self, stream: StreamId, head: Request<()>) {
+        self.connection.seat.has_spoken();
+        if !grpc::is_grpc(&head) {
+            // As gRPC's HTTP/2 mapping asks for.
+            let text = "this port speaks gRPC: the content type must be application/grpc\n";
+            self.http2.respond(
+                stream,
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                &HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"))]),
+            );
+            self.http2.send(stream, Bytes::from_static(text.as_bytes()));
+            return self.http2.finish(stream, None);
+        }
+        let mark = self.woken.mark(stream);
+        let waker = Waker::from(mark.clone());
+        let work = match method::find(head.uri().path()) {
+            None => Work::Call(Box::new(Call::new(self.others.clone(), head, waker.clone()))),
+            Some((service, variant)) => {
+                self.http2.respond(stream, StatusCode::OK, &grpc::headers());
+                if let Some(status) = self.discovery.refusal() {
+                    let peer = self.connection.peer;
+                    tracing::debug!(%peer, message = status.message(), "stream refused");
+                    self.discovery.metrics.stream_refused(status.code());
+                    return self.http2.finish(stream, Some(&grpc::trailers(&status)));
+                }
+                let (discovery, connection) = (self.discovery.clone(), self.connection.clone());
+                Work::Discovery(Box::new(StreamTask::new(discovery, connection, service, variant)))
+            }
+        };
+        self.streams.insert(stream, Stream { work, mark, waker });
+    }
+
+    fn receive(&mut self, stream: StreamId, data: &[u8]) {
+        let Some(found) = self.streams.get_mut(&stream) else {
+            return self.http2.release(stream, data.len());
+        };
+        found.mark.set();
+        let next = match &mut found.work {
+            Work::Discovery(task) => {
+                self.http2.release(stream, data.len());
+                task.receive(data)
+            }
+            Work::Call(call) => {
+                call.receive(data);
+                ControlFlow::Continue(())
+            }
+        };
+        self.end_if(stream, next);
+    }
+
+    fn half_close(&mut self, stream: StreamId) {
+        let Some(found) = self.streams.get_mut(&stream) else { return };
+        found.mark.set();
+        let next = match &mut found.work {
+            Work::Discovery(task) => task.half_close(),
+            Work::Call(call) => {
+                call.end(Ok(()));
+                ControlFlow::Continue(())
+            }
+        };
+        self.end_if(stream, next);
+    }
+
+    /// The client has given a stream up.
+    fn forget(&mut self, stream: StreamId) {
+        if let Some(Stream { work: Work::Discovery(task), .. }) = self.streams.remove(&stream) {
+            task.finish(&End::Gone);
+        }
+    }
+
+    /// Looks at the streams that were woken.
+    fn poll_streams(&mut self) {
+        for stream in self.woken.take() {
+            self.poll_stream(stream);
+        }
+    }
+
+    fn poll_stream(&mut self, stream: StreamId) {
+        let Some(found) = self.streams.get_mut(&stream) else { return };
+        found.mark.clear();
+        let cx = &mut Context::from_waker(&found.waker);
+        let (next, wants_room, deadline) = match &mut found.work {
+            Work::Discovery(task) => {
+                let next = task.poll(cx, &mut self.http2, stream);
+                (next, task.wants_room(&self.http2, stream), task.deadline())
+            }
+            Work::Call(call) => {
+                if call.poll(cx, &mut self.http2, stream).is_ready() {
+                    self.streams.remove(&stream);
+                    return;
+                }
+                (ControlFlow::Continue(()), call.wants_room(&self.http2, stream), None)
+            }
+        };
+        if wants_room && !self.waiting.contains(&stream) {
+            self.waiting.push(stream);
+        }
+        if let Some(deadline) = deadline {
+            self.timer_at = self.timer_at.min(deadline);
+        }
+        self.end_if(stream, next);
+        if self.ending.is_some() {
+            self.end_stream_if_served(stream);
+        }
+    }
+
+    /// Lets streams that wait for room look again when there is some. True if any did.
+    fn give_room(&mut self) -> bool {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let before = waiting.len();
+        waiting.retain(|stream| {
+            let Some(found) = self.streams.get(stream) else { return false };
+            let is_full = !super::call::has_room(&self.http2, *stream);
+            if !is_full {
+                found.mark.set();
+            }
+            is_full
+        });
+        let has_room = waiting.len() < before;
+        self.waiting = waiting;
+        has_room
+    }
+
+    /// Ends a stream from this side if it is to end.
+    fn end_if(&mut self, stream: StreamId, next: ControlFlow<End>) {
+        let ControlFlow::Break(end) = next else { return };
+        if let Some(Stream { work: Work::Discovery(task), .. }) = self.streams.remove(&stream) {
+            match &end {
+                End::Gone => self.http2.reset(stream, Reason::Cancel),
+                End::Status(status) => self.http2.finish(stream, Some(&grpc::trailers(status))),
+            }
+            task.finish(&end);
+        }
+    }
+
+    /// The server ends: discovery streams do so now, other calls by themselves.
+    fn drain(&mut self) {
+        self.ending = Some(Ending::Draining);
+        self.http2.go_away();
+        let streams: Vec<_> = self.streams.keys().copied().collect();
+        for stream in streams {
+            self.end_if(stream, ControlFlow::Break(End::Status(Ending::Draining.status())));
+        }
+    }
+
+    /// Ends a stream of a connection that is as old as it may be, once the client has something: gRPC takes the end of
+    /// a stream that said nothing for an error.
+    fn end_stream_if_served(&mut self, stream: StreamId) {
+        let is_served = self.streams.get(&stream).is_some_and(|found| match &found.work {
+            Work::Discovery(task) => task.has_been_served(),
+            Work::Call(_) => false,
+        });
+        if is_served && self.ending == Some(Ending::Aged) {
+            self.end_if(stream, ControlFlow::Break(End::Status(Ending::Aged.status())));
+        }
+    }
+
+    /// Notes since when the client has taken nothing.
+    fn watch_for_stalling(&mut self, is_taking: bool) {
+        let has_more = self.http2.pending_len() > 0 || !self.waiting.is_empty();
+        if !has_more {
+            self.stalled = None;
+        } else if is_taking || self.stalled.is_none() {
+            let now = Instant::now();
+            self.stalled = Some(now);
+            self.timer_at = self.timer_at.min(now + self.discovery.config.deadlines.send);
+        }
+    }
+
+    /// What happens because of the time.
+    fn pass_time(&mut self, now: Instant) -> ControlFlow<Closed> {
+        let deadlines = self.discovery.config.deadlines.clone();
+        if now >= self.opened + deadlines.first_request && self.connection.seat.is_silent() {
+            return ControlFlow::Break(Closed::By { reason: "silent" });
+        }
+        if self.stalled.is_some_and(|since| now >= since + deadlines.send) {
+            // A status would have to wait behind what the client does not take, so the connection goes.
+            let (peer, seconds) = (self.connection.peer, deadlines.send.as_secs());
+            tracing::warn!(%peer, seconds, "closing the connection of a client that takes no responses");
+            return ControlFlow::Break(Closed::By { reason: "cut_off" });
+        }
+        match self.asked {
+            Some(asked) if now >= asked + deadlines.keepalive_timeout => {
+                return ControlFlow::Break(Closed::By { reason: "unanswered" });
+            }
+            None if now >= self.heard + deadlines.keepalive_interval => {
+                self.asked = Some(now);
+                self.http2.ping(*b"are you?");
+            }
+            Some(_) | None => {}
+        }
+        if self.ending.is_none() && self.age_limit().is_some_and(|limit| now >= limit) {
+            self.ending = Some(Ending::Aged);
+            self.http2.go_away();
+        }
+        let streams: Vec<_> = self.streams.keys().copied().collect();
+        for stream in streams {
+            let Some(found) = self.streams.get_mut(&stream) else { continue };
+            found.mark.set();
+            if let Work::Discovery(task) = &mut found.work
+                && task.deadline().is_some_and(|deadline| now >= deadline)
+            {
+                let next = task.pass_time(now);
+                self.end_if(stream, next);
+            }
+        }
+        self.timer_at = self.next_deadline(now);
+        ControlFlow::Continue(())
+    }
+
+    /// The earliest of all that happens by itself.
+    fn next_deadline(&self, now: Instant) -> Instant {
+        let deadlines = &self.discovery.config.deadlines;
+        let keepalive = match self.asked {
+            Some(asked) => asked + deadlines.keepalive_timeout,
+            None => self.heard + deadlines.keepalive_interval,
+        };
+        let silence = (now < self.opened + deadlines.first_request).then(|| self.opened + deadlines.first_request);
+        let send = self.stalled.map(|since| since + deadlines.send);
+        let age = self.age_limit().filter(|_| self.ending.is_none());
+        let streams = self.streams.values().filter_map(|stream| match &stream.work {
+            Work::Discovery(task) => task.deadline(),
+            Work::Call(_) => None,
+        });
+        [silence, send, age].into_iter().flatten().chain(streams).fold(keepalive, Instant::min)
+    }
+
+    /// When the connection is as old as it may be: up to a tenth earlier or later than asked, so that those who came
+    /// together do not leave together. Connections have consecutive numbers, which are spread evenly by the fraction
+    /// of the golden ratio.
+    fn age_limit(&self) -> Option<Instant> {
+        let age = self.discovery.config.deadlines.connection_age?;
+        let fraction = self.connection.seat.number().wrapping_mul(0x9e37_79b9_7f4a_7c15) as f64 / u64::MAX as f64;
+        Some(self.opened + age.mul_f64(0.9 + 0.2 * fraction))
+    }
+
+    /// Sets the timer if something happens earlier than it is set for.
+    fn set_timer(&mut self, cx: &mut Context<'_>) {
+        let is_later = self.timer.deadline().into_std() > self.timer_at;
+        if is_later || self.timer.is_elapsed() {
+            self.timer.as_mut().reset(self.timer_at.into());
+            if self.timer.as_mut().poll(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
+        }
+    }
+}
+
+impl Ending {
+    fn status(self) -> Status {
+        match self {
+            Ending::Draining => Status::unavailable("shutting down"),
+            Ending::Aged => Status::unavailable("the connection is as old as it may be; connect again"),
+        }
     }
 }

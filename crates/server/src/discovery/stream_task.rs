@@ -1,4 +1,4 @@
-//! The task of one discovery stream.
+//! One discovery stream, as a part of its connection's task.
 //!
 //! ```text
 //! first request ──▶ turn (admission) ──▶ attached to an audience ──▶ snapshots ──▶ end
@@ -6,30 +6,33 @@
 //! ```
 //!
 //! It decides nothing about the protocol: events go to [`xds::Stream`], and what that owes goes to the client, one
-//! response at a time.
+//! response at a time, made when there is room for it. So what waits to be written is one response at most, and the
+//! next one is of the newest snapshot.
 
 use std::ops::ControlFlow;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
-use bytes::Bytes;
+use http2::StreamId;
 use plane::NodeError;
-use prost::Message;
 use proto::ResourceType;
 use tonic::{Code, Status};
 use xds::{Node, Outcome, Service, Variant, Wait};
 
 use super::admission::Turn;
+use super::call::has_room;
 use super::node::{distribution_version, host_delivery, plane_node};
 use super::roster::{Departed, Inspection, Place, Report};
 use super::{Connection, Discovery, witness};
 use crate::Stopped;
-use crate::grpc::{Outgoing, Requests, Responses};
+use crate::grpc::{self, Requests};
 use crate::metrics::StreamLabel;
 use crate::plane_task::{Attachment, Published};
 
-type Entering = Pin<Box<dyn Future<Output = (Turn, Result<Result<Attachment, NodeError>, Stopped>)> + Send>>;
+type Entering = Pin<Box<dyn Future<Output = Entered> + Send>>;
+type Entered = (Turn, Result<Result<Attachment, NodeError>, Stopped>);
 
 /// A stream, its client, and its part in an audience.
 pub(super) struct StreamTask {
@@ -39,7 +42,7 @@ pub(super) struct StreamTask {
     variant: Variant,
     label: StreamLabel,
     machine: xds::Stream,
-    responses: Responses,
+    requests: Requests,
     place: Place,
     opened: Instant,
     node: Option<Arc<Node>>,
@@ -48,35 +51,39 @@ pub(super) struct StreamTask {
     attachment: Option<Attachment>,
     /// The newest snapshot that the machine knows.
     target: Option<Published>,
-    /// The stream's turn among first responses. Whoever comes first gives it up: the response when it was taken, or
-    /// this task when that takes too long.
-    turn: Arc<Mutex<Option<Turn>>>,
-    turn_until: Option<Instant>,
-    /// Since when a response waits for room.
-    full_since: Option<Instant>,
+    /// The stream's turn among first responses, given up when the first was taken, or when that takes too long.
+    turn: Option<(Turn, Instant)>,
+    /// The response that HTTP/2 has not taken all of yet.
+    underway: Option<Underway>,
     /// The change that the client has not got all of yet.
     /// With when the change was seen; the first snapshot of a stream follows from none.
     converging: Option<Option<Instant>>,
     has_sent: bool,
+    /// Any response was sent.
+    has_responded: bool,
     /// The client has said that it asks nothing more.
     is_half_closed: bool,
+    /// Something came in that may make a response due.
+    has_news: bool,
 }
 
+/// A response on its way into HTTP/2.
+#[derive(Clone, Copy)]
+struct Underway {
+    resource_type: ResourceType,
+    begun: Instant,
+    made: Instant,
+}
+
+/// What a stream waits for beside requests.
 enum Event {
-    Request(Box<xds::Request>),
-    HalfClosed,
-    Broken(Status),
-    Entered(Turn, Result<Result<Attachment, NodeError>, Stopped>),
+    Entered(Entered),
     Published(Published),
     Inspected(Inspection),
-    Room,
-    Time,
-    Gone,
-    Drain,
 }
 
 /// Why a stream is over.
-enum End {
+pub(super) enum End {
     /// The client left.
     Gone,
     /// This side ends it.
@@ -89,10 +96,10 @@ impl StreamTask {
         connection: Arc<Connection>,
         service: Service,
         variant: Variant,
-        responses: Responses,
     ) -> Self {
         let label = stream_label(service, variant);
         discovery.metrics.stream_opened(&label);
+        let requests = Requests::new(discovery.config.limits.max_request_bytes);
         Self {
             machine: xds::Stream::new(variant, service, discovery.config.streams.clone()),
             place: discovery.roster.enter(connection.clone(), service, variant),
@@ -101,98 +108,144 @@ impl StreamTask {
             service,
             variant,
             label,
-            responses,
+            requests,
             opened: Instant::now(),
             node: None,
             entering: None,
             attachment: None,
             target: None,
-            turn: Arc::default(),
-            turn_until: None,
-            full_since: None,
+            turn: None,
+            underway: None,
             converging: None,
             has_sent: false,
+            has_responded: false,
             is_half_closed: false,
+            has_news: false,
         }
     }
 
-    /// Serves the stream to its end.
-    pub(super) async fn run<B, M>(mut self, mut requests: Requests<B, M>, to_request: fn(M) -> xds::Request)
-    where
-        B: http_body::Body<Data = Bytes> + Unpin,
-        B::Error: std::fmt::Display,
-        M: Message + Default,
-    {
-        let end = loop {
-            let event = self.next_event(&mut requests, to_request).await;
-            let next = match self.take_in(event) {
-                ControlFlow::Continue(()) => self.carry_out(),
-                end @ ControlFlow::Break(_) => end,
+    /// Takes in data of the client.
+    pub(super) fn receive(&mut self, mut data: &[u8]) -> ControlFlow<End> {
+        let now = Instant::now();
+        loop {
+            let request = match self.variant {
+                Variant::StateOfTheWorld => {
+                    self.requests.next(&mut data).map(|message| message.map(xds::Request::StateOfTheWorld))
+                }
+                Variant::Delta => self.requests.next(&mut data).map(|message| message.map(xds::Request::Delta)),
             };
-            if let ControlFlow::Break(end) = next {
-                break end;
+            match request {
+                Ok(Some(request)) => {
+                    self.has_news = true;
+                    if let Err(refusal) = self.machine.handle_request(now, request) {
+                        return end_with(refusal.code as i32, refusal.message);
+                    }
+                }
+                Ok(None) => return ControlFlow::Continue(()),
+                Err(status) => return ControlFlow::Break(End::Status(status)),
             }
-        };
-        self.finish(end);
-    }
-
-    async fn next_event<B, M>(&mut self, requests: &mut Requests<B, M>, to_request: fn(M) -> xds::Request) -> Event
-    where
-        B: http_body::Body<Data = Bytes> + Unpin,
-        B::Error: std::fmt::Display,
-        M: Message + Default,
-    {
-        let deadline = self.deadline();
-        let Self { discovery, responses, place, entering, attachment, is_half_closed, .. } = self;
-        tokio::select! {
-            request = requests.next(), if !*is_half_closed => match request {
-                Ok(Some(message)) => Event::Request(Box::new(to_request(message))),
-                Ok(None) => Event::HalfClosed,
-                Err(status) => Event::Broken(status),
-            },
-            published = next_published(attachment) => Event::Published(published),
-            (turn, attached) = entered(entering) => Event::Entered(turn, attached),
-            () = responses.room(), if !responses.has_room() => Event::Room,
-            () = sleep_until(deadline) => Event::Time,
-            Some(inspection) = place.inspections.recv() => Event::Inspected(inspection),
-            () = responses.gone() => Event::Gone,
-            () = discovery.draining.cancelled() => Event::Drain,
         }
     }
 
-    /// When something must happen even if nothing comes in.
-    fn deadline(&self) -> Option<Instant> {
-        let deadlines = &self.discovery.config.deadlines;
-        let first_request = self.node.is_none().then(|| self.opened + deadlines.first_request);
-        let send = self.full_since.map(|since| since + deadlines.send);
-        [self.machine.poll_timeout(), first_request, send, self.turn_until].into_iter().flatten().min()
+    /// The client has said that it asks nothing more.
+    pub(super) fn half_close(&mut self) -> ControlFlow<End> {
+        if self.requests.is_in_message() {
+            return end_with(Code::InvalidArgument as i32, "the last request message is incomplete".to_owned());
+        }
+        (self.is_half_closed, self.has_news) = (true, true);
+        ControlFlow::Continue(())
+    }
+
+    /// Takes in whatever has come for it, and sends what is owed while there is room.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        http2: &mut http2::Connection,
+        stream: StreamId,
+    ) -> ControlFlow<End> {
+        loop {
+            while let Poll::Ready(event) = self.poll_event(cx) {
+                self.take_in(event)?;
+            }
+            if self.underway.is_some() && http2.is_sent(stream) {
+                self.taken();
+            }
+            if !self.has_news {
+                return ControlFlow::Continue(());
+            }
+            self.carry_out(http2, stream)?;
+            // A client that has just said who it is has set out for its audience.
+            if self.has_news || self.entering.is_none() {
+                return ControlFlow::Continue(());
+            }
+        }
+    }
+
+    /// Whether something may be due that there was no room for.
+    pub(super) fn wants_room(&self, http2: &http2::Connection, stream: StreamId) -> bool {
+        self.underway.is_some() || self.has_news && !has_room(http2, stream)
+    }
+
+    /// When [`StreamTask::pass_time`] must be called even if nothing comes in.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let first_request = self.node.is_none().then(|| self.opened + self.discovery.config.deadlines.first_request);
+        let turn = self.turn.as_ref().map(|(_, until)| *until);
+        [self.machine.poll_timeout(), first_request, turn].into_iter().flatten().min()
+    }
+
+    /// What happens because of the time; then the stream must be polled.
+    pub(super) fn pass_time(&mut self, now: Instant) -> ControlFlow<End> {
+        let first_request = self.discovery.config.deadlines.first_request;
+        if self.node.is_none() && now >= self.opened + first_request {
+            let message = format!("no request came within {first_request:?} of the stream's beginning");
+            return ControlFlow::Break(End::Status(Status::deadline_exceeded(message)));
+        }
+        self.turn.take_if(|(_, until)| now >= *until);
+        self.machine.handle_timeout(now);
+        self.has_news = true;
+        ControlFlow::Continue(())
+    }
+
+    /// Whether the client has been sent something, and all of it (rule P-78).
+    pub(super) fn has_been_served(&self) -> bool {
+        self.has_responded && self.underway.is_none()
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if let Some(attachment) = &mut self.attachment
+            && let Poll::Ready(published) = attachment.poll_next(cx)
+        {
+            return Poll::Ready(Event::Published(published));
+        }
+        if let Some(entering) = &mut self.entering
+            && let Poll::Ready(entered) = entering.as_mut().poll(cx)
+        {
+            return Poll::Ready(Event::Entered(entered));
+        }
+        match self.place.inspections.poll_recv(cx) {
+            Poll::Ready(Some(inspection)) => Poll::Ready(Event::Inspected(inspection)),
+            // The roster keeps the other end for as long as the place is taken.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
     }
 
     fn take_in(&mut self, event: Event) -> ControlFlow<End> {
         let now = Instant::now();
         match event {
-            Event::Request(request) => {
-                if let Err(refusal) = self.machine.handle_request(now, *request) {
-                    return end_with(refusal.code as i32, refusal.message);
-                }
-            }
-            Event::HalfClosed => self.is_half_closed = true,
-            Event::Broken(status) if status.code() == Code::Cancelled => return ControlFlow::Break(End::Gone),
-            Event::Broken(status) => return ControlFlow::Break(End::Status(status)),
-            Event::Entered(turn, Ok(Ok(attachment))) => {
+            Event::Entered((turn, Ok(Ok(attachment)))) => {
                 tracing::debug!(node = self.id(), "attached");
                 self.entering = None;
                 self.attachment = Some(attachment);
-                *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(turn);
-                self.turn_until = Some(now + self.discovery.config.deadlines.first_response);
+                self.turn = Some((turn, now + self.discovery.config.deadlines.first_response));
             }
-            Event::Entered(_, Ok(Err(error))) => {
+            Event::Entered((_, Ok(Err(error)))) => {
                 return ControlFlow::Break(End::Status(Status::invalid_argument(error.to_string())));
             }
-            Event::Entered(_, Err(Stopped)) | Event::Drain => {
+            Event::Entered((_, Err(Stopped))) => {
                 return ControlFlow::Break(End::Status(Status::unavailable("shutting down")));
             }
             Event::Published(published) => {
+                self.has_news = true;
                 self.machine.handle_snapshot(now, published.snapshot.clone());
                 if self.converging.is_none() {
                     self.has_sent = false;
@@ -201,54 +254,25 @@ impl StreamTask {
                 self.target = Some(published);
             }
             Event::Inspected(inspection) => self.report(inspection),
-            Event::Room => self.full_since = None,
-            Event::Time => return self.pass_time(now),
-            Event::Gone => return ControlFlow::Break(End::Gone),
         }
-        ControlFlow::Continue(())
-    }
-
-    fn pass_time(&mut self, now: Instant) -> ControlFlow<End> {
-        let deadlines = &self.discovery.config.deadlines;
-        if self.node.is_none() && now >= self.opened + deadlines.first_request {
-            let message = format!("no request came within {:?} of the stream's beginning", deadlines.first_request);
-            return ControlFlow::Break(End::Status(Status::deadline_exceeded(message)));
-        }
-        if self.full_since.is_some_and(|since| now >= since + deadlines.send) {
-            // A status would have to wait behind what the client does not take, so the connection goes.
-            tracing::warn!(
-                node = self.id(),
-                peer = %self.connection.peer,
-                seconds = deadlines.send.as_secs(),
-                "closing the connection of a client that takes no responses"
-            );
-            self.connection.seat.cut_off().cancel();
-            return ControlFlow::Break(End::Gone);
-        }
-        if self.turn_until.is_some_and(|until| now >= until) {
-            self.turn_until = None;
-            self.turn.lock().unwrap_or_else(PoisonError::into_inner).take();
-        }
-        self.machine.handle_timeout(now);
         ControlFlow::Continue(())
     }
 
     /// Sends what is owed while there is room, and acts on what the machine reports.
-    fn carry_out(&mut self) -> ControlFlow<End> {
+    fn carry_out(&mut self, http2: &mut http2::Connection, stream: StreamId) -> ControlFlow<End> {
         let mut is_all_sent = false;
-        while self.responses.has_room() {
+        while has_room(http2, stream) {
             let begun = Instant::now();
             let Some(response) = self.machine.poll_response(begun) else {
                 is_all_sent = true;
                 break;
             };
-            if let Err(status) = self.send(&response, begun) {
+            if let Err(status) = self.send(&response, begun, http2, stream) {
                 return ControlFlow::Break(End::Status(status));
             }
         }
-        if !self.responses.has_room() {
-            self.full_since.get_or_insert_with(Instant::now);
-        }
+        // What there was no room for is still to come.
+        self.has_news = !is_all_sent;
         while let Some(outcome) = self.machine.poll_outcome() {
             self.act_on(outcome);
         }
@@ -264,37 +288,47 @@ impl StreamTask {
         ControlFlow::Continue(())
     }
 
-    fn send(&mut self, response: &xds::Response, begun: Instant) -> Result<(), Status> {
+    fn send(
+        &mut self,
+        response: &xds::Response,
+        begun: Instant,
+        http2: &mut http2::Connection,
+        stream: StreamId,
+    ) -> Result<(), Status> {
+        grpc::message(&response.head, &response.body, |piece| http2.send(stream, piece))?;
+        http2.pump();
         let resource_type = response.resource_type;
-        let made = Instant::now();
-        let metrics = self.discovery.metrics.clone();
-        let turn = self.turn.clone();
-        let when_taken = move || {
-            metrics.taken(resource_type, begun, made);
-            turn.lock().unwrap_or_else(PoisonError::into_inner).take();
-        };
-        self.responses.give(Outgoing::new(&response.head, &response.body, when_taken)?);
-        self.has_sent = true;
+        self.underway = Some(Underway { resource_type, begun, made: Instant::now() });
+        (self.has_sent, self.has_responded) = (true, true);
         if let Some(attachment) = &mut self.attachment {
             attachment.sent(begun);
         }
         self.discovery.metrics.sent(resource_type, response.len());
+        if http2.is_sent(stream) {
+            self.taken();
+        }
         Ok(())
+    }
+
+    /// HTTP/2 has taken all of a response.
+    fn taken(&mut self) {
+        self.turn = None;
+        if let Some(Underway { resource_type, begun, made }) = self.underway.take() {
+            self.discovery.metrics.taken(resource_type, begun, made);
+        }
     }
 
     /// A change has arrived when everything that follows from it was sent and answered.
     fn observe_convergence(&mut self) {
         let (Some(seen), Some(attachment)) = (self.converging, &mut self.attachment) else { return };
-        let is_done = |summary: &xds::Summary| summary.unacknowledged == 0 && summary.waiting.is_empty();
         if !self.has_sent {
             // It did not concern what this client subscribes to.
             attachment.settled(false, false);
             self.converging = None;
             return;
         }
-        let summaries = self.machine.summary();
-        if summaries.iter().all(is_done) {
-            attachment.settled(true, summaries.iter().any(|summary| summary.refused > 0));
+        if self.machine.is_at_rest() {
+            attachment.settled(true, self.machine.summary().iter().any(|summary| summary.refused > 0));
             self.converging = None;
             seen.inspect(|seen| self.discovery.metrics.converged(*seen));
         }
@@ -426,12 +460,13 @@ impl StreamTask {
         witness::tell_end(&self.discovery.journal, node, generation, reason);
     }
 
-    fn finish(self, end: End) {
-        let code = match &end {
+    /// Books the end of the stream.
+    pub(super) fn finish(self, end: &End) {
+        let code = match end {
             End::Gone => None,
             End::Status(status) => Some(status.code()),
         };
-        let message = match &end {
+        let message = match end {
             End::Gone => "the client left",
             End::Status(status) => status.message(),
         };
@@ -448,9 +483,6 @@ impl StreamTask {
             }
         }
         self.discovery.metrics.stream_ended(&self.label, code);
-        if let End::Status(status) = end {
-            self.responses.end(status);
-        }
     }
 
     fn id(&self) -> &str {
@@ -460,29 +492,6 @@ impl StreamTask {
 
 fn end_with(code: i32, message: String) -> ControlFlow<End> {
     ControlFlow::Break(End::Status(Status::new(Code::from_i32(code), message)))
-}
-
-/// The next snapshot; never, before there is an attachment.
-async fn next_published(attachment: &mut Option<Attachment>) -> Published {
-    match attachment {
-        Some(attachment) => attachment.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The end of `entering`; never, when the stream is not on the way into an audience.
-async fn entered(entering: &mut Option<Entering>) -> (Turn, Result<Result<Attachment, NodeError>, Stopped>) {
-    match entering {
-        Some(entering) => entering.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
 }
 
 fn stream_label(service: Service, variant: Variant) -> StreamLabel {

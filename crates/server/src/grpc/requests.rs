@@ -1,62 +1,71 @@
 //! The messages that a client sends.
 
-use std::marker::PhantomData;
-
-use bytes::{Buf, Bytes, BytesMut};
-use http_body::Body;
-use http_body_util::BodyExt;
 use prost::Message;
 use tonic::Status;
 
 use super::FRAME_HEAD;
 
-/// Request messages of one stream, decoded one at a time. What has not been asked for waits in HTTP/2's window, so a
-/// client cannot send faster than its stream takes requests.
+/// So much is made room for at once for a message that has come in part. More follows as more comes: what a client
+/// says of a length costs nothing.
+const ROOM: usize = 64 * 1024;
+
+/// Puts the messages of one stream together. Holds memory only while a message has come in part: a first request with
+/// 61 KB of node would otherwise keep it as long as the stream lives.
 #[derive(Debug)]
-pub(crate) struct Requests<B, M> {
-    body: B,
-    buffer: BytesMut,
+pub(crate) struct Requests {
+    /// The part that has come, with gRPC's head.
+    held: Vec<u8>,
     max_bytes: usize,
-    message: PhantomData<fn() -> M>,
 }
 
-impl<B, M> Requests<B, M>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
-    M: Message + Default,
-{
-    /// The messages in `body`, none longer than `max_bytes`.
-    pub(crate) fn new(body: B, max_bytes: usize) -> Self {
-        Self { body, buffer: BytesMut::new(), max_bytes, message: PhantomData }
+impl Requests {
+    /// Messages that are no longer than `max_bytes`.
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        Self { held: Vec::new(), max_bytes }
     }
 
-    /// The next message; `None` when the client has said that there are no more. May be dropped while it waits
-    /// without losing anything.
+    /// Whether a message has come in part.
+    pub(crate) fn is_in_message(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// The next message, of what is held and then `data`, of which the rest remains. `None` when all of it was taken.
     ///
     /// # Errors
     /// The status with which the stream should end; nothing more can be read then.
-    pub(crate) async fn next(&mut self) -> Result<Option<M>, Status> {
-        loop {
-            if let Some(message) = self.take_message()? {
-                return Ok(Some(message));
-            }
-            match self.body.frame().await {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.buffer.extend_from_slice(&data);
-                    }
-                }
-                Some(Err(error)) => return Err(Status::cancelled(format!("the client has gone: {error}"))),
-                None if self.buffer.is_empty() => return Ok(None),
-                None => return Err(Status::invalid_argument("the last request message is incomplete")),
-            }
+    pub(crate) fn next<M: Message + Default>(&mut self, data: &mut &[u8]) -> Result<Option<M>, Status> {
+        // Nearly always a message comes alone and whole.
+        if self.held.is_empty()
+            && let Some((head, rest)) = data.split_first_chunk()
+            && let Some((message, rest)) = rest.split_at_checked(self.len(*head)?)
+        {
+            *data = rest;
+            return decode(message).map(Some);
         }
+        self.hold(data, FRAME_HEAD);
+        let Some(head) = self.held.first_chunk() else { return Ok(None) };
+        let whole = FRAME_HEAD + self.len(*head)?;
+        self.hold(data, whole);
+        if self.held.len() < whole {
+            return Ok(None);
+        }
+        let held = std::mem::take(&mut self.held);
+        decode(&held[FRAME_HEAD..]).map(Some)
     }
 
-    fn take_message(&mut self) -> Result<Option<M>, Status> {
-        let Some(head) = self.buffer.first_chunk::<FRAME_HEAD>() else { return Ok(None) };
-        let [flag, a, b, c, d] = *head;
+    /// Takes of `data` until `whole` bytes are held.
+    fn hold(&mut self, data: &mut &[u8], whole: usize) {
+        let missing = whole.saturating_sub(self.held.len());
+        let (now, later) = data.split_at(missing.min(data.len()));
+        if self.held.capacity() - self.held.len() < now.len() {
+            self.held.reserve_exact(missing.min(ROOM.max(self.held.len())).max(now.len()));
+        }
+        self.held.extend_from_slice(now);
+        *data = later;
+    }
+
+    /// The length of a message, of its head.
+    fn len(&self, [flag, a, b, c, d]: [u8; FRAME_HEAD]) -> Result<usize, Status> {
         if flag != 0 {
             return Err(Status::unimplemented("compressed requests are not supported"));
         }
@@ -67,37 +76,36 @@ where
                 self.max_bytes
             )));
         }
-        if self.buffer.len() < FRAME_HEAD + len {
-            return Ok(None);
-        }
-        self.buffer.advance(FRAME_HEAD);
-        let message = M::decode(self.buffer.split_to(len))
-            .map_err(|error| Status::invalid_argument(format!("the request message cannot be decoded: {error}")))?;
-        if self.buffer.is_empty() {
-            // A first request with 61 KB of node would otherwise keep its memory as long as the stream lives.
-            self.buffer = BytesMut::new();
-        }
-        Ok(Some(message))
+        Ok(len)
     }
+}
+
+fn decode<M: Message + Default>(message: &[u8]) -> Result<M, Status> {
+    M::decode(message)
+        .map_err(|error| Status::invalid_argument(format!("the request message cannot be decoded: {error}")))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use http_body_util::StreamBody;
     use proto::pb::envoy::service::discovery::v3::DiscoveryRequest;
     use tonic::Code;
 
     use super::*;
 
-    type Chunk = Result<http_body::Frame<Bytes>, std::io::Error>;
-
-    fn requests(
-        chunks: Vec<Vec<u8>>,
-        max_bytes: usize,
-    ) -> Requests<impl Body<Data = Bytes, Error = std::io::Error> + Unpin, DiscoveryRequest> {
-        let frames: Vec<Chunk> = chunks.into_iter().map(|chunk| Ok(http_body::Frame::data(chunk.into()))).collect();
-        Requests::new(StreamBody::new(tokio_stream::iter(frames)), max_bytes)
+    /// The type URLs of all messages in these chunks.
+    fn types(chunks: &[&[u8]]) -> Result<Vec<String>, Status> {
+        let (mut requests, mut types) = (Requests::new(100_000), Vec::new());
+        for chunk in chunks {
+            let mut data = *chunk;
+            while let Some(message) = requests.next::<DiscoveryRequest>(&mut data)? {
+                types.push(message.type_url);
+            }
+            assert!(data.is_empty());
+        }
+        assert!(!requests.is_in_message());
+        assert_eq!(requests.held.capacity(), 0);
+        Ok(types)
     }
 
     fn framed(type_url: &str) -> Vec<u8> {
@@ -108,32 +116,37 @@ mod tests {
         bytes
     }
 
-    #[tokio::test]
-    async fn messages_come_whole_however_the_bytes_are_cut() {
-        let bytes = [framed("first"), framed("second")].concat();
-        for size in 1..bytes.len() {
-            let mut requests = requests(bytes.chunks(size).map(<[u8]>::to_vec).collect(), 100);
-            assert_eq!(requests.next().await.unwrap().unwrap().type_url, "first");
-            assert_eq!(requests.next().await.unwrap().unwrap().type_url, "second");
-            assert!(requests.next().await.unwrap().is_none());
+    #[test]
+    fn messages_come_whole_however_the_bytes_are_cut() {
+        let bytes = [framed("first"), framed("second"), framed("")].concat();
+        for size in 1..=bytes.len() {
+            let chunks: Vec<_> = bytes.chunks(size).collect();
+            assert_eq!(types(&chunks).unwrap(), ["first", "second", ""]);
         }
     }
 
-    #[tokio::test]
-    async fn a_message_that_is_too_long_is_refused_before_it_is_stored() {
-        let mut requests = requests(vec![vec![0, 0xff, 0xff, 0xff, 0xff]], 100);
-        let status = requests.next().await.unwrap_err();
-        assert_eq!(status.code(), Code::ResourceExhausted);
-        assert_eq!(status.message(), "the request message has 4294967295 bytes; at most 100 are taken");
+    #[test]
+    fn a_long_message_takes_the_memory_that_it_needs() {
+        let long = "x".repeat(80_000);
+        let bytes = framed(&long);
+        let mut requests = Requests::new(100_000);
+        for chunk in bytes[..70_000].chunks(4_096) {
+            assert!(requests.next::<DiscoveryRequest>(&mut { chunk }).unwrap().is_none());
+            assert!(requests.held.capacity() <= bytes.len());
+        }
+        assert_eq!(types(&bytes.chunks(4_096).collect::<Vec<_>>()).unwrap(), [long]);
     }
 
-    #[tokio::test]
-    async fn junk_compression_and_a_cut_end_have_statuses_of_their_own() {
-        let junk = vec![vec![0, 0, 0, 0, 2, 0xff, 0xff]];
-        assert_eq!(requests(junk, 100).next().await.unwrap_err().code(), Code::InvalidArgument);
-        let compressed = vec![vec![1, 0, 0, 0, 0]];
-        assert_eq!(requests(compressed, 100).next().await.unwrap_err().code(), Code::Unimplemented);
-        let cut = vec![framed("first")[..8].to_vec()];
-        assert_eq!(requests(cut, 100).next().await.unwrap_err().code(), Code::InvalidArgument);
+    #[test]
+    fn a_message_that_is_too_long_is_refused_before_it_is_stored() {
+        let status = types(&[&[0, 0xff, 0xff, 0xff, 0xff]]).unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(status.message(), "the request message has 4294967295 bytes; at most 100000 are taken");
+    }
+
+    #[test]
+    fn junk_and_compression_have_statuses_of_their_own() {
+        assert_eq!(types(&[&[0, 0, 0, 0, 2, 0xff, 0xff]]).unwrap_err().code(), Code::InvalidArgument);
+        assert_eq!(types(&[&[1, 0, 0, 0, 0]]).unwrap_err().code(), Code::Unimplemented);
     }
 }

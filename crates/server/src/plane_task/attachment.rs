@@ -1,13 +1,14 @@
 //! A stream's part in an audience.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use plane::MemberId;
 use snapshot::Snapshot;
 use tokio::sync::{mpsc, watch};
 
-use super::Tide;
+use super::{Bell, Tide};
 use crate::journal::{Settled, Trace};
 
 /// The newest snapshot of an audience.
@@ -24,6 +25,8 @@ pub(crate) struct Published {
     pub(super) trace: Option<Arc<Trace>>,
     /// How far the streams of the audience have got.
     pub(super) tide: Arc<Tide>,
+    /// Wakes those who wait for the next one.
+    pub(super) bell: Arc<Bell>,
 }
 
 /// A place among the streams of an audience.
@@ -32,12 +35,15 @@ pub(super) struct Joined {
     pub(super) published: watch::Receiver<Published>,
     /// The generation after which the tide of the audience counts the stream.
     pub(super) counted: u64,
+    /// The stream's task is woken by the bell of the audience.
+    pub(super) is_listening: bool,
 }
 
 impl Joined {
     /// The tide need not wait for a stream that left.
-    fn leave(&self) {
-        let tide = self.published.borrow().tide.clone();
+    fn leave(&self, member: MemberId) {
+        let Published { bell, tide, .. } = self.published.borrow().clone();
+        bell.forget(member);
         tide.settle(self.counted, u64::MAX, &Settled::Gone, None, Instant::now());
     }
 }
@@ -72,26 +78,24 @@ impl Attachment {
         Self { member, node, joined, moves, detach, taken: None, settled: None, sent_at: None }
     }
 
-    /// Waits for a snapshot that has not been returned yet, and returns the newest; the first at once. Never returns
-    /// once the plane's task has ended. May be dropped while it waits.
-    pub(crate) async fn next(&mut self) -> Published {
-        loop {
-            tokio::select! {
-                biased;
-                Some(joined) = self.moves.recv() => self.move_to(joined),
-                changed = self.joined.published.changed() => match changed {
-                    Ok(()) => {
-                        let published = self.joined.published.borrow_and_update().clone();
-                        self.taken = Some(published.clone());
-                        return published;
-                    }
-                    // The audience is gone, because the node has moved on; or everything is.
-                    Err(_) => match self.moves.recv().await {
-                        Some(joined) => self.move_to(joined),
-                        None => std::future::pending().await,
-                    },
-                },
+    /// The newest snapshot, if it was not returned yet; the first at once. Otherwise `cx` is woken when there is one; it
+    /// must be of the same task each time. Never ready once the plane's task has ended.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Published> {
+        while let Poll::Ready(Some(joined)) = self.moves.poll_recv(cx) {
+            self.move_to(joined);
+        }
+        // The bell is asked for first, so that it cannot ring unheard in between.
+        if !std::mem::replace(&mut self.joined.is_listening, true) {
+            self.joined.published.borrow().bell.listen(self.member, cx.waker());
+        }
+        match self.joined.published.has_changed() {
+            Ok(true) => {
+                let published = self.joined.published.borrow_and_update().clone();
+                self.taken = Some(published.clone());
+                Poll::Ready(published)
             }
+            // Without a sender the audience is gone, because the node has moved on, which it is told; or everything is.
+            Ok(false) | Err(_) => Poll::Pending,
         }
     }
 
@@ -126,15 +130,15 @@ impl Attachment {
     fn move_to(&mut self, mut joined: Joined) {
         joined.published.mark_changed();
         self.taken = None;
-        std::mem::replace(&mut self.joined, joined).leave();
+        std::mem::replace(&mut self.joined, joined).leave(self.member);
     }
 }
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        self.joined.leave();
+        self.joined.leave(self.member);
         while let Ok(joined) = self.moves.try_recv() {
-            joined.leave();
+            joined.leave(self.member);
         }
         // An error means that the plane's task has ended, and with it every audience.
         let _ = self.detach.send(self.member);

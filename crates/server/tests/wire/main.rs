@@ -9,4 +9,5 @@ mod fixture;
 mod lifecycle;
 mod services;
 mod streams;
+mod transport;
 mod truth;
