@@ -126,14 +126,14 @@ async fn serve(way: Way, shared: Arc<Shared>) {
     }
 }
 
-async fn serve_hyper<F, R, B>(socket: TcpStream, mut call: F)
+async fn serve_hyper<F, R, B>(socket: TcpStream, call: F)
 where
     F: FnMut(Request<Incoming>) -> R + Send + 'static,
     R: Future<Output = Response<B>> + Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    let call = std::sync::Mutex::new(move |request| call(request));
+    let call = std::sync::Mutex::new(call);
     let service = hyper::service::service_fn(move |request| {
         let answer = (call.lock().unwrap())(request);
         async move { Ok::<_, Infallible>(answer.await) }
