@@ -35,7 +35,7 @@ fn stderr(output: &Output) -> String {
 fn every_command_has_help_with_examples() {
     let whole = stdout(&pointsman(&["--help"]));
     assert!(whole.contains("Exit codes:") && whole.contains("Examples:"), "{whole}");
-    for command in ["serve", "check", "status", "bootstrap", "demo"] {
+    for command in ["serve", "check", "status", "wait", "bootstrap", "demo"] {
         assert!(whole.contains(&format!("\n  {command} ")), "{command} is not listed: {whole}");
         for flag in ["--help", "-h"] {
             let output = pointsman(&[command, flag]);
@@ -70,6 +70,7 @@ fn what_cannot_be_run_ends_with_2_and_says_why() {
         (&["serve", "--config", config, "--admin-listen", "somewhere"], "neither IP:PORT nor none"),
         (&["serve", "--config", config, "--log", "server=loud"], "--log \"server=loud\""),
         (&["status", "--admin", &nobody], "is `pointsman serve` running there?"),
+        (&["wait", "--for=synced", "--admin", &nobody], "is `pointsman serve` running there?"),
         (&["bootstrap", "--xds", "somewhere"], "neither HOST:PORT nor unix:PATH"),
         (&["bootstrap", "--label", "app"], "is not KEY=VALUE"),
         (&["bootstrap", "--kind", "toaster"], "invalid value 'toaster'"),

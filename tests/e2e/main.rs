@@ -22,3 +22,4 @@ mod restart;
 mod splits;
 mod swarm;
 mod tcp;
+mod truth;

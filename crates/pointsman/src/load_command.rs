@@ -9,7 +9,7 @@ use server::view;
 
 use crate::config::Format;
 use crate::output::say;
-use crate::status::table;
+use crate::table::table;
 
 /// Show what clients report about their traffic, and say how often they shall.
 #[derive(clap::Args, Clone, Debug)]

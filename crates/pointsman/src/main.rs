@@ -1,7 +1,7 @@
 //! `pointsman`: the command line.
 //!
 //! Arguments, wiring, signals and exit codes; everything else is in the crates below. Exit codes: 0 done, 1 the
-//! command found something wrong (`check` with errors, `demo` with failed requests, `swarm` with nodes that did not get
+//! command found something wrong (`check` with errors, `wait` in vain, `demo` with failed requests, `swarm` with nodes that did not get
 //! everything), 2 it could not run, 130 `demo` or `swarm` was interrupted.
 
 #![allow(
@@ -9,6 +9,7 @@
     reason = "the binary is part of the shell: it reads the clock and the environment"
 )]
 
+mod ask;
 mod bootstrap;
 mod check;
 mod config;
@@ -20,6 +21,8 @@ mod output;
 mod serve;
 mod status;
 mod swarm;
+mod table;
+mod wait;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -35,6 +38,7 @@ use clap::{Parser, Subcommand};
   pointsman serve --config mesh/
   pointsman bootstrap --pod reviews-1 --interception none > envoy.json
   pointsman status
+  pointsman wait --for=accepted virtualservice/default/reviews
 
 Exit codes: 0 done, 1 the command found something wrong, 2 it could not run, 130 the demo was interrupted.")]
 struct Arguments {
@@ -56,6 +60,8 @@ enum Command {
     Check(check::Arguments),
     /// Show the nodes and objects of a running server.
     Status(status::Arguments),
+    /// Wait until objects are accepted by all nodes that they concern; exits with 1 if they are not in time.
+    Wait(wait::Arguments),
     /// Show what clients report about their traffic, and say how often they shall.
     Load(load_command::Arguments),
     /// Print a bootstrap configuration for an Envoy or a gRPC client.
@@ -89,6 +95,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Wait(arguments) => wait::run(&arguments),
         Command::Load(arguments) => load_command::run(&arguments),
         Command::Bootstrap(arguments) => bootstrap::run(&arguments),
         Command::Demo(arguments) => demo::run(arguments),

@@ -1,11 +1,16 @@
 //! `pointsman status`: what a running server knows of its nodes and objects.
 
+mod detail;
+mod lists;
+
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use server::view;
+use world::ObjectRef;
 
+use crate::ask::{ask, encoded};
 use crate::config::Format;
 use crate::output::say;
 
@@ -14,11 +19,16 @@ use crate::output::say;
 #[command(after_help = "Examples:
   pointsman status
   pointsman status nodes -o json
-  pointsman status objects --admin 127.0.0.1:15014")]
+  pointsman status objects --admin 127.0.0.1:15014
+  pointsman status virtualservice/default/reviews
+  pointsman status node sidecar~10.0.0.1~web-1.shop~shop.svc.cluster.local")]
 pub(crate) struct Arguments {
-    /// What to show.
-    #[arg(value_enum, default_value = "all")]
-    what: What,
+    /// What to show: `nodes`, `objects`, `all`, one `node ID`, or one object as KIND/NAMESPACE/NAME.
+    #[arg(default_value = "all", value_name = "WHAT")]
+    what: String,
+    /// The id of the node, after `node`.
+    #[arg(value_name = "ID")]
+    id: Option<String>,
     /// The admin interface of the server.
     #[arg(long, default_value = "127.0.0.1:15014", value_name = "IP:PORT")]
     admin: SocketAddr,
@@ -27,127 +37,116 @@ pub(crate) struct Arguments {
     output: Format,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, PartialEq, Eq)]
 enum What {
-    /// Nodes and objects.
     All,
-    /// Who is connected, and what each was sent, accepted and refused.
     Nodes,
-    /// What is configured, who has it, and what is wrong with it.
     Objects,
+    Node(String),
+    Object(ObjectRef),
+}
+
+fn what(what: &str, id: Option<&str>) -> Result<What> {
+    let found = match (what, id) {
+        ("all", None) => What::All,
+        ("nodes", None) => What::Nodes,
+        ("objects", None) => What::Objects,
+        ("node", Some(id)) if !id.is_empty() => What::Node(id.to_owned()),
+        ("node", _) => bail!("which node? `pointsman status nodes` lists them"),
+        (_, Some(id)) => bail!("\"{id}\" cannot be said after \"{what}\"; one node is shown by `status node ID`"),
+        (text, None) => match text.strip_prefix("node/") {
+            Some(id) if !id.is_empty() => What::Node(id.to_owned()),
+            Some(_) | None => What::Object(text.parse().context(
+                "nothing of this name can be shown; say nodes, objects, node ID, or an object as KIND/NAMESPACE/NAME",
+            )?),
+        },
+    };
+    Ok(found)
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let what = what(&arguments.what, arguments.id.as_deref())?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    let mut json = serde_json::Map::new();
-    if arguments.what != What::Objects {
-        let value = runtime.block_on(get(arguments.admin, "/api/v1/nodes"))?;
-        match arguments.output {
-            Format::Json => json.extend(value.as_object().cloned().unwrap_or_default()),
-            Format::Text => nodes(&serde_json::from_value(value).context("the server answered something unexpected")?),
-        }
-    }
-    if arguments.what != What::Nodes {
-        let value = runtime.block_on(get(arguments.admin, "/api/v1/objects"))?;
-        match arguments.output {
-            Format::Json => json.extend(value.as_object().cloned().unwrap_or_default()),
-            Format::Text => {
-                if arguments.what == What::All {
-                    say!();
-                }
-                objects(&serde_json::from_value(value).context("the server answered something unexpected")?);
-            }
-        }
-    }
-    if arguments.output == Format::Json {
-        say!("{}", serde_json::to_string_pretty(&json)?);
-    }
+    runtime.block_on(show(arguments.admin, &what, arguments.output))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn get(admin: SocketAddr, path: &str) -> Result<serde_json::Value> {
-    testkit::http::get_json(admin, path)
-        .await
-        .with_context(|| format!("cannot ask http://{admin}{path} (is `pointsman serve` running there?)"))
-}
-
-/// One row a node, one below it for each refusal.
-fn nodes(view: &view::Nodes) {
-    let rows = view.nodes.iter().map(|node| {
-        let types: Vec<_> = node.subscriptions.iter().map(progress).collect();
-        [node.id.clone(), state(node.sync).to_owned(), node.user_agent_version.clone(), types.join(", ")]
-    });
-    table(["NODE", "STATE", "VERSION", "TYPES"], rows.collect());
-    for node in &view.nodes {
-        for subscription in &node.subscriptions {
-            // What was mended meanwhile is history, which the admin API still tells.
-            let in_force = |rejection: &&view::Rejection| {
-                subscription.refused_count > 0 || rejection.version == subscription.sent_version
-            };
-            if let Some(rejection) = subscription.last_rejection.as_ref().filter(in_force) {
-                say!("{} refused {}: {}", node.id, subscription.r#type, rejection.message);
-            }
-            for waiting in &subscription.waiting {
-                say!("{} {}: {waiting}", node.id, subscription.r#type);
+async fn show(admin: SocketAddr, what: &What, output: Format) -> Result<()> {
+    let mut json = serde_json::Map::new();
+    let mut is_first = true;
+    if matches!(what, What::All | What::Nodes) {
+        let nodes = lists::all_nodes(admin).await?;
+        match output {
+            Format::Json => json.extend(fields(&nodes)?),
+            Format::Text => lists::nodes(&nodes),
+        }
+        is_first = false;
+    }
+    if matches!(what, What::All | What::Objects) {
+        let objects = lists::all_objects(admin).await?;
+        match output {
+            Format::Json => json.extend(fields(&objects)?),
+            Format::Text => {
+                if !is_first {
+                    say!();
+                }
+                lists::objects(&objects);
             }
         }
     }
-}
-
-fn state(sync: view::Sync) -> &'static str {
-    match sync {
-        view::Sync::Synced => "synced",
-        view::Sync::Pending => "pending",
-        view::Sync::Rejected => "refused",
-        view::Sync::Unknown => "silent",
-        view::Sync::Disconnected => "gone",
-    }
-}
-
-/// `rds 3`: three subscribed; `cds all*`: a star while the newest version is not accepted yet.
-fn progress(subscription: &view::Subscription) -> String {
-    let count = if subscription.wildcard { "all".to_owned() } else { subscription.subscribed_count.to_string() };
-    let star = if subscription.sent_version == subscription.accepted_version { "" } else { "*" };
-    format!("{} {count}{star}", subscription.r#type)
-}
-
-/// One row an object, one below it for each problem and refusal.
-fn objects(view: &view::Objects) {
-    let rows = view.objects.iter().map(|object| {
-        let of = |count: usize| if count == 0 { "-".to_owned() } else { count.to_string() };
-        [
-            format!("{} {}/{}", object.kind, object.namespace, object.name),
-            of(object.accepted_nodes.len()),
-            of(object.pending_nodes.len()),
-            of(object.rejected_nodes.len()),
-            of(object.problems.len()),
-        ]
-    });
-    table(["OBJECT", "ACCEPTED", "PENDING", "REFUSED", "PROBLEMS"], rows.collect());
-    for object in &view.objects {
-        for problem in &object.problems {
-            say!("{} {}/{}: {}: {}", object.kind, object.namespace, object.name, problem.field, problem.message);
+    match what {
+        What::All | What::Nodes | What::Objects => {}
+        What::Node(id) => {
+            let node: view::NodeObjects = ask(admin, &format!("/api/v1/nodes/{}", encoded(id))).await?;
+            match output {
+                Format::Json => json.extend(fields(&node)?),
+                Format::Text => detail::node(&node),
+            }
         }
-        for rejection in &object.rejected_nodes {
-            say!("{} refused {}: {}", rejection.node_id, rejection.resource, rejection.message);
+        What::Object(reference) => {
+            let object = detail::ask_object(admin, reference).await?;
+            match output {
+                Format::Json => json.extend(fields(&object)?),
+                Format::Text => detail::object(&object),
+            }
         }
     }
-    for node in &view.silent_nodes {
-        say!("{node} did not answer in time; what it has is not in the numbers above");
+    if output == Format::Json {
+        say!("{}", serde_json::to_string_pretty(&json)?);
     }
+    Ok(())
 }
 
-/// Prints columns as wide as their widest cell.
-pub(crate) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) {
-    let width = |at: usize| rows.iter().map(|row| row[at].len()).chain([head[at].len()]).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    let line = |cells: [&str; N]| {
-        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        say!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
-    };
-    line(head);
-    for row in &rows {
-        line(std::array::from_fn(|at| row[at].as_str()));
+/// The fields of an answer.
+fn fields(value: &impl serde::Serialize) -> Result<serde_json::Map<String, serde_json::Value>> {
+    Ok(serde_json::to_value(value)?.as_object().cloned().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use world::Kind;
+
+    use super::*;
+
+    #[test]
+    fn what_to_show_is_said_in_few_words() {
+        assert_eq!(what("all", None).unwrap(), What::All);
+        assert_eq!(what("node", Some("a~b")).unwrap(), What::Node("a~b".to_owned()));
+        assert_eq!(what("node/a~b", None).unwrap(), What::Node("a~b".to_owned()));
+        let reviews = ObjectRef::new(Kind::VirtualService, "default", "reviews");
+        assert_eq!(what("vs/default/reviews", None).unwrap(), What::Object(reviews));
+    }
+
+    #[test]
+    fn what_cannot_be_shown_is_said_with_a_way_out() {
+        let wrong = |word: &str, id| format!("{:#}", what(word, id).unwrap_err());
+        assert!(wrong("reviews", None).contains("KIND/NAMESPACE/NAME"), "{}", wrong("reviews", None));
+        assert!(wrong("node", None).contains("pointsman status nodes"));
+        assert!(wrong("node/", None).contains("KIND/NAMESPACE/NAME"));
+        assert!(wrong("nodes", Some("x")).contains("status node ID"));
+        assert!(wrong("toaster/a/b", None).contains("no kind that is known"));
     }
 }

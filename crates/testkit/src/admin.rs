@@ -39,9 +39,18 @@ impl Admin {
         self.expect_ok(Method::PUT, path, body).await
     }
 
-    async fn expect_ok(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes> {
+    /// The status and the body of the answer to a GET.
+    pub(crate) async fn ask(&self, path: &str) -> Result<(StatusCode, Bytes)> {
+        self.answer(Method::GET, path, Bytes::new()).await
+    }
+
+    async fn answer(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)> {
         let answer = tokio::time::timeout(TIMEOUT, self.exchange(method, path, body)).await;
-        let (status, body) = answer.with_context(|| format!("no answer to \"{path}\" within {TIMEOUT:?}"))??;
+        answer.with_context(|| format!("no answer to \"{path}\" within {TIMEOUT:?}"))?
+    }
+
+    async fn expect_ok(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes> {
+        let (status, body) = self.answer(method, path, body).await?;
         if status != StatusCode::OK {
             bail!("\"{path}\" was answered with {status}: {}", String::from_utf8_lossy(&body).trim_end());
         }

@@ -16,7 +16,17 @@ pub async fn get(address: SocketAddr, path: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
-/// The same, read as JSON.
+/// The status of the answer to `GET path`, and its body as JSON, whatever the status is.
+///
+/// # Errors
+/// If nobody answers within ten seconds, or with something else than JSON.
+pub async fn ask_json(address: SocketAddr, path: &str) -> Result<(u16, Value)> {
+    let (status, body) = Admin::Tcp(address).ask(path).await?;
+    let value = serde_json::from_slice(&body).with_context(|| format!("the answer to \"{path}\" is not JSON"))?;
+    Ok((status.as_u16(), value))
+}
+
+/// The body of an answer with status 200, read as JSON.
 ///
 /// # Errors
 /// As for [`get`], or if the body is not JSON.

@@ -1,5 +1,7 @@
 //! The admin API over gRPC: the same views in the messages of `pointsman.admin.v1`.
 
+mod events;
+
 use std::time::UNIX_EPOCH;
 
 use proto::ResourceType;
@@ -26,6 +28,17 @@ impl AdminService {
 
 #[tonic::async_trait]
 impl Admin for AdminService {
+    type WatchEventsStream = events::Events;
+
+    async fn watch_events(
+        &self,
+        request: Request<admin::WatchEventsRequest>,
+    ) -> Result<Response<events::Events>, Status> {
+        let request = request.into_inner();
+        let after = Some(request.after).filter(|after| *after > 0);
+        Ok(Response::new(events::events(self.views.events(events::filter(request)?, after))))
+    }
+
     async fn list_nodes(
         &self,
         request: Request<admin::ListNodesRequest>,
@@ -81,6 +94,8 @@ fn node(node: view::Node) -> admin::Node {
             subscriptions.sort_by(|a, b| a.type_url.cmp(&b.type_url));
             subscriptions
         },
+        generation: node.generation,
+        accepted_generation: node.accepted_generation,
     }
 }
 
@@ -137,6 +152,9 @@ fn object(object: view::Object) -> admin::Object {
         accepted_nodes: object.accepted_nodes,
         pending_nodes: object.pending_nodes,
         rejected_nodes: object.rejected_nodes.into_iter().map(rejection).collect(),
+        accepted_count: object.accepted as u64,
+        pending_count: object.pending as u64,
+        rejected_count: object.rejected as u64,
     }
 }
 

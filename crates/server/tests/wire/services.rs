@@ -2,7 +2,9 @@
 
 use proto::ResourceType;
 use proto::admin::admin_client::AdminClient;
-use proto::admin::{GetNodeConfigRequest, ListNodesRequest, ListObjectsRequest, ResourceState};
+use proto::admin::{
+    EventKind, GetNodeConfigRequest, ListNodesRequest, ListObjectsRequest, ResourceState, WatchEventsRequest,
+};
 use proto::pb::google::protobuf::Any;
 use testkit::wire::node;
 use tonic::Code;
@@ -61,6 +63,32 @@ async fn reflection_lists_what_is_served_and_describes_it() {
     assert!(!names.iter().any(|name| name.contains("RateLimit")), "{names:?}");
     let Some(MessageResponse::FileDescriptorResponse(files)) = next().await.message_response else { panic!() };
     assert!(!files.file_descriptor_proto.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_told_over_grpc_too() {
+    let server = serving(config(), REVIEWS).await;
+    let mut admin = AdminClient::new(channel(&server).await);
+    let wanted = WatchEventsRequest {
+        node_id: NODE.to_owned(),
+        kinds: vec![EventKind::Accepted.into(), EventKind::Connected.into()],
+        ..WatchEventsRequest::default()
+    };
+    let mut events = admin.watch_events(wanted).await.unwrap().into_inner();
+    let mut stream = server.wire().await.delta(node(NODE, "client"));
+    stream.subscribe(ResourceType::Cluster, &[]).await;
+    let response = stream.next(SOON).await.unwrap();
+    stream.ack(&response).await;
+    let connected = events.message().await.unwrap().unwrap();
+    assert_eq!((connected.kind(), &*connected.node_id), (EventKind::Connected, NODE));
+    let accepted = events.message().await.unwrap().unwrap();
+    assert_eq!((accepted.kind(), accepted.version), (EventKind::Accepted, response.system_version_info));
+    assert_eq!(accepted.type_url, ResourceType::Cluster.type_url());
+    let wrong = WatchEventsRequest { object: "reviews".to_owned(), ..WatchEventsRequest::default() };
+    assert_eq!(admin.watch_events(wrong).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+    // Who watches does not keep the server from ending.
+    server.stop().await.unwrap();
+    assert!(events.message().await.unwrap_or(None).is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
