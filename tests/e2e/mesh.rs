@@ -15,6 +15,9 @@ use testkit::{ports, wait};
 /// Generous, because test machines are small and shared; nothing waits this long unless something is wrong.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// In a process where this is set every server delivers virtual hosts inline.
+pub const INLINE: &str = "POINTSMAN_TEST_VIRTUAL_HOSTS_INLINE";
+
 /// Which protocol an Envoy speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
@@ -47,6 +50,9 @@ impl Mesh {
         let config = directory.path().to_str().unwrap().to_owned();
         let (xds_listen, admin_listen) = (xds.to_string(), admin.to_string());
         let mut all = vec!["serve", "--config", &config, "--xds-listen", &xds_listen, "--admin-listen", &admin_listen];
+        if std::env::var_os(INLINE).is_some() {
+            all.extend(["--virtual-hosts", "inline"]);
+        }
         all.extend(arguments);
         let mut server = Pointsman::start(env!("CARGO_BIN_EXE_pointsman"), &all).unwrap();
         server.address("xds", PATIENCE).await.unwrap();
@@ -65,6 +71,14 @@ impl Mesh {
     /// Starts the server again after it has ended, with the same files and on the same addresses.
     pub async fn restart(&mut self) {
         self.server.restart().unwrap();
+        self.server.address("xds", PATIENCE).await.unwrap();
+        self.server.address("admin", PATIENCE).await.unwrap();
+        self.ready().await;
+    }
+
+    /// The same with more arguments.
+    pub async fn restart_with(&mut self, arguments: &[&str]) {
+        self.server.restart_with(arguments).unwrap();
         self.server.address("xds", PATIENCE).await.unwrap();
         self.server.address("admin", PATIENCE).await.unwrap();
         self.ready().await;

@@ -13,7 +13,7 @@ use testkit::wire::{Delta, ResourceType, Wire, WireError, node, node_of};
 use crate::mesh::{Mesh, PATIENCE, Reviews, SUBSETS, Variant, answering, marked, split};
 
 /// The types that an Envoy asks for, and the raw client below.
-const TYPES: [&str; 4] = ["cds", "eds", "lds", "rds"];
+const TYPES: [&str; 5] = ["cds", "eds", "lds", "rds", "vhds"];
 
 /// When each dynamic resource of an Envoy was last changed by an update, by its name.
 async fn last_updates(client: &Envoy) -> BTreeMap<String, String> {

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use compile::HostDelivery;
 use load::Policy;
 use plane::Plane;
 use server::{Config, Input, Listen, Server};
@@ -41,6 +42,28 @@ pub(crate) struct Arguments {
     /// Ask clients every so many seconds for the load on each of their clusters; the admin API can change it later.
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     load_reports_every: Option<Duration>,
+    /// How Envoys on aggregated delta streams get the virtual hosts of their route configurations; all other clients get
+    /// them inline.
+    #[arg(long, value_enum, default_value = "separate", value_name = "FORM")]
+    virtual_hosts: VirtualHosts,
+}
+
+/// How virtual hosts are delivered.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum VirtualHosts {
+    /// Each as a resource of its own (VHDS): a change sends one.
+    Separate,
+    /// Inside their route configuration: a change sends all of them.
+    Inline,
+}
+
+impl VirtualHosts {
+    fn delivery(self) -> HostDelivery {
+        match self {
+            VirtualHosts::Separate => HostDelivery::Separate,
+            VirtualHosts::Inline => HostDelivery::Inline,
+        }
+    }
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
@@ -55,6 +78,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let config = Config {
         xds_listen: arguments.xds_listen.clone(),
         admin_listen: admin_address(&arguments.admin_listen)?,
+        virtual_hosts: arguments.virtual_hosts.delivery(),
         load: arguments.load_reports_every.map_or_else(Policy::default, Policy::every),
         ..Config::default()
     };

@@ -102,10 +102,20 @@ impl Pointsman {
     /// # Errors
     /// If it still runs, or cannot be started.
     pub fn restart(&mut self) -> Result<()> {
+        self.restart_with::<&str>(&[])
+    }
+
+    /// The same with more arguments, this time only.
+    ///
+    /// # Errors
+    /// As for [`Pointsman::restart`].
+    pub fn restart_with<A: AsRef<OsStr>>(&mut self, more: &[A]) -> Result<()> {
         if self.process.ended()?.is_none() {
             return Err(anyhow!("could not restart the server, because it still runs; end it first"));
         }
-        self.process = spawn(&self.binary, &self.arguments, self.directory.path(), self.runs)?;
+        let more = more.iter().map(|argument| argument.as_ref().to_owned());
+        let arguments: Vec<_> = self.arguments.iter().cloned().chain(more).collect();
+        self.process = spawn(&self.binary, &arguments, self.directory.path(), self.runs)?;
         self.runs += 1;
         Ok(())
     }

@@ -6,7 +6,8 @@
 //! of 1.40). So under the wildcard of an aggregated stream:
 //!
 //! - A virtual host is owed to a client that was sent its route configuration, and to no other.
-//! - With a route configuration all its virtual hosts are owed, whatever was sent before.
+//! - With a route configuration that it has not yet, or asks for once more, all its virtual hosts are owed, whatever was
+//!   sent before. With another form of one that it has they are not: Envoy keeps them.
 //! - A virtual host whose route configuration is to go as well goes after it.
 
 use std::collections::BTreeSet;
@@ -104,33 +105,30 @@ pub(crate) fn are_ready(substreams: &Substreams, target: &Snapshot, route: &str)
 }
 
 impl Stream {
-    /// With these route configurations go all their virtual hosts, new to a client that had the configuration not.
+    /// With route configurations that the client does not have, or that it may have lost, go all their virtual hosts.
     pub(super) fn mark_hosts(&mut self, plan: &Plan, target: &Snapshot) {
         if self.variant != Variant::Delta || self.service != Service::Aggregated {
             return;
         }
         let Some(routes) = self.substreams[ResourceType::Route.index()].as_deref() else { return };
-        let had = |name: &Name| routes.view.cell(ResourceType::Route, name).is_some();
-        let sent: Vec<(Name, bool)> = if plan.is_whole() {
-            target.iter(ResourceType::Route).map(|cell| (cell.name().clone(), false)).collect()
+        let is_kept = |name: &Name| match routes.view.held(ResourceType::Route, name) {
+            Held::Cell(held) => !routes.is_unproven(&held),
+            Held::Nothing | Held::Foreign(_) | Held::Again(_) => false,
+        };
+        let sent: Vec<Name> = if plan.is_whole() {
+            target.iter(ResourceType::Route).map(|cell| cell.name().clone()).collect()
         } else {
-            plan.send.iter().map(|cell| (cell.name().clone(), had(cell.name()))).collect()
+            plan.send.iter().map(|cell| cell.name()).filter(|name| !is_kept(name)).cloned().collect()
         };
         let hosts = self.substreams[ResourceType::VirtualHost.index()].as_deref_mut();
         if self.returning_until.is_some() && hosts.as_ref().is_none_or(|hosts| hosts.view.base.is_none()) {
-            self.renewed_routes.extend(sent.iter().map(|(name, _)| name.clone()));
+            self.renewed_routes.extend(sent.iter().cloned());
         }
         let Some(hosts) = hosts else { return };
-        for (route, had) in sent {
-            for cell in target.under(ResourceType::VirtualHost, &route) {
-                if !hosts.subscription.covers(cell.name()) {
-                    continue;
-                }
-                if had {
-                    hosts.repeat_name(cell.name().clone());
-                } else {
-                    hosts.view.exceptions.insert(cell.name().clone(), Held::Nothing);
-                }
+        for route in sent {
+            let of_route = target.under(ResourceType::VirtualHost, &route).map(|cell| cell.name());
+            for name in of_route.filter(|name| hosts.subscription.covers(name)) {
+                hosts.view.exceptions.insert(name.clone(), Held::Nothing);
             }
         }
     }

@@ -91,6 +91,7 @@ impl Planner<'_> {
             self.decide(&mut plan, name, view.held(self.resource_type, name));
         }
         plan.asked = asked;
+        self.keep_first_hosts_together(&mut plan);
         self.keep_domains_together(&mut plan);
         let is_asked = |cell: &Arc<Cell>| plan.asked.contains_key(cell.name());
         let can_share = !plan.send.iter().any(|cell| self.ttls && cell.ttl().is_some() || is_asked(cell));

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use prost::Message;
-use proto::ResourceType::{self, Cluster, Endpoints, Listener, Route};
+use proto::ResourceType::{self, Cluster, Endpoints, Listener, Route, VirtualHost};
 use proto::pb::envoy::config::core::v3::Node;
 use proto::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
@@ -12,7 +12,8 @@ use proto::pb::envoy::service::discovery::v3::{
 use proto::pb::google::rpc::Status;
 use xds::{Request, Variant};
 
-use crate::mesh::{TYPES, name_of, references};
+use crate::hosts::Hosts;
+use crate::mesh::{TYPES, is_wild, name_of, references};
 
 /// How the client takes the next response of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,7 @@ pub struct Client {
     warming: BTreeSet<String>,
     initialised: bool,
     withheld: Vec<Ack>,
+    hosts: Hosts,
     /// Listeners that serve, with the form that does.
     active: BTreeMap<String, String>,
     first_message: bool,
@@ -88,6 +90,7 @@ impl Client {
             warming: BTreeSet::new(),
             initialised: false,
             withheld: Vec::new(),
+            hosts: Hosts::default(),
             active: BTreeMap::new(),
             first_message: true,
             out: VecDeque::new(),
@@ -118,6 +121,7 @@ impl Client {
         let mut order = TYPES;
         if endpoints_first {
             order.swap(0, 1);
+            order.swap(3, 4);
         }
         for kind in order {
             let state = self.kind(kind);
@@ -127,7 +131,7 @@ impl Client {
             state.refused_whole = None;
             let wanted = match kind {
                 Cluster => true,
-                Listener => state.asked,
+                Listener | VirtualHost => state.asked,
                 _ => !state.names.is_empty(),
             };
             state.asked = wanted;
@@ -159,8 +163,10 @@ impl Client {
         self.check_news(&message)?;
         let mut nack = self.kind(kind).nack.take().filter(|_| !message.resources.is_empty());
         let full = self.variant == Variant::StateOfTheWorld && kind.has_wildcard();
-        if kind == Cluster {
-            self.excuse_endpoints(&message);
+        match kind {
+            Cluster => self.excuse_endpoints(&message),
+            Route => self.excuse_hosts(&message),
+            _ => {}
         }
         let mut applied = message.resources.clone();
         let mut words = "refused by the model".to_owned();
@@ -276,7 +282,7 @@ impl Client {
                 return Err(format!("{} {name} comes again unchanged", message.kind));
             }
         }
-        let empty_answer = message.resources.is_empty() && message.kind.has_wildcard() && state.nonce.is_empty();
+        let empty_answer = message.resources.is_empty() && is_wild(message.kind) && state.nonce.is_empty();
         if news || empty_answer { Ok(()) } else { Err(format!("{} response without a change", message.kind)) }
     }
 
@@ -289,9 +295,21 @@ impl Client {
         }
     }
 
+    /// With a route configuration that is new to the client all its virtual hosts come, also those that it refused once.
+    /// After a rejection, and for what was changed while the client was away, the server cannot know that it is not new.
+    fn excuse_hosts(&mut self, message: &Received) {
+        let routes = &self.kinds[&Route];
+        let unsure = self.rejected || routes.nonce.is_empty();
+        let new = |name: &&String| unsure || !routes.held.contains_key(*name);
+        let new: BTreeSet<String> = message.resources.keys().filter(new).cloned().collect();
+        let Kind { held, refused, excused, .. } = self.kind(VirtualHost);
+        let of_new = held.keys().chain(refused.keys()).filter(|name| new.contains(name.split('/').next().unwrap()));
+        of_new.cloned().collect::<BTreeSet<_>>().into_iter().for_each(|name| *excused.entry(name).or_default() += 1);
+    }
+
     fn apply(&mut self, message: &Received, applied: BTreeMap<String, Held>, full: bool) {
         let kind = message.kind;
-        let named = !kind.has_wildcard();
+        let named = !is_wild(kind);
         let gone: Vec<String> = if full {
             self.kinds[&kind].held.keys().filter(|name| !message.resources.contains_key(*name)).cloned().collect()
         } else {
@@ -308,6 +326,8 @@ impl Client {
                     self.warming.insert(name);
                 }
                 Endpoints if self.warming.remove(&name) => _ = self.serving.insert(name),
+                Route => self.hosts.route(&name, &held.value),
+                VirtualHost => self.hosts.set(&name, &held.value),
                 _ => {}
             }
         }
@@ -318,6 +338,7 @@ impl Client {
                     self.warming.remove(&name);
                 }
                 Listener => _ = self.active.remove(&name),
+                VirtualHost => self.hosts.remove(&name),
                 // The removal of an assignment ends the warming; otherwise it waits for the cluster, like that of a
                 // route for its listener (rule P-48).
                 Endpoints if self.warming.remove(&name) => _ = self.serving.insert(name.clone()),
@@ -331,10 +352,12 @@ impl Client {
 
     /// Follows what a change of one type means for the others.
     fn after(&mut self, kind: ResourceType) {
-        if matches!(kind, Listener | Route) {
-            let Self { kinds, active, .. } = self;
+        if matches!(kind, Listener | Route | VirtualHost) {
+            let Self { kinds, active, hosts, .. } = self;
             for (name, held) in &kinds[&Listener].held {
-                if references(&held.value, Route).all(|route| kinds[&Route].held.contains_key(&route)) {
+                if references(&held.value, Route)
+                    .all(|route| kinds[&Route].held.contains_key(&route) && hosts.is_ready(&route))
+                {
                     active.insert(name.clone(), held.value.clone());
                 }
             }
@@ -344,7 +367,10 @@ impl Client {
                 let names = self.kinds[&Cluster].held.keys().cloned().collect();
                 self.want(Endpoints, names);
             }
-            Listener | Route => {
+            Listener | Route | VirtualHost => {
+                if self.hosts.are_wanted() && !std::mem::replace(&mut self.kind(VirtualHost).asked, true) {
+                    self.ask(VirtualHost, &BTreeSet::new(), &BTreeSet::new(), true);
+                }
                 let held = self.kinds[&Listener].held.values().map(|held| &held.value);
                 let names = held.chain(self.active.values()).flat_map(|value| references(value, Route)).collect();
                 self.want(Route, names);
@@ -374,6 +400,9 @@ impl Client {
         added.iter().for_each(|name| *state.excused.entry(name.clone()).or_default() += 1);
         dropped.iter().for_each(|name| _ = state.held.remove(name));
         state.names = names;
+        if kind == Route {
+            dropped.iter().for_each(|name| self.hosts.drop_route(name));
+        }
         self.ask(kind, &added, &dropped, first);
     }
 
@@ -454,7 +483,10 @@ impl Client {
             let routed = routes.flat_map(|held| {
                 references(&held.value, Cluster).map(|cluster| (name_of(&held.value).to_owned(), cluster))
             });
-            let broken = inline.chain(routed).find(|(_, cluster)| !self.serving.contains(cluster));
+            let hosted = references(value, Route)
+                .flat_map(|route| self.hosts.of(&route))
+                .flat_map(|host| references(host, Cluster).map(|cluster| (name_of(host).to_owned(), cluster)));
+            let broken = inline.chain(routed).chain(hosted).find(|(_, cluster)| !self.serving.contains(cluster));
             if let Some((from, cluster)) = broken {
                 return Some(format!("{from} of {listener} leads to {cluster}, which does not serve"));
             }
@@ -462,12 +494,19 @@ impl Client {
         None
     }
 
+    pub fn domains(&self) -> Result<BTreeSet<String>, String> {
+        self.hosts.domains()
+    }
+
     pub fn held(&self, kind: ResourceType) -> BTreeMap<String, String> {
+        if kind == VirtualHost {
+            return self.hosts.all();
+        }
         self.kinds[&kind].held.iter().map(|(name, held)| (name.clone(), held.value.clone())).collect()
     }
 
     pub fn names(&self, kind: ResourceType) -> Option<&BTreeSet<String>> {
-        (!kind.has_wildcard()).then(|| &self.kinds[&kind].names)
+        (!is_wild(kind)).then(|| &self.kinds[&kind].names)
     }
 
     pub fn is_warm(&self) -> bool {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 mod client;
+mod hosts;
 mod mesh;
 mod run;
 

@@ -9,7 +9,8 @@ use snapshot::Snapshot;
 use xds::{Outcome, Request, Service, Settings, Stream, Variant};
 
 use crate::client::{Client, Nack};
-use crate::mesh::{Mesh, Mutation, TYPES, mutation};
+use crate::hosts::domains;
+use crate::mesh::{Mesh, Mutation, TYPES, is_wild, mutation};
 
 /// What may happen next.
 #[derive(Clone, Debug)]
@@ -60,7 +61,7 @@ pub fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         15 => calm_action(),
         1 => prop_oneof![0u8..3, 5u8..20].prop_map(Action::Sleep),
-        1 => (0usize..4, prop_oneof![Just(Nack::All), Just(Nack::First)]).prop_map(|(t, n)| Action::Nack(t, n)),
+        1 => (0usize..TYPES.len(), prop_oneof![Just(Nack::All), Just(Nack::First)]).prop_map(|(t, n)| Action::Nack(t, n)),
         1 => named_rejection(),
         1 => any::<bool>().prop_map(Action::Reconnect),
     ]
@@ -75,7 +76,8 @@ pub struct Run {
     snapshot: Option<Snapshot>,
     stream: Stream,
     client: Client,
-    to_client: VecDeque<(ResourceType, Vec<u8>)>,
+    /// With the domains that were published when it was made.
+    to_client: VecDeque<(ResourceType, Vec<u8>, BTreeSet<String>)>,
     to_stream: VecDeque<Request>,
     /// Responses without an answer, by type, as the stream can know it.
     unanswered: BTreeMap<ResourceType, BTreeSet<String>>,
@@ -92,7 +94,7 @@ impl Run {
             variant,
             now: Instant::now(),
             connected: None,
-            mesh: Mesh::default(),
+            mesh: Mesh::new(variant == Variant::Delta),
             snapshot: None,
             stream: Stream::new(variant, Service::Aggregated, Settings::default()),
             client,
@@ -151,8 +153,13 @@ impl Run {
                 .iter(kind)
                 .map(|cell| (cell.name().to_string(), String::from_utf8(cell.value().to_vec()).unwrap()));
             let names = self.client.names(kind);
+            let routes = self.client.names(ResourceType::Route);
+            let is_of_route = |name: &str| {
+                kind != ResourceType::VirtualHost
+                    || routes.is_some_and(|routes| routes.contains(name.split('/').next().unwrap()))
+            };
             let wanted: BTreeMap<_, _> =
-                all.filter(|(name, _)| names.is_none_or(|names| names.contains(name))).collect();
+                all.filter(|(name, _)| names.is_none_or(|names| names.contains(name)) && is_of_route(name)).collect();
             let held = self.client.held(kind);
             if held != wanted {
                 return Err(format!("at rest the client holds {kind} {held:?}, but published is {wanted:?}"));
@@ -203,7 +210,8 @@ impl Run {
         unanswered.insert(response.nonce.clone());
         self.story.push(format!("serve {kind} #{} {}", response.nonce, String::from_utf8_lossy(&bytes).escape_debug()));
         self.check_subscribed(kind, &bytes)?;
-        self.to_client.push_back((kind, bytes));
+        let published = self.published_domains();
+        self.to_client.push_back((kind, bytes, published));
         Ok(true)
     }
 
@@ -211,6 +219,9 @@ impl Run {
     fn check_subscribed(&self, kind: ResourceType, bytes: &[u8]) -> Result<(), String> {
         use prost::Message;
         use proto::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, DiscoveryResponse};
+        if kind == ResourceType::VirtualHost {
+            return self.check_has_route(bytes);
+        }
         if kind.has_wildcard() {
             return Ok(());
         }
@@ -231,10 +242,44 @@ impl Run {
         }
     }
 
+    /// Rule P-66: a virtual host goes to those who asked for its route configuration.
+    fn check_has_route(&self, bytes: &[u8]) -> Result<(), String> {
+        use prost::Message;
+        use proto::pb::envoy::service::discovery::v3::DeltaDiscoveryResponse;
+        let routes = self.known.get(&ResourceType::Route);
+        for resource in DeltaDiscoveryResponse::decode(bytes).unwrap().resources {
+            let route = resource.name.split('/').next().unwrap();
+            if !routes.is_some_and(|routes| routes.contains(route)) {
+                return Err(format!("{} is sent to a client without its route configuration", resource.name));
+            }
+        }
+        Ok(())
+    }
+
+    fn published_domains(&self) -> BTreeSet<String> {
+        let cells = self.snapshot.iter().flat_map(|snapshot| snapshot.iter(ResourceType::VirtualHost));
+        let of = |cell: &std::sync::Arc<snapshot::Cell>| {
+            let value = String::from_utf8(cell.value().to_vec()).unwrap();
+            let route = cell.name().split('/').next().unwrap().to_owned();
+            domains(&value).map(|domain| format!("{route} {domain}")).collect::<Vec<_>>()
+        };
+        cells.flat_map(of).collect()
+    }
+
     fn deliver(&mut self) -> Result<bool, String> {
-        let Some((kind, bytes)) = self.to_client.pop_front() else { return Ok(false) };
+        let Some((kind, bytes, published)) = self.to_client.pop_front() else { return Ok(false) };
         self.story.push(format!("deliver {kind}"));
+        let before = self.client.domains()?;
         self.client.receive(kind, &bytes)?;
+        if kind == ResourceType::VirtualHost && !self.client.lenient {
+            let after = self.client.domains()?;
+            let routes = self.client.names(ResourceType::Route).unwrap();
+            let is_kept = |domain: &&String| routes.contains(domain.split(' ').next().unwrap());
+            let mut lost = before.difference(&after).filter(is_kept);
+            if let Some(lost) = lost.find(|domain| published.contains(*domain)) {
+                return Err(format!("the domain {lost} has no virtual host for a while"));
+            }
+        }
         self.to_stream.extend(self.client.out.drain(..));
         Ok(true)
     }
@@ -258,7 +303,7 @@ impl Run {
                     r.error_detail.is_some()
                 ));
                 *known = r.resource_names.iter().cloned().collect();
-                if known.is_empty() && !kind.has_wildcard() {
+                if known.is_empty() && !is_wild(kind) {
                     self.unanswered.entry(kind).or_default().clear();
                 }
             }
@@ -272,9 +317,11 @@ impl Run {
                     r.error_detail.is_some()
                 ));
                 known.extend(r.resource_names_subscribe.iter().cloned());
-                known.extend(r.initial_resource_versions.keys().cloned());
+                if !is_wild(kind) {
+                    known.extend(r.initial_resource_versions.keys().cloned());
+                }
                 r.resource_names_unsubscribe.iter().for_each(|name| _ = known.remove(name));
-                if known.is_empty() && !kind.has_wildcard() {
+                if known.is_empty() && !is_wild(kind) {
                     self.unanswered.entry(kind).or_default().clear();
                 }
             }

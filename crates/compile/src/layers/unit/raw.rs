@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use prost::Message;
+use proto::pb::envoy::config::route::v3::VirtualHost;
 use proto::{RawResource, ResourceType};
 use snapshot::{Cell, Name};
 use world::{Object, ObjectRef, Problem, Spec};
@@ -47,11 +49,21 @@ fn made(object: &Object, name: Name, resource: &RawResource, ttl: Option<Duratio
     let references = proto::references(resource.resource_type.type_url(), &resource.bytes);
     let cell = Cell::new(resource.resource_type, name, &resource.bytes)
         .referring_to(references.into_iter().map(|(to, name)| (to, name.into())));
+    let cell = cell.also_known_as(aliases(resource));
     let cell = match ttl {
         Some(ttl) => cell.with_ttl(ttl),
         None => cell,
     };
     Made { cell, origins: [object.reference.clone()].into() }
+}
+
+/// What a virtual host is asked for by on demand: the domains that it serves.
+fn aliases(resource: &RawResource) -> Vec<Name> {
+    if resource.resource_type != ResourceType::VirtualHost {
+        return Vec::new();
+    }
+    let host = VirtualHost::decode(&*resource.bytes).unwrap_or_default();
+    host.domains.iter().map(|domain| domain.as_str().into()).collect()
 }
 
 fn taken(object: &Object, field: &str, resource: &RawResource, owner: &str) -> Problem {

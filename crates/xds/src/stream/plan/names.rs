@@ -43,6 +43,23 @@ impl<'a> Planner<'a> {
         found
     }
 
+    /// Keeps all virtual hosts of a route configuration back while one waits, if the client has none of them yet: Envoy
+    /// takes a listener into use with the first that it gets, and what is not there yet would be answered wrongly.
+    pub(super) fn keep_first_hosts_together(&self, plan: &mut Plan) {
+        if self.resource_type != ResourceType::VirtualHost {
+            return;
+        }
+        let is_new = |route: &&str| {
+            let mut hosts = self.target.under(self.resource_type, route);
+            hosts.all(|cell| self.substream.view.cell(self.resource_type, cell.name()).is_none())
+        };
+        let waiting: BTreeSet<String> =
+            plan.keep.keys().filter_map(|name| parent(name)).filter(is_new).map(str::to_owned).collect();
+        let hosts = plan.send.iter().map(|cell| cell.name());
+        let kept = hosts.filter(|name| parent(name).is_some_and(|route| waiting.contains(route))).cloned().collect();
+        self.keep(plan, kept);
+    }
+
     /// Keeps back what would give a domain to one virtual host while another that waits still has it, or take it from one
     /// before the other gets it: Envoy refuses the first, and answers 404 in the second.
     pub(super) fn keep_domains_together(&self, plan: &mut Plan) {
@@ -68,16 +85,20 @@ impl<'a> Planner<'a> {
             if kept.is_empty() {
                 return;
             }
-            plan.send.retain(|cell| !kept.contains(cell.name()));
-            plan.remove.retain(|name| !kept.contains(name));
-            plan.fresh.retain(|name| !kept.contains(name));
-            plan.replaced.retain(|cell| !kept.contains(cell.name()));
-            plan.asked.retain(|name, _| !kept.contains(name));
-            plan.keep.extend(kept.into_iter().map(|name| {
-                let held = view.held(self.resource_type, &name);
-                (name, held)
-            }));
+            self.keep(plan, kept);
         }
+    }
+
+    /// Moves what was to be sent or removed to what is kept back.
+    fn keep(&self, plan: &mut Plan, kept: BTreeSet<Name>) {
+        plan.send.retain(|cell| !kept.contains(cell.name()));
+        plan.remove.retain(|name| !kept.contains(name));
+        plan.fresh.retain(|name| !kept.contains(name));
+        plan.replaced.retain(|cell| !kept.contains(cell.name()));
+        plan.keep.extend(kept.into_iter().map(|name| {
+            let held = self.substream.view.held(self.resource_type, &name);
+            (name, held)
+        }));
     }
 }
 
