@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 DEMO_SECONDS ?= 0
 
-.PHONY: help build demo test lint unit bench clean
+.PHONY: help build demo test lint unit bench bench-fleet clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ lint: ## Format, lints, documentation and licences only
 
 bench: ## Measure, and print the tables of benches/README.md
 	@benches/run.sh
+
+bench-fleet: ## Measure the server under thousands of imitated nodes, beside the least that could be
+	@benches/fleet.sh
 
 clean: ## Remove everything that was built or fetched
 	@$(CARGO) clean

@@ -25,6 +25,10 @@ impl Figures {
         self.0.get(rank.max(1) - 1).copied().unwrap_or(f64::NAN)
     }
 
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn min(&self) -> f64 {
         self.percentile(0.0)
     }

@@ -7,7 +7,6 @@
 mod churn;
 mod control;
 mod objects;
-mod stamp;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;

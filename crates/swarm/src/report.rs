@@ -71,6 +71,8 @@ pub struct PhaseReport {
     pub arrived: Option<Span>,
     /// From the change until a node had sent its acknowledgement.
     pub acknowledged: Option<Span>,
+    /// How old stamped content was when it arrived; counts deliveries, not nodes.
+    pub age: Option<Span>,
     /// Responses by the short name of their type, of all nodes.
     pub types: BTreeMap<String, TypeReport>,
     /// Bytes of messages, per node that was to get there and per repetition, by all nodes together.
@@ -232,6 +234,7 @@ impl PhaseReport {
             refused: tally.refused,
             unasked: tally.unasked,
             ends: tally.ends.clone(),
+            age: Span::of(tally.ages.iter().copied()),
             ..Self::default()
         }
     }

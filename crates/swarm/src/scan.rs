@@ -6,6 +6,8 @@
 
 use proto::ResourceType;
 
+use crate::stamp::{Stamp, StampFinder};
+
 /// Versions, nonces and type URLs longer than this are refused. Nonces and versions are short in every known server.
 const MAX_TEXT: u64 = 64 << 10;
 
@@ -22,6 +24,8 @@ pub(crate) struct Received {
     pub(crate) removed: u32,
     /// Length of the message, without the prefix of gRPC.
     pub(crate) bytes: u64,
+    /// The stamps in its resources, if they were to be looked for.
+    pub(crate) stamps: Vec<Stamp>,
     /// The message itself, if it was to be kept.
     pub(crate) message: Option<Vec<u8>>,
 }
@@ -91,6 +95,7 @@ pub(crate) struct Scanner {
     left: u64,
     delta: bool,
     keep: bool,
+    stamps: Option<Box<StampFinder>>,
     type_url: Vec<u8>,
     message: Received,
 }
@@ -98,7 +103,20 @@ pub(crate) struct Scanner {
 impl Scanner {
     /// For a stream of `DeltaDiscoveryResponse`s or of `DiscoveryResponse`s.
     pub(crate) fn new(delta: bool) -> Self {
-        Self { state: PREFIX, left: 0, delta, keep: false, type_url: Vec::new(), message: Received::default() }
+        Self {
+            state: PREFIX,
+            left: 0,
+            delta,
+            keep: false,
+            stamps: None,
+            type_url: Vec::new(),
+            message: Received::default(),
+        }
+    }
+
+    /// The same, looking for stamps.
+    pub(crate) fn finding_stamps(delta: bool) -> Self {
+        Self { stamps: Some(Box::default()), ..Self::new(delta) }
     }
 
     /// The same, keeping whole messages.
@@ -197,6 +215,10 @@ impl Scanner {
                 }
                 State::Skip { left } => {
                     let part = (input.len() - at).min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    if let Some(finder) = &mut self.stamps {
+                        let found = &mut self.message.stamps;
+                        finder.look(&input[at..at + part], |stamp| found.push(stamp));
+                    }
                     at += part;
                     *left -= part as u64;
                     if *left == 0 {
@@ -304,6 +326,7 @@ mod tests {
             resources: 3,
             removed: 0,
             bytes: sotw().encoded_len() as u64,
+            stamps: Vec::new(),
             message: None,
         }
     }
@@ -319,6 +342,7 @@ mod tests {
             resources: 2,
             removed: 2,
             bytes: delta().encoded_len() as u64,
+            stamps: Vec::new(),
             message: None,
         };
         assert_eq!(scan(Scanner::new(true), &[&framed(&delta())]).unwrap(), [expected]);

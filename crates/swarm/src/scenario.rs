@@ -58,6 +58,9 @@ pub struct Scenario {
     pub nack: Share,
     /// Nodes that connect and say nothing.
     pub silent: Share,
+    /// Whether resources carry a [`Stamp`](crate::Stamp), from which the age of what arrives is told. Looking for them costs
+    /// the swarm a little.
+    pub stamps: bool,
     /// Threads that play nodes. One is enough unless the server has more cores than that.
     pub threads: usize,
     /// Where random choices begin: the jitter of connects, and which nodes are slow, silent or refuse.
@@ -81,6 +84,7 @@ impl Default for Scenario {
             slow: Share::NONE,
             nack: Share::NONE,
             silent: Share::NONE,
+            stamps: false,
             threads: 1,
             seed: 1,
             phases: vec![Phase::Connect(Connect::default())],

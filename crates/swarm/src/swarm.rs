@@ -1,5 +1,6 @@
 //! The nodes, and the phases they go through, one method each.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -269,17 +270,15 @@ impl<'a> Swarm<'a> {
             }
             let held = if phase.versions { Some(Arc::new(self.held()?)) } else { None };
             let began = self.begin(Expected::of([]))?;
-            let resumes = held.is_some();
             self.open(chosen.iter().copied(), phase.rate, phase.jitter, held);
             let name = format!("reconnect {}/{}", number + 1, phase.repeat);
             let deadline = began.at + seconds(phase.timeout_seconds);
-            self.wait_until_back(&name, wanted, deadline, seconds(phase.quiet_seconds), resumes);
+            self.wait(&name, wanted, deadline, seconds(phase.quiet_seconds), |standing| {
+                standing.back.load(Ordering::Relaxed)
+            });
             let report = self.finish("reconnect", began, wanted, |report, records| {
-                let records: Vec<_> = records.collect();
-                let back = records.iter().filter_map(|record| {
-                    let reached = if resumes { record.back } else { record.synced };
-                    (reached > 0).then(|| reached.max(record.arrived).saturating_sub(record.connecting))
-                });
+                let back = records.filter(|record| record.back > 0);
+                let back = back.map(|record| record.back.max(record.arrived).saturating_sub(record.connecting));
                 report.synced = Span::of(back);
                 report.reached = report.synced.as_ref().map_or(0, |span| span.count);
             })?;
@@ -292,6 +291,16 @@ impl<'a> Swarm<'a> {
         }
         sum.began_and_ended(whole.at.elapsed());
         Ok(sum.with_reconnects(changes))
+    }
+
+    /// Of the services and the times of their last commit, how many pairs of a well-behaved node and a service are up to
+    /// date by their [`Stamp`](crate::Stamp).
+    pub fn up_to_date(&self, last: &BTreeMap<u32, u64>) -> usize {
+        let (reply, replies) = channel();
+        let last = Arc::new(last.clone());
+        self.threads.iter().for_each(|thread| thread.tell(Command::Compare(last.clone(), reply.clone())));
+        drop(reply);
+        replies.iter().sum()
     }
 
     /// The versions that there are now.
@@ -340,13 +349,6 @@ impl<'a> Swarm<'a> {
         let mut sum = Tally::default();
         replies.iter().for_each(|tally| sum.add(tally));
         sum
-    }
-
-    fn wait_until_back(&mut self, name: &str, wanted: usize, deadline: Instant, quiet: Duration, resumes: bool) {
-        self.wait(name, wanted, deadline, quiet, |standing| {
-            let (back, synced) = (&standing.back, &standing.synced);
-            if resumes { back.load(Ordering::Relaxed) } else { synced.load(Ordering::Relaxed) }
-        });
     }
 
     /// Waits until `reached` says that so many nodes are there and nothing has arrived for `quiet`, or until the deadline.

@@ -49,7 +49,7 @@ pub(crate) struct Record {
     pub(crate) connecting: Nanos,
     /// When the response arrived that made its first configuration whole.
     pub(crate) synced: Nanos,
-    /// When the server's sign of life arrived after a reconnect.
+    /// When the server's sign of life arrived after a reconnect with versions; else as `synced`.
     pub(crate) back: Nanos,
     /// When the last response arrived that counts.
     pub(crate) arrived: Nanos,
@@ -69,6 +69,8 @@ pub(crate) struct Tally {
     /// Responses that nobody had asked for.
     pub(crate) unasked: u64,
     pub(crate) traffic: Traffic,
+    /// How old stamped content was when it arrived, at well-behaved nodes.
+    pub(crate) ages: Vec<Nanos>,
     /// Why connections ended, and how many did.
     pub(crate) ends: BTreeMap<String, u64>,
     /// Of each node that was asked for.
@@ -97,6 +99,7 @@ impl Tally {
         for (reason, count) in other.ends {
             *self.ends.entry(reason).or_default() += count;
         }
+        self.ages.extend(other.ages);
         self.records.extend(other.records);
     }
 

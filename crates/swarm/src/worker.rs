@@ -1,7 +1,7 @@
 //! A thread that plays its share of the nodes: one epoll, and nothing that could block.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender};
@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::identity::Identity;
 use crate::scan::Scanner;
 use crate::scenario::{Scenario, Variant};
+use crate::stamp::Stamp;
 use crate::tally::{Expected, Manners, Record, Standing, Tally, count};
 
 /// Connections that have not heard from the server yet. More would overflow the queue of many a listener, and those that
@@ -30,6 +31,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 const SLOW_BUFFER: usize = 4096;
 /// How long to sleep when nothing is due.
 const LONG: Duration = Duration::from_secs(3600);
+/// Stamps of services beyond this are not taken: a node remembers one time for each.
+const MOST_SERVICES: u32 = 1_000_000;
 /// Marks the event that says that there are commands.
 const COMMANDS: u64 = u64::MAX;
 
@@ -49,6 +52,8 @@ pub(crate) enum Command {
     },
     /// Say what was counted.
     Gather(Sender<Tally>),
+    /// Say how many stamps of well-behaved nodes are these: services, and when each was last committed.
+    Compare(Arc<BTreeMap<u32, Nanos>>, Sender<usize>),
     /// End.
     Stop,
 }
@@ -81,6 +86,16 @@ struct Node {
     failures: u32,
     /// What it comes back with.
     held: Option<Arc<Held>>,
+    /// By service, when what it has was committed; 0 and short where no stamp came.
+    latest: Vec<Nanos>,
+}
+
+impl Node {
+    /// Services of which it has what was last committed.
+    fn up_to_date(&self, last: &BTreeMap<u32, Nanos>) -> usize {
+        let has = |(service, committed): &(&u32, &Nanos)| self.latest.get(**service as usize) == Some(*committed);
+        last.iter().filter(has).count()
+    }
 }
 
 /// A thread's share of the nodes.
@@ -136,6 +151,7 @@ impl Worker {
                 blocked: false,
                 failures: 0,
                 held: None,
+                latest: Vec::new(),
             }
         };
         Ok(Self {
@@ -205,6 +221,10 @@ impl Worker {
                     // Whoever asked may have stopped waiting.
                     let _ = reply.send(tally);
                 }
+                Ok(Command::Compare(last, reply)) => {
+                    let good = self.nodes.iter().filter(|node| node.manners == Manners::Good);
+                    let _ = reply.send(good.map(|node| node.up_to_date(&last)).sum());
+                }
                 Ok(Command::Stop) | Err(std::sync::mpsc::TryRecvError::Disconnected) => return false,
                 Err(std::sync::mpsc::TryRecvError::Empty) => return true,
             }
@@ -265,7 +285,8 @@ impl Worker {
             Manners::Silent => interest = EpollFlags::EPOLLIN,
             Manners::Good | Manners::Refusing => {}
         }
-        let scanner = Scanner::new(common.scenario.variant == Variant::Delta);
+        let delta = common.scenario.variant == Variant::Delta;
+        let scanner = if common.scenario.stamps { Scanner::finding_stamps(delta) } else { Scanner::new(delta) };
         let mut connection = Connection::new(fd, &common.target, scanner)?;
         if node.manners != Manners::Silent {
             let identity = Identity::of(&common.scenario, node.index);
@@ -350,6 +371,7 @@ impl Worker {
                 is_synced: &mut node.is_synced,
                 answering: &mut node.answering,
                 failures: &mut node.failures,
+                latest: &mut node.latest,
                 expected: self.expected,
                 tally: &mut self.tally,
                 resumed: node.held.is_some(),
@@ -394,6 +416,7 @@ struct Play<'a> {
     is_synced: &'a mut bool,
     answering: &'a mut bool,
     failures: &'a mut u32,
+    latest: &'a mut Vec<Nanos>,
     expected: Expected,
     tally: &'a mut Tally,
     resumed: bool,
@@ -417,6 +440,7 @@ impl Play<'_> {
                 standing.responses.fetch_add(1, Ordering::Relaxed);
                 self.tally.response(&received);
                 self.record.bytes += received.bytes;
+                received.stamps.iter().for_each(|stamp| self.stamped(*stamp, arrived));
                 match self.dialogue.receive(&received, &self.common.catalogue, send) {
                     Reaction::Accepted => {
                         if self.expected.has(received.kind) && is_good {
@@ -437,11 +461,29 @@ impl Play<'_> {
         }
     }
 
+    fn stamped(&mut self, stamp: Stamp, arrived: Nanos) {
+        if self.manners != Manners::Good || stamp.service > MOST_SERVICES {
+            return;
+        }
+        self.tally.ages.push(arrived.saturating_sub(stamp.committed_ns));
+        let at = stamp.service as usize;
+        if self.latest.len() <= at {
+            self.latest.resize(at + 1, 0);
+        }
+        self.latest[at] = stamp.committed_ns;
+    }
+
     /// Notes when the first configuration is whole; after a reconnect that is when the server has said what it had to.
     fn sync(&mut self, arrived: Nanos) {
         if !*self.is_synced && self.dialogue.is_synced(&self.common.catalogue) {
             *self.is_synced = true;
             self.record.synced = arrived;
+            if !self.resumed {
+                if self.record.back == 0 && self.manners == Manners::Good {
+                    count(&self.common.standing.back);
+                }
+                self.record.back = arrived;
+            }
             if self.manners == Manners::Good {
                 count(&self.common.standing.synced);
             }

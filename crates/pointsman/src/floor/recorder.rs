@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -15,12 +15,15 @@ use proto::pb::envoy::config::route::v3::RouteConfiguration;
 use proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 use proto::pb::google::protobuf::Any;
-use testkit::wire::{Delta, Sotw, Wire, node};
+use testkit::wire::{Delta, Sotw, Wire, WireError, node};
 
 use super::recording::{Recording, Variant, framed};
 
 /// How long a response may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a server may take until it has read its configuration.
+const SYNCED: Duration = Duration::from_secs(60);
 
 /// Connects as a sidecar does, takes everything, has each change made once, and returns what was sent.
 ///
@@ -32,9 +35,18 @@ pub(super) async fn record(
     changes: &[(&'static str, SocketAddr, String)],
 ) -> Result<Recording> {
     let wire = Wire::connect(format!("http://{server}")).await?;
-    let mut client = Client::new(&wire, variant);
+    let begun = Instant::now();
     let mut first = HashMap::new();
-    let clusters = client.take(ResourceType::Cluster, &[], &mut first).await?;
+    let (mut client, clusters) = loop {
+        let mut client = Client::new(&wire, variant);
+        match client.take(ResourceType::Cluster, &[], &mut first).await {
+            Ok(clusters) => break (client, clusters),
+            Err(error) if is_early(&error) && begun.elapsed() < SYNCED => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    };
     let by_eds: Vec<_> = unpacked::<Cluster>(&clusters)?.into_iter().filter_map(assignment).collect();
     client.take(ResourceType::Endpoints, &by_eds, &mut first).await?;
     let listeners = client.take(ResourceType::Listener, &[], &mut first).await?;
@@ -54,6 +66,11 @@ pub(super) async fn record(
         recording.changes.insert(name, frame);
     }
     Ok(recording)
+}
+
+/// Whether the server has not read its configuration yet.
+fn is_early(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(WireError::Refused(status)) if status.code() == tonic::Code::Unavailable)
 }
 
 /// A client of either variant.

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use ::swarm::Stamp;
 use serde_json::{Value, json};
 use server::{Input, Stopped};
 
 use super::control::now_ns;
 use super::objects::Mesh;
-use super::stamp::Stamp;
 
 /// How much changes, and for how long.
 #[derive(Clone, Copy, Debug)]

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use ::swarm::Stamp;
 use clap::ValueEnum;
 use world::api::istio::{Destination, DestinationRule, HttpDestination, HttpRoute, SubsetSpec, VirtualService};
 use world::api::kube::{
@@ -10,8 +11,6 @@ use world::api::kube::{
     SlicePort, TargetRef,
 };
 use world::{Change, Kind, Labels, Meta, Object, ObjectRef, Spec};
-
-use super::stamp::Stamp;
 
 /// What the VirtualService of each service splits its traffic over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
