@@ -129,7 +129,7 @@ async fn a_domain_goes_from_one_host_to_another_under_load_and_no_request_fails(
     let port = ports::local().unwrap();
     let backend = |name| Backend::start(name, ports::pod(ports::local().unwrap().port()).unwrap()).unwrap();
     let (first, second) = (backend("first"), backend("second"));
-    // Both have the host name's short form "shared" as an address; the lower name has it.
+    // Both want the domain of one address; the one whose name comes first has it.
     let both = |name: &str, backend: &Backend| {
         entry(name, &format!("{name}.test"), port.port(), backend)
             .replace("spec:\n", "spec:\n  addresses: [240.1.2.3]\n")

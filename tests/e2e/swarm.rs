@@ -97,12 +97,12 @@ async fn all_nodes_get_and_acknowledge_a_change(variant: Variant) {
     const NODES: usize = 200;
     let mut bed = Bed::start().await;
     // What the swarm's own first node takes is counted by the server alone: this run has nothing else.
-    let alone = Scenario { nodes: 1, variant, phases: vec![connect()], ..Scenario::default() };
+    let alone = Scenario { nodes: 1, node: NodeSize::Full, variant, phases: vec![connect()], ..Scenario::default() };
     bed.run(alone.clone()).await;
     let twice = bed.sent().await;
 
     let phases = vec![connect(), Phase::Change(Change { repeat: 3, ..bed.change() })];
-    let report = bed.run(Scenario { nodes: NODES, node: NodeSize::Full, phases, ..alone }).await;
+    let report = bed.run(Scenario { nodes: NODES, phases, ..alone }).await;
     assert!(report.is_complete(), "{report}");
     let [connect, change] = &report.phases[..] else { panic!("{report}") };
     let eds = connect.types["eds"];
