@@ -4,7 +4,7 @@
 //! - [`ResourceType`] names the kinds of resources.
 //! - [`descriptor`] turns any message into JSON and back, by the descriptors that are embedded here.
 //! - [`Extensions`] are those of Envoy that configuration can do without.
-//! - [`RawResource`] is a resource that somebody wrote as JSON; [`references`] finds what such a one names.
+//! - [`RawResource`] is a resource that somebody wrote as JSON; [`references()`] finds what such a one names.
 //! - [`xdstp`] compares names of that form.
 //! - [`wire`] works on encoded bytes: it gives equal messages equal bytes, and checks them against the rules that Envoy's
 //!   API states about its own fields.

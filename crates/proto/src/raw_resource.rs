@@ -18,7 +18,7 @@ const WRAPPER: &str = "envoy.service.discovery.v3.Resource";
 pub struct RawResource {
     /// Its kind; never a secret.
     pub resource_type: ResourceType,
-    /// The name to ask for, in the canonical form of [`xdstp`](crate::xdstp) names.
+    /// The name to ask for, in the canonical form of [`xdstp`] names.
     pub name: String,
     /// The canonical encoding of the message; it breaks no rule that Envoy's API states.
     pub bytes: Vec<u8>,

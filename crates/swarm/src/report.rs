@@ -1,4 +1,4 @@
-//! What was seen: as values, as JSON by serde, and as a table by [`Display`](fmt::Display).
+//! What was seen: as values, as JSON by serde, and as a table by [`Display`](std::fmt::Display).
 
 mod table;
 
