@@ -1,8 +1,10 @@
 //! What the nodes ask for by name, as the scout learned it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::ResourceType;
+use proto::pb::envoy::config::cluster::v3::Cluster;
+use proto::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 
 use crate::entries::{Entries, Window};
 use crate::request::{HELD, NAMES};
@@ -20,6 +22,15 @@ pub(crate) const TYPES: [ResourceType; 5] = [
 /// Where a type is in [`TYPES`]; `None` for one that no node asks for.
 pub(crate) fn position(kind: ResourceType) -> Option<usize> {
     TYPES.iter().position(|listed| *listed == kind)
+}
+
+/// The name of the endpoint assignment that a cluster takes; `None` if it takes none.
+pub(crate) fn assignment(cluster: &Cluster) -> Option<&str> {
+    if cluster.cluster_discovery_type != Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)) {
+        return None;
+    }
+    let named = cluster.eds_cluster_config.as_ref().map(|eds| eds.service_name.as_str());
+    Some(named.filter(|name| !name.is_empty()).unwrap_or(&cluster.name))
 }
 
 /// Names and versions of resources by type.
@@ -50,6 +61,8 @@ pub(crate) struct Catalogue {
     routes: Entries,
     /// How many assignments one node asks for.
     each: usize,
+    /// Their names, if nodes ask for all of them and so also for those of clusters that come later.
+    known: Option<BTreeSet<String>>,
     virtual_hosts: bool,
 }
 
@@ -60,11 +73,14 @@ impl Catalogue {
         let names = found.of(ResourceType::Endpoints).map(|(name, _)| name).filter(|name| endpoints.wants(name));
         let routes = found.of(ResourceType::Route).map(|(name, _)| name);
         let endpoint_names = Entries::texts(NAMES, names);
+        let all = *endpoints == Endpoints::default();
+        let known = all.then(|| found.of(ResourceType::Endpoints).map(|(name, _)| name.to_owned()).collect());
         let each = endpoints.each.unwrap_or(usize::MAX).min(endpoint_names.len());
         Self {
             endpoints: endpoint_names,
             routes: Entries::texts(NAMES, routes),
             each,
+            known,
             virtual_hosts: found.virtual_hosts,
         }
     }
@@ -79,6 +95,16 @@ impl Catalogue {
             ResourceType::VirtualHost => self.virtual_hosts.then_some(None),
             _ => None,
         }
+    }
+
+    /// Whether nodes ask for the assignments of clusters that come later.
+    pub(crate) fn follows(&self) -> bool {
+        self.known.is_some()
+    }
+
+    /// Whether a name was there at the start, so that every node has asked for it.
+    pub(crate) fn knows(&self, assignment: &str) -> bool {
+        self.known.as_ref().is_some_and(|known| known.contains(assignment))
     }
 
     /// The assignments that the node with this index asks for: neighbours ask for neighbouring runs.
@@ -107,7 +133,7 @@ impl Held {
     pub(crate) fn of(&self, kind: ResourceType, catalogue: &Catalogue, node: usize) -> Option<(&Entries, Window)> {
         let entries = &self.by_type[position(kind)?];
         let window = match kind {
-            ResourceType::Endpoints => catalogue.window(node),
+            ResourceType::Endpoints if !catalogue.follows() => catalogue.window(node),
             _ => entries.all(),
         };
         Some((entries, window))

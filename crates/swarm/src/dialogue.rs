@@ -9,14 +9,19 @@
 //! ```
 //!
 //! As recorded from Envoy 1.40: the same in both variants, clusters and listeners by the legacy wildcard, the node in the
-//! first request only. Afterwards every response is acknowledged at once. A node that reconnects asks for everything at once.
+//! first request only. Afterwards every response is acknowledged at once, except that clusters which are added or changed on
+//! a delta stream wait for their endpoints again. A node that reconnects asks for everything at once.
 
+use prost::Message;
 use proto::ResourceType;
+use proto::pb::envoy::config::cluster::v3::Cluster;
+use proto::pb::envoy::service::discovery::v3::DeltaDiscoveryResponse;
 
-use crate::catalogue::{Catalogue, Held, TYPES, position};
+use crate::catalogue::{Catalogue, Held, TYPES, assignment, position};
+use crate::entries::Entries;
 use crate::http2::Piece;
 use crate::identity::Identity;
-use crate::request::Request;
+use crate::request::{NAMES, Request};
 use crate::scan::Received;
 use crate::scenario::Variant;
 
@@ -62,6 +67,11 @@ pub(crate) struct Dialogue {
     subscriptions: [Subscription; TYPES.len()],
     /// Responses with clusters that are not warm.
     warming: Vec<Warming>,
+    /// Endpoint assignments that have to come until they are. They are counted and not named, which is the same as long as
+    /// a server answers what it is asked.
+    cold: usize,
+    /// Assignments that were asked for because their clusters came later.
+    later: Vec<String>,
 }
 
 /// What the ACK of such a response will say.
@@ -74,13 +84,20 @@ struct Warming {
 impl Dialogue {
     /// Of a node that has not said anything yet.
     pub(crate) fn new(variant: Variant, opinion: Opinion, index: usize) -> Self {
-        Self { variant, opinion, index, subscriptions: Default::default(), warming: Vec::new() }
+        Self {
+            variant,
+            opinion,
+            index,
+            subscriptions: Default::default(),
+            warming: Vec::new(),
+            cold: 0,
+            later: Vec::new(),
+        }
     }
 
     /// Begins a stream as an Envoy does that has just started.
     pub(crate) fn open(&mut self, identity: &Identity, catalogue: &Catalogue, send: &mut dyn FnMut(Piece)) {
-        self.subscriptions = Default::default();
-        self.warming = Vec::new();
+        *self = Self::new(self.variant, self.opinion, self.index);
         self.ask(ResourceType::Cluster, Some(identity), None, catalogue, send);
     }
 
@@ -92,7 +109,7 @@ impl Dialogue {
         held: &Held,
         send: &mut dyn FnMut(Piece),
     ) {
-        self.warming = Vec::new();
+        (self.warming, self.cold) = (Vec::new(), 0);
         for subscription in &mut self.subscriptions {
             (subscription.asked, subscription.answered) = (false, true);
         }
@@ -102,6 +119,7 @@ impl Dialogue {
                 identity = None;
             }
         }
+        self.ask_later(&self.later, send);
     }
 
     /// Answers a response.
@@ -119,31 +137,33 @@ impl Dialogue {
             return Reaction::Unasked;
         }
         let first = !std::mem::replace(&mut subscription.answered, true);
-        subscription.came += received.resources as usize + received.removed as usize;
+        let came = received.resources as usize + received.removed as usize;
+        subscription.came += came;
         if self.opinion == Opinion::Refuses {
             self.answer(kind, &[], &received.nonce, Some("this node refuses everything"), catalogue, send);
             self.ask_next(kind, catalogue, send);
             return Reaction::Refused;
         }
-        if kind == ResourceType::Cluster && first && catalogue.names(ResourceType::Endpoints, self.index).is_some() {
-            let (version, nonce) = (received.version.as_slice().into(), received.nonce.as_slice().into());
-            self.warming.push(Warming { version, nonce });
-            self.ask(ResourceType::Endpoints, None, None, catalogue, send);
-            return Reaction::Accepted;
-        }
         match kind {
-            ResourceType::Endpoints if !self.is_waiting(kind, catalogue) => {
-                for Warming { version, nonce } in std::mem::take(&mut self.warming) {
-                    self.answer(ResourceType::Cluster, &version, &nonce, None, catalogue, send);
-                }
-                self.ask(ResourceType::Listener, None, None, catalogue, send);
-                self.answer(kind, &received.version, &received.nonce, None, catalogue, send);
-            }
             ResourceType::Cluster => {
-                self.answer(kind, &received.version, &received.nonce, None, catalogue, send);
-                if self.warming.is_empty() {
+                self.warm(first, received, catalogue, send);
+                if self.cold > 0 {
+                    let (version, nonce) = (received.version.as_slice().into(), received.nonce.as_slice().into());
+                    self.warming.push(Warming { version, nonce });
+                } else {
+                    self.answer(kind, &received.version, &received.nonce, None, catalogue, send);
                     self.ask(ResourceType::Listener, None, None, catalogue, send);
                 }
+            }
+            ResourceType::Endpoints => {
+                self.cold = self.cold.saturating_sub(came);
+                if self.cold == 0 {
+                    for Warming { version, nonce } in std::mem::take(&mut self.warming) {
+                        self.answer(ResourceType::Cluster, &version, &nonce, None, catalogue, send);
+                    }
+                    self.ask(ResourceType::Listener, None, None, catalogue, send);
+                }
+                self.answer(kind, &received.version, &received.nonce, None, catalogue, send);
             }
             ResourceType::Listener | ResourceType::Route => {
                 self.ask_next(kind, catalogue, send);
@@ -152,6 +172,40 @@ impl Dialogue {
             _ => self.answer(kind, &received.version, &received.nonce, None, catalogue, send),
         }
         Reaction::Accepted
+    }
+
+    /// Finds out which endpoints clusters wait for, and asks for those that nobody asked for before.
+    fn warm(&mut self, first: bool, received: &Received, catalogue: &Catalogue, send: &mut dyn FnMut(Piece)) {
+        if first {
+            let names = catalogue.names(ResourceType::Endpoints, self.index).flatten();
+            self.cold = names.map_or(0, |(_, window)| window.count);
+            self.ask(ResourceType::Endpoints, None, None, catalogue, send);
+            return;
+        }
+        let message = received.message.as_deref().filter(|_| catalogue.follows());
+        // What cannot be read is for a real client to refuse; here it just has no clusters.
+        let resources =
+            message.and_then(|bytes| DeltaDiscoveryResponse::decode(bytes).ok()).unwrap_or_default().resources;
+        let mut unknown = Vec::new();
+        for resource in resources.into_iter().filter_map(|resource| resource.resource) {
+            let Ok(cluster) = Cluster::decode(resource.value.as_slice()) else { continue };
+            let Some(name) = assignment(&cluster) else { continue };
+            self.cold += 1;
+            if !catalogue.knows(name) && !self.later.iter().any(|known| known == name) {
+                unknown.push(name.to_owned());
+            }
+        }
+        self.ask_later(&unknown, send);
+        self.later.append(&mut unknown);
+    }
+
+    /// Asks for assignments that are not in the catalogue.
+    fn ask_later(&self, names: &[String], send: &mut dyn FnMut(Piece)) {
+        if !names.is_empty() {
+            let entries = Entries::texts(NAMES, names.iter().map(String::as_str));
+            let names = Some((&entries, entries.all()));
+            Request { names, ..Request::of(self.variant, ResourceType::Endpoints) }.send(send);
+        }
     }
 
     /// Whether everything that the node wants has come, and nothing waits to be warm.

@@ -16,8 +16,10 @@
 //! in and not when somebody got round to reading them, so that a busy client does not make a server look slow. Where it
 //! costs more CPU than the server all the same, the report says so.
 //!
-//! What it does not do: it proves nothing about the content of resources, and it follows the names that it learned at the
-//! start. A cluster that is added later is acknowledged without being warmed.
+//! What it does not do: it proves nothing about the content of resources. Of names that come after the start it follows
+//! the endpoint assignments of clusters, on delta streams; routes that come later are not asked for. In the state of the
+//! world every response names every cluster, and a node that does not decode them cannot tell which are new, so that there
+//! all but the first are acknowledged without waiting for anything to get warm.
 
 #![allow(
     clippy::disallowed_methods,

@@ -1,8 +1,8 @@
 //! Reads discovery responses off a gRPC stream without decoding resources.
 //!
 //! Of every message, the version, the nonce, the type and the number of resources are kept; resources are skipped by their
-//! length, across any cut. A connection between two messages holds no buffer. With [`Scanner::keeping`] whole messages
-//! are kept as well, for whoever wants to decode them.
+//! length, across any cut. A connection between two messages holds no buffer. Small delta messages are kept as well,
+//! because a node may have to look at clusters that are added; with [`Scanner::keeping`] all are.
 
 use proto::ResourceType;
 
@@ -10,6 +10,8 @@ use crate::stamp::{Stamp, StampFinder};
 
 /// Versions, nonces and type URLs longer than this are refused. Nonces and versions are short in every known server.
 const MAX_TEXT: u64 = 64 << 10;
+/// Delta messages up to this are kept. Larger ones are first answers, whose names the scout has learned.
+const SMALL: u64 = 16 << 10;
 
 /// A whole discovery response, in either variant of the protocol.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,7 +28,7 @@ pub(crate) struct Received {
     pub(crate) bytes: u64,
     /// The stamps in its resources, if they were to be looked for.
     pub(crate) stamps: Vec<Stamp>,
-    /// The message itself, if it was to be kept.
+    /// The message itself, if it was kept.
     pub(crate) message: Option<Vec<u8>>,
 }
 
@@ -140,7 +142,8 @@ impl Scanner {
                 if *have == PREFIX_BYTES {
                     self.left = u64::from(*length);
                     self.message.bytes = self.left;
-                    self.message.message = self.keep.then(Vec::new);
+                    let kept = self.keep || (self.delta && self.left <= SMALL);
+                    self.message.message = kept.then(Vec::new);
                     self.state = State::Tag(Varint::default());
                 }
             } else {
@@ -345,7 +348,9 @@ mod tests {
             stamps: Vec::new(),
             message: None,
         };
-        assert_eq!(scan(Scanner::new(true), &[&framed(&delta())]).unwrap(), [expected]);
+        let mut received = scan(Scanner::new(true), &[&framed(&delta())]).unwrap();
+        assert_eq!(received[0].message.take(), Some(delta().encode_to_vec()), "small ones are kept");
+        assert_eq!(received, [expected]);
     }
 
     #[test]

@@ -8,7 +8,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use prost::{Message, Name};
 use proto::ResourceType;
 use proto::pb::envoy::config::cluster::v3::Cluster;
-use proto::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use proto::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use proto::pb::envoy::config::listener::v3::Listener;
 use proto::pb::envoy::config::listener::v3::filter::ConfigType;
@@ -18,7 +17,7 @@ use proto::pb::envoy::extensions::filters::network::http_connection_manager::v3:
 use proto::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, DiscoveryResponse};
 use proto::pb::google::protobuf::Any;
 
-use crate::catalogue::Found;
+use crate::catalogue::{Found, assignment};
 use crate::connection::{Buffers, Connection, End, Happened, Target, Traffic};
 use crate::entries::Entries;
 use crate::error::Error;
@@ -223,10 +222,7 @@ impl<'a> Scout<'a> {
         Ok(match kind {
             ResourceType::Cluster => {
                 let cluster = Cluster::decode(bytes)?;
-                if cluster.cluster_discovery_type == Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)) {
-                    let named = cluster.eds_cluster_config.map(|eds| eds.service_name).filter(|name| !name.is_empty());
-                    self.endpoints.push(named.unwrap_or_else(|| cluster.name.clone()));
-                }
+                self.endpoints.extend(assignment(&cluster).map(str::to_owned));
                 cluster.name
             }
             ResourceType::Endpoints => ClusterLoadAssignment::decode(bytes)?.cluster_name,

@@ -179,7 +179,11 @@ impl<'a> Swarm<'a> {
             standing.synced.load(Ordering::Relaxed)
         });
         let reached = self.common.standing.synced.load(Ordering::Relaxed);
-        self.finish("hold", began, wanted, |report, _| report.reached = reached)
+        self.finish("hold", began, wanted, |report, _| {
+            report.reached = reached;
+            // Nothing is compared while nothing happens.
+            report.is_client_bound = None;
+        })
     }
 
     /// Something changes, once or several times; over when all that should learn of it have acknowledged it. `make` makes

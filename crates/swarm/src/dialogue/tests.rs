@@ -1,7 +1,9 @@
 #![allow(clippy::unwrap_used)]
 
 use prost::Message;
-use proto::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
+use proto::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
+use proto::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest, Resource};
+use proto::pb::google::protobuf::Any;
 
 use super::*;
 use crate::catalogue::Found;
@@ -62,6 +64,27 @@ impl Talk {
             version: format!("v{nonce}").into(),
             nonce: nonce.into(),
             resources,
+            ..Received::default()
+        };
+        self.lines(|dialogue, catalogue, send| {
+            dialogue.receive(&received, catalogue, send);
+        })
+    }
+
+    /// Delta clusters of these names; those that begin with `e` take the endpoints of that name.
+    fn receive_clusters(&mut self, names: &[&str], nonce: &str) -> Vec<String> {
+        let packed = |name: &&str| {
+            let eds = name.starts_with('e').then_some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32));
+            let cluster = Cluster { name: (*name).to_owned(), cluster_discovery_type: eds, ..Cluster::default() };
+            let any = Any { type_url: ResourceType::Cluster.type_url().to_owned(), value: cluster.encode_to_vec() };
+            Resource { name: cluster.name, resource: Some(any), ..Resource::default() }
+        };
+        let message = DeltaDiscoveryResponse { resources: names.iter().map(packed).collect(), ..Default::default() };
+        let received = Received {
+            kind: Some(ResourceType::Cluster),
+            nonce: nonce.into(),
+            resources: names.len() as u32,
+            message: Some(message.encode_to_vec()),
             ..Received::default()
         };
         self.lines(|dialogue, catalogue, send| {
@@ -200,4 +223,45 @@ fn in_the_state_of_the_world_it_says_the_versions_that_it_had() {
     let identity = Identity::of(&Scenario::default(), 1);
     let lines = talk.lines(|dialogue, catalogue, send| dialogue.resume(&identity, catalogue, &held, send));
     assert_eq!(lines, ["cds node at v1", "eds +e1 +e2 +e3 at v2", "lds at v3", "rds +r1 at v4"]);
+}
+
+/// A delta node that has everything.
+fn synced(endpoints: &Endpoints) -> Talk {
+    let mut talk = Talk::new(Variant::Delta, Opinion::Accepts, endpoints);
+    talk.open();
+    for (kind, count) in [
+        (ResourceType::Cluster, 3),
+        (ResourceType::Endpoints, 3),
+        (ResourceType::Listener, 1),
+        (ResourceType::Route, 1),
+        (ResourceType::VirtualHost, 1),
+    ] {
+        talk.receive(kind, count, "0");
+    }
+    assert!(talk.is_synced());
+    talk
+}
+
+#[test]
+fn clusters_that_come_later_wait_for_their_endpoints_too() {
+    let mut talk = synced(&Endpoints::default());
+    // One that is changed, two that are new, one without endpoints of its own.
+    assert_eq!(talk.receive_clusters(&["e1", "e8", "e9", "static"], "1"), ["eds +e8 +e9"]);
+    assert!(!talk.is_synced());
+    assert_eq!(talk.receive(ResourceType::Endpoints, 2, "2"), ["eds ack 2"]);
+    assert_eq!(talk.receive(ResourceType::Endpoints, 1, "3"), ["cds ack 1", "eds ack 3"]);
+    assert!(talk.receive_clusters(&["e8"], "4").is_empty(), "nothing is asked for twice");
+    assert_eq!(talk.receive(ResourceType::Endpoints, 1, "5"), ["cds ack 4", "eds ack 5"]);
+    assert_eq!(talk.receive_clusters(&["static"], "6"), ["cds ack 6"]);
+
+    let held = Held::new(&found(), &Endpoints::default());
+    let identity = Identity::of(&Scenario::default(), 1);
+    let lines = talk.lines(|dialogue, catalogue, send| dialogue.resume(&identity, catalogue, &held, send));
+    assert_eq!(lines.last().unwrap(), "eds +e8 +e9", "they are asked for again");
+}
+
+#[test]
+fn a_node_that_asks_for_a_few_assignments_does_not_ask_for_more() {
+    let mut talk = synced(&Endpoints { each: Some(2), ..Endpoints::default() });
+    assert_eq!(talk.receive_clusters(&["e9"], "1"), ["cds ack 1"]);
 }

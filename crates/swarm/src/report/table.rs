@@ -110,7 +110,8 @@ impl PhaseReport {
             )?;
             writeln!(f, " and {} after, peak {}", mebibytes(server.rss_bytes_after), mebibytes(server.peak_bytes))?;
         }
-        writeln!(f, "  client: {:.3} s of CPU", self.client.cpu_seconds)?;
+        let client = self.client;
+        writeln!(f, "  client: {:.3} s of CPU, RSS {}", client.cpu_seconds, mebibytes(client.rss_bytes_after))?;
         if self.refused > 0 || self.unasked > 0 {
             writeln!(f, "  {} responses refused, {} not asked for", self.refused, self.unasked)?;
         }
