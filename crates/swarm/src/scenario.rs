@@ -52,7 +52,7 @@ pub struct Scenario {
     pub domain: String,
     /// Which endpoint assignments each asks for.
     pub endpoints: Endpoints,
-    /// Nodes that connect, ask, and never read an answer.
+    /// Nodes that connect, ask, and never read an answer. Over TLS they never get past the handshake.
     pub slow: Share,
     /// Nodes that refuse every response.
     pub nack: Share,
