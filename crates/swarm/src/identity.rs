@@ -62,21 +62,96 @@ impl Identity {
 /// How many extensions an Envoy 1.40 lists.
 const COUNT: usize = 516;
 
-/// A list of extensions as large as that of an Envoy 1.40, 61 KB. Names follow Envoy's pattern and none of them exists, so
-/// that no server takes a node for one that has the extension.
+/// Extensions by category that every build of Envoy for a mesh has and configuration is likely to name. A server may leave
+/// out what a client does not list; what is imitated must be sent all that a real client is sent.
+const USUAL: [(&str, &str, &[&str]); 5] = [
+    (
+        "envoy.filters.http",
+        "envoy.filters.http.",
+        &[
+            "buffer",
+            "compressor",
+            "cors",
+            "csrf",
+            "custom_response",
+            "decompressor",
+            "dynamic_forward_proxy",
+            "ext_authz",
+            "ext_proc",
+            "fault",
+            "grpc_http1_bridge",
+            "grpc_json_transcoder",
+            "grpc_stats",
+            "grpc_web",
+            "header_mutation",
+            "health_check",
+            "jwt_authn",
+            "local_ratelimit",
+            "lua",
+            "oauth2",
+            "on_demand",
+            "ratelimit",
+            "rbac",
+            "router",
+            "set_filter_state",
+            "set_metadata",
+            "stateful_session",
+            "tap",
+            "wasm",
+        ],
+    ),
+    (
+        "envoy.filters.network",
+        "envoy.filters.network.",
+        &[
+            "connection_limit",
+            "direct_response",
+            "ext_authz",
+            "http_connection_manager",
+            "local_ratelimit",
+            "mongo_proxy",
+            "ratelimit",
+            "rbac",
+            "redis_proxy",
+            "set_filter_state",
+            "sni_cluster",
+            "tcp_proxy",
+            "thrift_proxy",
+            "wasm",
+            "zookeeper_proxy",
+        ],
+    ),
+    (
+        "envoy.filters.listener",
+        "envoy.filters.listener.",
+        &["http_inspector", "local_ratelimit", "original_dst", "original_src", "proxy_protocol", "tls_inspector"],
+    ),
+    (
+        "envoy.transport_sockets.upstream",
+        "envoy.transport_sockets.",
+        &["internal_upstream", "raw_buffer", "tls", "upstream_proxy_protocol"],
+    ),
+    ("envoy.access_loggers", "envoy.access_loggers.", &["file", "http_grpc", "open_telemetry", "stdout", "tcp_grpc"]),
+];
+
+/// A list of extensions as large as that of an Envoy 1.40, 61 KB: the usual ones, and names that fill it up.
 static EXTENSIONS: LazyLock<Arc<[u8]>> = LazyLock::new(|| {
-    const CATEGORIES: [&str; 4] =
-        ["envoy.filters.http", "envoy.filters.network", "envoy.matching.http.input", "envoy.access_loggers"];
-    let extensions = (0..COUNT).map(|index| {
-        let category = CATEGORIES[index % CATEGORIES.len()];
-        Extension {
-            name: format!("{category}.imitated_{index:03}"),
-            category: category.to_owned(),
-            type_urls: vec![format!("envoy.extensions.{}.imitated_{index:03}.v3.Imitated", &category[6..])],
-            ..Extension::default()
-        }
+    let listed = |category: &str, name: String, type_urls: Vec<String>| Extension {
+        name,
+        category: category.to_owned(),
+        type_urls,
+        ..Extension::default()
+    };
+    let usual = USUAL.iter().flat_map(|(category, prefix, names)| {
+        names.iter().map(move |name| listed(category, format!("{prefix}{name}"), Vec::new()))
     });
-    Node { extensions: extensions.collect(), ..Node::default() }.encode_to_vec().into()
+    let filling = (0..).map(|index| {
+        let name = format!("envoy.matching.inputs.imitated_{index:03}");
+        let type_url = format!("envoy.extensions.matching.inputs.imitated_{index:03}.v3.Imitated");
+        listed("envoy.matching.http.input", name, vec![type_url])
+    });
+    let extensions = usual.chain(filling).take(COUNT).collect();
+    Node { extensions, ..Node::default() }.encode_to_vec().into()
 });
 
 fn text(text: &str) -> Value {
@@ -114,7 +189,10 @@ mod tests {
         let identity = Identity::of(&Scenario { node: NodeSize::Full, ..Scenario::default() }, 0);
         let bytes = identity.own.len() + identity.shared.len();
         assert!((58_000..64_000).contains(&bytes), "{bytes}");
-        assert_eq!(Node::decode(&*identity.shared).unwrap().extensions.len(), COUNT);
+        let extensions = Node::decode(&*identity.shared).unwrap().extensions;
+        assert_eq!(extensions.len(), COUNT);
+        let lacking = proto::Extensions::lacking(extensions.iter().map(|extension| extension.name.as_str()));
+        assert_eq!(lacking, proto::Extensions::default(), "it is sent what a real one is sent");
         let small = Identity::of(&Scenario::default(), 0);
         assert!(small.own.len() + small.shared.len() < 700, "{}", small.own.len());
     }

@@ -148,11 +148,8 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// Begins a phase.
+    /// Begins a phase. The counts of nodes are the nodes' own affair.
     pub(crate) fn reset(&self) {
-        for counter in [&self.back, &self.arrived, &self.acknowledged] {
-            counter.store(0, Ordering::Relaxed);
-        }
         for counter in [&self.responses, &self.ended] {
             counter.store(0, Ordering::Relaxed);
         }

@@ -91,6 +91,21 @@ struct Node {
 }
 
 impl Node {
+    /// Forgets what it saw in a phase. What it was counted for is taken back, so that the counts are those of this phase
+    /// from its very begin, whatever arrives meanwhile.
+    fn forget(&mut self, standing: &Standing) {
+        let Record { connecting, back, arrived, acknowledged, .. } = self.record;
+        if self.manners == Manners::Good {
+            let counted =
+                [(back, &standing.back), (arrived, &standing.arrived), (acknowledged, &standing.acknowledged)];
+            for (_, counter) in counted.into_iter().filter(|(time, _)| *time > 0) {
+                counter.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.answering = false;
+        self.record = Record { connecting, ..Record::default() };
+    }
+
     /// Services of which it has what was last committed.
     fn up_to_date(&self, last: &BTreeMap<u32, Nanos>) -> usize {
         let has = |(service, committed): &(&u32, &Nanos)| self.latest.get(**service as usize) == Some(*committed);
@@ -203,10 +218,7 @@ impl Worker {
                 Ok(Command::Begin(expected)) => {
                     self.expected = expected;
                     self.tally = Tally::default();
-                    for node in &mut self.nodes {
-                        node.answering = false;
-                        node.record = Record { connecting: node.record.connecting, ..Record::default() };
-                    }
+                    self.nodes.iter_mut().for_each(|node| node.forget(&self.common.standing));
                 }
                 Ok(Command::Connect { nodes, every, jitter, held }) => {
                     for at in &nodes {

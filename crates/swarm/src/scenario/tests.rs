@@ -63,3 +63,20 @@ fn mistakes_are_named_with_file_line_and_field() {
         assert!(expected.iter().all(|part| error.contains(part)), "{text}\n{error}");
     }
 }
+
+#[test]
+fn every_scenario_of_the_benchmarks_is_read() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../benches/scenarios");
+    let files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.iter().any(|file| file.ends_with("weight-change.yaml")), "{files:?}");
+    for file in files {
+        Scenario::from_file(&file).unwrap();
+    }
+}
+
+#[test]
+fn the_scenario_of_the_documentation_is_read() {
+    let text = include_str!("../../../../docs/swarm.md");
+    let scenario = text.split("```yaml").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(Scenario::from_yaml(scenario, "docs/swarm.md").unwrap().phases.len(), 5);
+}
