@@ -1,9 +1,9 @@
 //! The swarm against the real server, and against what is no server.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use ::swarm::scenario::{Change, Connect, Endpoints, Hold, NodeSize, Phase, Reconnect, Scenario, Trigger, Variant};
 use ::swarm::{Options, Report, run};
@@ -195,6 +195,22 @@ async fn nodes_may_ask_for_a_few_assignments_only() {
     assert_eq!(report.phases[0].types["eds"].resources, 60, "{report}");
 }
 
+#[tokio::test]
+async fn clusters_that_come_later_are_acknowledged_when_they_are_warm() {
+    let mut bed = Bed::start().await;
+    let fresh = services().replace("svc-", "fresh-").replace("10.96.0.", "10.97.0.");
+    let one_service = fresh.split("---\n").take(2).collect::<Vec<_>>().join("---\n");
+    let with = bed.other.path().join("with.yaml");
+    std::fs::write(&with, format!("{}---\n{one_service}", split(50))).unwrap();
+    let trigger = Trigger::Rename { file: bed.mesh.files.path().join("routes.yaml"), from: vec![with] };
+    let change = Change { expect: vec!["cds".parse().unwrap()], ..Change { trigger, ..bed.change() } };
+    let phases = vec![connect(), Phase::Change(change)];
+    let report = bed.run(Scenario { nodes: 50, phases, ..Scenario::default() }).await;
+    assert!(report.is_complete(), "{report}");
+    let types = &report.phases[1].types;
+    assert_eq!((types["cds"].resources, types["eds"].resources), (50, 50), "{report}");
+}
+
 fn pointsman(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_pointsman")).arg("swarm").args(arguments).output().unwrap()
 }
@@ -222,6 +238,33 @@ async fn the_command_prints_a_table_or_json_and_runs_scenarios() {
     let json = json.await.unwrap();
     let report: Report = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!((report.nodes, report.phases[0].reached), (5, 5));
+}
+
+#[tokio::test]
+async fn an_interrupted_swarm_says_what_it_knows() {
+    let bed = Bed::start().await;
+    let child = Command::new(env!("CARGO_BIN_EXE_pointsman"))
+        .args(["swarm", "--nodes", "5", "--hold", "600", "--server", &bed.mesh.xds.to_string()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = tokio::task::spawn_blocking(move || {
+        let mut child = child;
+        let mut progress = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.starts_with("hold:") {
+            line.clear();
+            assert!(progress.read_line(&mut line).unwrap() > 0, "it ended by itself");
+        }
+        let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        assert!(interrupted.success());
+        child.wait_with_output().unwrap()
+    });
+    let output = output.await.unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{text}");
+    assert!(text.contains("connect → synced") && text.contains("Interrupted"), "{text}");
 }
 
 #[test]

@@ -221,7 +221,7 @@ impl Dialogue {
         !subscription.answered || (subscription.came < wanted && self.opinion == Opinion::Accepts)
     }
 
-    /// Asks for what follows this type; only what a node that refuses everything would still come to ask.
+    /// Asks for what comes after this type. After clusters only a node that refuses them asks so, as nothing gets warm.
     fn ask_next(&mut self, kind: ResourceType, catalogue: &Catalogue, send: &mut dyn FnMut(Piece)) {
         match kind {
             ResourceType::Cluster => {
