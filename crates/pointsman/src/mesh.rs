@@ -20,7 +20,7 @@ pub(crate) use self::control::now_ns;
 use self::objects::{Mesh, Split};
 use crate::config::Compilation;
 use crate::output::say;
-use crate::serve;
+use crate::serve::{self, VirtualHosts};
 
 /// Serve xDS from a mesh that is made up, and change it on request.
 #[derive(clap::Args, Clone, Debug)]
@@ -49,6 +49,9 @@ pub(crate) struct Arguments {
     /// Where the admin interface and the metrics are served, or `none`.
     #[arg(long, default_value = "127.0.0.1:15014", value_name = "ADDRESS|none")]
     admin_listen: String,
+    /// How Envoys on aggregated delta streams get virtual hosts.
+    #[arg(long, value_enum, default_value = "separate", value_name = "FORM")]
+    virtual_hosts: VirtualHosts,
     /// Where changes are asked for.
     #[arg(long, default_value = "127.0.0.1:15099", value_name = "ADDRESS")]
     control: SocketAddr,
@@ -60,6 +63,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let config = Config {
         xds_listen: arguments.xds_listen.clone(),
         admin_listen: serve::admin_address(&arguments.admin_listen)?,
+        virtual_hosts: arguments.virtual_hosts.delivery(),
         ..Config::default()
     };
     serve::run_with(config, &arguments.compilation, async move |input, shutdown| {

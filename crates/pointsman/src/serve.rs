@@ -50,7 +50,7 @@ pub(crate) struct Arguments {
 
 /// How virtual hosts are delivered.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum VirtualHosts {
+pub(crate) enum VirtualHosts {
     /// Each as a resource of its own (VHDS): a change sends one.
     Separate,
     /// Inside their route configuration: a change sends all of them.
@@ -58,7 +58,8 @@ enum VirtualHosts {
 }
 
 impl VirtualHosts {
-    fn delivery(self) -> HostDelivery {
+    /// The same for the server.
+    pub(crate) fn delivery(self) -> HostDelivery {
         match self {
             VirtualHosts::Separate => HostDelivery::Separate,
             VirtualHosts::Inline => HostDelivery::Inline,
