@@ -7,6 +7,7 @@ use proto::ResourceType;
 use snapshot::{Cell, Name, Snapshot, parent};
 
 use super::{Plan, Planner};
+use crate::stream::view::Held;
 
 /// A domain within a route configuration.
 type Domain<'a> = (&'a str, &'a str);
@@ -75,8 +76,12 @@ impl<'a> Planner<'a> {
                 still_had.extend(held.cell().into_iter().flat_map(domains));
                 to_come.extend(self.target.get(self.resource_type, name).into_iter().flat_map(domains));
             }
+            // What a client brought along in another version than ours has domains that nobody here knows.
+            let foreign = plan.keep.iter().filter(|(_, held)| matches!(held, Held::Foreign(_)));
+            let unknown: HashSet<&str> = foreign.filter_map(|(name, _)| parent(name)).collect();
             let waits_too = |name: &Name, new: Option<&Arc<Cell>>| {
-                new.is_some_and(|new| domains(new).any(|domain| still_had.contains(&domain)))
+                new.is_some() && parent(name).is_some_and(|route| unknown.contains(route))
+                    || new.is_some_and(|new| domains(new).any(|domain| still_had.contains(&domain)))
                     || had(name).is_some_and(|old| domains(&old).any(|domain| to_come.contains(&domain)))
             };
             let kept_sends = plan.send.iter().filter(|cell| waits_too(cell.name(), Some(cell)));
