@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs every benchmark and prints one table per topic; benches/README.md explains them.
 #
-#   benches/run.sh              everything, about three minutes once it is built
-#   benches/run.sh latency      one topic: compile, translate, snapshot, stream, memory or latency
+#   benches/run.sh              everything, about five minutes once it is built
+#   benches/run.sh latency      one topic: compile, translate, snapshot, stream, memory, latency or sending
 #
 # Criterion's own output goes to target/bench.log.
 set -euo pipefail
@@ -36,7 +36,7 @@ printf '\nMachine: %s × %s, %s GB, Linux %s; %s; load average before: %s\n' \
 printf 'Revision: %s, %s\n' "$(git rev-parse --short HEAD 2> /dev/null || echo unknown)" "$(date -u +%Y-%m-%dT%H:%MZ)"
 
 # First what is measured against the clock through real processes, while the machine is cool.
-for bench in latency memory; do
+for bench in latency memory sending; do
   if wanted "$bench"; then
     cargo bench --quiet -p pointsman --bench "$bench" 2>> "$log" || { tail -n 30 "$log"; exit 1; }
   fi
@@ -46,6 +46,6 @@ for bench in compile translate snapshot stream; do
 done
 case "$topic" in
   all) cargo bench --quiet -p pointsman --bench report 2>> "$log" ;;
-  latency | memory) ;;
+  latency | memory | sending) ;;
   *) cargo bench --quiet -p pointsman --bench report -- "$topic" 2>> "$log" ;;
 esac

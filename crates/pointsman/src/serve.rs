@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use compile::HostDelivery;
 use load::Policy;
 use plane::Plane;
-use server::{Config, Input, Listen, Server};
+use server::{Config, Deadlines, Input, Listen, Server};
 use source::Update;
 use source::watch::Seen;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +46,10 @@ pub(crate) struct Arguments {
     /// them inline.
     #[arg(long, value_enum, default_value = "separate", value_name = "FORM")]
     virtual_hosts: VirtualHosts,
+    /// Ask a client to connect again when its connection is so many seconds old, give or take a tenth, so that clients
+    /// spread over replicas.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_age)]
+    max_connection_age: Option<Duration>,
 }
 
 /// How virtual hosts are delivered.
@@ -68,18 +72,28 @@ impl VirtualHosts {
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().map_err(|_| format!("\"{text}\" is no number of seconds"))?;
+    parse_within(text, 0.1, 3600.0)
+}
+
+fn parse_age(text: &str) -> Result<Duration, String> {
+    parse_within(text, 1.0, 31_536_000.0)
+}
+
+fn parse_within(text: &str, least: f64, most: f64) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("\"{text}\" is no number of seconds"))?;
     match Duration::try_from_secs_f64(seconds) {
-        Ok(duration) if (0.1..=3600.0).contains(&seconds) => Ok(duration),
-        Ok(_) | Err(_) => Err(format!("\"{text}\" is not from 0.1 to 3600 seconds")),
+        Ok(duration) if (least..=most).contains(&seconds) => Ok(duration),
+        Ok(_) | Err(_) => Err(format!("\"{text}\" is not from {least} to {most} seconds")),
     }
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
+    let deadlines = Deadlines { connection_age: arguments.max_connection_age, ..Deadlines::default() };
     let config = Config {
         xds_listen: arguments.xds_listen.clone(),
         admin_listen: admin_address(&arguments.admin_listen)?,
         virtual_hosts: arguments.virtual_hosts.delivery(),
+        deadlines,
         load: arguments.load_reports_every.map_or_else(Policy::default, Policy::every),
         ..Config::default()
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-/// Entries below this size are joined: HTTP/2 sends each piece as a DATA frame of its own, and a frame holds 16 KiB.
+/// Entries below this size are joined: every piece is one slice more to write, and a frame of HTTP/2 holds 16 KiB.
 const JOIN_BELOW: usize = 16 * 1024;
 /// Joined pieces are closed at this size.
 const CLOSE_AT: usize = 64 * 1024;
@@ -12,7 +12,8 @@ const CLOSE_AT: usize = 64 * 1024;
 /// Encoded fields of a response message, as shared pieces. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
 pub struct Body {
-    pieces: Arc<[Bytes]>,
+    /// `None` when there are none, so that a body of nothing costs nothing.
+    pieces: Option<Arc<[Bytes]>>,
     len: usize,
 }
 
@@ -39,12 +40,12 @@ impl Body {
         if !open.is_empty() {
             pieces.push(open.freeze());
         }
-        Self { pieces: pieces.into(), len }
+        Self { pieces: (!pieces.is_empty()).then(|| pieces.into()), len }
     }
 
     /// The pieces, in order.
     pub fn pieces(&self) -> &[Bytes] {
-        &self.pieces
+        self.pieces.as_deref().unwrap_or_default()
     }
 
     /// Bytes in all.
@@ -66,6 +67,7 @@ impl Body {
         if self.is_empty() {
             return next.clone();
         }
-        Body { pieces: self.pieces.iter().chain(next.pieces.iter()).cloned().collect(), len: self.len + next.len }
+        let pieces = self.pieces().iter().chain(next.pieces()).cloned().collect();
+        Body { pieces: Some(pieces), len: self.len + next.len }
     }
 }

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 use proto::ResourceType;
-use proto::pb::envoy::config::core::v3::ControlPlane;
 use proto::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryResponse, DiscoveryResponse, Resource, ResourceError, ResourceName,
 };
@@ -55,36 +55,66 @@ pub(crate) struct Head<'a> {
     pub(crate) missing: &'a [Name],
 }
 
+/// Numbers of the fields that both variants have, as far as they are the same: `version_info` or
+/// `system_version_info`, `type_url`, `nonce`.
+const VERSION: u32 = 1;
+const TYPE_URL: u32 = 4;
+const NONCE: u32 = 5;
+/// `ControlPlane.identifier`.
+const IDENTIFIER: u32 = 1;
+
 impl Head<'_> {
+    /// What every response has is written field by field: this is done for each response of each stream, and as a
+    /// message it would take four copies of texts before the first byte is encoded. What is rare follows as a message;
+    /// protobuf joins the two.
     pub(crate) fn encode(&self) -> Bytes {
         let version = self.version.to_string();
-        let type_url = self.resource_type.type_url().to_owned();
-        let nonce = self.nonce.to_owned();
-        let control_plane = Some(ControlPlane { identifier: self.control_plane.to_owned() });
+        let texts = [(VERSION, &*version), (TYPE_URL, self.resource_type.type_url()), (NONCE, self.nonce)];
+        let identifier_len = text_len(IDENTIFIER, self.control_plane);
+        let control_plane = match self.variant {
+            Variant::StateOfTheWorld => 6,
+            Variant::Delta => 7,
+        };
+        let len: usize = texts.iter().map(|(number, text)| text_len(*number, text)).sum();
+        let mut head = Vec::with_capacity(len + 1 + encoded_len_varint(identifier_len as u64) + identifier_len);
+        for (number, text) in texts {
+            put_text(number, text, &mut head);
+        }
+        encode_key(control_plane, WireType::LengthDelimited, &mut head);
+        encode_varint(identifier_len as u64, &mut head);
+        put_text(IDENTIFIER, self.control_plane, &mut head);
+        if !self.removed.is_empty() || !self.missing.is_empty() {
+            self.put_names(&mut head);
+        }
+        head.into()
+    }
+
+    fn put_names(&self, head: &mut Vec<u8>) {
         match self.variant {
-            Variant::StateOfTheWorld => DiscoveryResponse {
-                version_info: version,
-                type_url,
-                nonce,
-                control_plane,
-                resource_errors: self.missing.iter().map(|name| not_found(name)).collect(),
-                ..DiscoveryResponse::default()
+            Variant::StateOfTheWorld => {
+                let resource_errors = self.missing.iter().map(|name| not_found(name)).collect();
+                head.extend(DiscoveryResponse { resource_errors, ..DiscoveryResponse::default() }.encode_to_vec());
             }
-            .encode_to_vec()
-            .into(),
-            Variant::Delta => DeltaDiscoveryResponse {
-                system_version_info: version,
-                type_url,
-                nonce,
-                control_plane,
-                removed_resources: self.removed.iter().map(|name| name.to_string()).collect(),
-                resources: self.missing.iter().map(|name| without_body(name)).collect(),
-                ..DeltaDiscoveryResponse::default()
+            Variant::Delta => {
+                let names = DeltaDiscoveryResponse {
+                    removed_resources: self.removed.iter().map(|name| name.to_string()).collect(),
+                    resources: self.missing.iter().map(|name| without_body(name)).collect(),
+                    ..DeltaDiscoveryResponse::default()
+                };
+                head.extend(names.encode_to_vec());
             }
-            .encode_to_vec()
-            .into(),
         }
     }
+}
+
+fn text_len(number: u32, text: &str) -> usize {
+    key_len(number) + encoded_len_varint(text.len() as u64) + text.len()
+}
+
+fn put_text(number: u32, text: &str, head: &mut Vec<u8>) {
+    encode_key(number, WireType::LengthDelimited, head);
+    encode_varint(text.len() as u64, head);
+    head.extend_from_slice(text.as_bytes());
 }
 
 /// Rule P-38: the error that says that a name does not exist (gRPC proposal A88).
@@ -101,4 +131,57 @@ fn not_found(name: &str) -> ResourceError {
 /// the request that asked for it hanging.
 fn without_body(name: &str) -> Resource {
     Resource { name: name.to_owned(), aliases: vec![name.to_owned()], ..Resource::default() }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proto::pb::envoy::config::core::v3::ControlPlane;
+
+    use super::*;
+
+    #[test]
+    fn a_head_is_the_message_that_it_stands_for() {
+        let (removed, missing) = ([Name::from("gone"), Name::from("too")], [Name::from("never")]);
+        for (removed, missing) in [(&removed[..], &missing[..]), (&[], &[])] {
+            let head = Head {
+                variant: Variant::Delta,
+                resource_type: ResourceType::Cluster,
+                version: Version::of(b"content"),
+                nonce: "17",
+                control_plane: "pointsman/replica-1",
+                removed,
+                missing,
+            };
+            let control_plane = Some(ControlPlane { identifier: "pointsman/replica-1".to_owned() });
+            let type_url = ResourceType::Cluster.type_url().to_owned();
+            let version = head.version.to_string();
+            let delta = DeltaDiscoveryResponse::decode(head.encode()).unwrap();
+            assert_eq!(
+                delta,
+                DeltaDiscoveryResponse {
+                    system_version_info: version.clone(),
+                    type_url: type_url.clone(),
+                    nonce: "17".to_owned(),
+                    control_plane: control_plane.clone(),
+                    removed_resources: removed.iter().map(|name| name.to_string()).collect(),
+                    resources: missing.iter().map(|name| without_body(name)).collect(),
+                    ..DeltaDiscoveryResponse::default()
+                }
+            );
+            let head = Head { variant: Variant::StateOfTheWorld, ..head };
+            let sotw = DiscoveryResponse::decode(head.encode()).unwrap();
+            assert_eq!(
+                sotw,
+                DiscoveryResponse {
+                    version_info: version,
+                    type_url,
+                    nonce: "17".to_owned(),
+                    control_plane,
+                    resource_errors: missing.iter().map(|name| not_found(name)).collect(),
+                    ..DiscoveryResponse::default()
+                }
+            );
+        }
+    }
 }

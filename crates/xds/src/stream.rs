@@ -186,6 +186,11 @@ impl Stream {
         self.substreams.iter().flatten().all(|substream| substream.flights.is_empty() && substream.waits.is_empty())
     }
 
+    /// Whether the client was sent something last that it refuses.
+    pub fn is_refused(&self) -> bool {
+        self.substreams.iter().flatten().any(|substream| !substream.rejected.is_empty() && substream.refused() > 0)
+    }
+
     /// How each type that was asked for stands, in the order of `ResourceType::ALL`.
     pub fn summary(&self) -> Vec<Summary> {
         self.substreams.iter().flatten().map(|substream| substream.summary()).collect()
@@ -379,7 +384,7 @@ impl Stream {
     /// Brings one type closer to `target`, if its last response does not keep it back.
     fn step(&mut self, resource_type: ResourceType, target: &Snapshot, now: Instant) -> Step {
         let Some(substream) = &mut self.substreams[resource_type.index()] else { return Step::Idle };
-        if substream.subscription.is_empty() || substream.is_blocked() {
+        if substream.is_in_step(target) || substream.subscription.is_empty() || substream.is_blocked() {
             return Step::Idle;
         }
         if resource_type == ResourceType::VirtualHost && self.hosts_must_wait(now) {
@@ -427,6 +432,9 @@ impl Stream {
     fn heartbeats(&mut self, now: Instant) -> Option<Response> {
         for resource_type in ORDER {
             let Some(substream) = self.substreams[resource_type.index()].as_deref_mut() else { continue };
+            if !substream.has_heartbeats() {
+                continue;
+            }
             let due = substream.take_due(self.variant, now);
             let body = Body::join(&due.iter().filter_map(|cell| cell.heartbeat_entry()).collect::<Vec<_>>());
             if body.is_empty() {
@@ -602,6 +610,10 @@ impl Stream {
     /// replaced just before the connection broke and still waits for its assignment; Envoy shows it by not
     /// acknowledging its clusters, and `handle_timeout` acts on that.
     fn resolve_claims(&mut self, resource_type: ResourceType, target: &Snapshot, now: Instant) {
+        let has_claims = self.substreams[resource_type.index()].as_ref().is_some_and(|s| s.has_claims());
+        if !has_claims && self.trusted_assignments.is_empty() && self.renewed_routes.is_empty() {
+            return;
+        }
         let trusted = std::mem::take(&mut self.trusted_assignments);
         let renewed = if resource_type == ResourceType::VirtualHost {
             std::mem::take(&mut self.renewed_routes)

@@ -328,7 +328,7 @@ impl StreamTask {
             return;
         }
         if self.machine.is_at_rest() {
-            attachment.settled(true, self.machine.summary().iter().any(|summary| summary.refused > 0));
+            attachment.settled(true, self.machine.is_refused());
             self.converging = None;
             seen.inspect(|seen| self.discovery.metrics.converged(*seen));
         }

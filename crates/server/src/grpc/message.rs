@@ -1,6 +1,6 @@
 //! The messages that are sent.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use tonic::Status;
 
 use super::FRAME_HEAD;
@@ -17,15 +17,15 @@ pub(crate) fn message(head: &[u8], body: &snapshot::Body, mut each: impl FnMut(B
     let len = u32::try_from(head.len() + body.len())
         .map_err(|_| Status::resource_exhausted("the response is longer than 4 GiB"))?;
     let is_small = head.len() + body.len() < ONE_PIECE_BELOW;
-    let mut first = BytesMut::with_capacity(FRAME_HEAD + head.len() + if is_small { body.len() } else { 0 });
-    first.put_u8(0);
-    first.put_u32(len);
-    first.put_slice(head);
+    let mut first = Vec::with_capacity(FRAME_HEAD + head.len() + if is_small { body.len() } else { 0 });
+    first.push(0);
+    first.extend_from_slice(&len.to_be_bytes());
+    first.extend_from_slice(head);
     if is_small {
-        body.pieces().iter().for_each(|piece| first.put_slice(piece));
-        each(first.freeze());
+        body.pieces().iter().for_each(|piece| first.extend_from_slice(piece));
+        each(first.into());
     } else {
-        each(first.freeze());
+        each(first.into());
         body.pieces().iter().cloned().for_each(each);
     }
     Ok(())

@@ -199,6 +199,21 @@ impl Substream {
         current
     }
 
+    /// Whether the client says that it holds resources from an earlier stream, and that was not looked at yet.
+    pub(crate) fn has_claims(&self) -> bool {
+        !self.claims.is_empty()
+    }
+
+    /// Whether nothing can have changed for this type since it was looked at last: it is the same snapshot, and the
+    /// client has asked for nothing and misses nothing. Asked for every type whenever anything happens on the stream.
+    pub(crate) fn is_in_step(&self, target: &Snapshot) -> bool {
+        !self.must_answer
+            && self.view.exceptions.is_empty()
+            && self.claims.is_empty()
+            && self.collections_asked.is_empty()
+            && self.view.base.as_ref().is_some_and(|base| base.same_as(target))
+    }
+
     /// Whether a response is awaited that keeps the next one back.
     pub(crate) fn is_blocked(&self) -> bool {
         self.flights.iter().any(|flight| !flight.overdue)
@@ -274,6 +289,8 @@ impl Substream {
         self.sent = Some(flight.version);
         self.responses += 1;
         self.must_answer = false;
+        // One is the rule, and there are several types on each of thousands of streams.
+        self.flights.reserve_exact(1);
         self.flights.push(flight);
         if self.flights.len() > MOST_FLIGHTS {
             self.flights.remove(0);

@@ -38,6 +38,11 @@ impl Heartbeats {
 }
 
 impl Substream {
+    /// Whether the client holds anything that it forgets.
+    pub(crate) fn has_heartbeats(&self) -> bool {
+        self.heartbeats.is_some()
+    }
+
     /// Notes that the client is told of these resources now.
     pub(crate) fn tell<'c>(&mut self, cells: impl Iterator<Item = &'c Arc<Cell>>, now: Instant) {
         for cell in cells {

@@ -146,7 +146,7 @@ impl Substream {
     }
 
     /// How many resources the client was sent last, subscribes to, and rejected.
-    pub(super) fn refused(&self) -> usize {
+    pub(in crate::stream) fn refused(&self) -> usize {
         let contents = self.rejected.iter().flat_map(|rejected| rejected.flight.contents.iter(self.resource_type));
         let refused = contents.filter(|cell| {
             self.subscription.covers(cell.name())
