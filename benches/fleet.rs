@@ -100,7 +100,8 @@ fn groups() -> Vec<Group> {
     }
     groups.push(group("connect storm, state-of-the-world", || storm::storm(Variant::Sotw)));
     groups.push(group("connect and reconnect storm, delta", || storm::storm(Variant::Delta)));
-    groups.push(group("memory per node", memory::nodes));
+    groups.push(group("memory per node, steadily", || memory::nodes(memory::Coming::Steadily)));
+    groups.push(group("memory per node, at once", || memory::nodes(memory::Coming::AtOnce)));
     groups.push(group("memory per service", memory::services));
     groups.push(group("unruly nodes", unruly::unruly));
     groups

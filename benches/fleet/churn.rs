@@ -12,7 +12,7 @@ use crate::figures::Figures;
 use crate::fleet::scenario;
 use crate::rounds::connect_of;
 use crate::row::{Row, Target, Unit};
-use crate::server::{Server, committed};
+use crate::server::Server;
 
 const RATES: [u32; 4] = [10, 100, 1_000, 10_000];
 /// The floor needs less time: it does the same all along.
@@ -90,7 +90,7 @@ fn run(server: &Server, swarm: &mut Swarm<'static>, phase: &Stream, path: &str) 
     let mut said = Value::Null;
     let report = swarm.stream(phase, || {
         said = server.post(path).map_err(|error| format!("{error:#}"))?;
-        committed(&said)
+        said["begun_ns"].as_u64().ok_or_else(|| format!("no time of the begin in {said}"))
     })?;
     Ok((report, said))
 }
