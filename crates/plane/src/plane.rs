@@ -227,7 +227,11 @@ impl Plane {
                 | Spec::ServiceEntry(_)
                 | Spec::WorkloadEntry(_)
                 | Spec::DestinationRule(_)
-                | Spec::VirtualService(_) => {}
+                | Spec::VirtualService(_)
+                | Spec::DeploymentIntent(_)
+                | Spec::AnalysisProfile(_)
+                | Spec::RolloutRun(_)
+                | Spec::Freeze(_) => {}
             }
         }
         audiences

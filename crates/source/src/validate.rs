@@ -3,6 +3,8 @@
 //! An error here refuses the object as a whole, so that a half-understood version never replaces a good one; a
 //! warning lets it pass. Which values are allowed follows Istio's and Kubernetes' own validation.
 
+mod analysis_profile;
+mod deployment_intent;
 mod destination_rule;
 mod findings;
 mod gateway;
@@ -10,7 +12,10 @@ mod http_route;
 mod kubernetes;
 mod names;
 mod pattern;
+mod request_match;
+mod rollout;
 mod service_entry;
+mod strategy;
 mod virtual_service;
 mod xds_resource;
 
@@ -36,8 +41,38 @@ pub(crate) fn object(object: &Object) -> Vec<Problem> {
         Spec::VirtualService(spec) => virtual_service::virtual_service(spec, &mut findings),
         Spec::Gateway(spec) => gateway::gateway(spec, &mut findings),
         Spec::XdsResource(spec) => xds_resource::xds_resource(spec, &mut findings),
+        Spec::DeploymentIntent(spec) => deployment_intent::deployment_intent(spec, &mut findings),
+        Spec::AnalysisProfile(spec) => analysis_profile::analysis_profile(spec, &mut findings),
+        Spec::RolloutRun(spec) => rollout::rollout_run(spec, &mut findings),
+        Spec::Freeze(spec) => rollout::freeze(spec, &mut findings),
     }
+    not_acted_on(object, &mut findings);
     findings.into_problems()
+}
+
+/// Kinds of the delivery API are understood and checked, and nothing carries them out yet: who applies one is told.
+fn not_acted_on(object: &Object, findings: &mut Findings) {
+    let consequence = match object.reference.kind {
+        Kind::DeploymentIntent => "no run is started",
+        Kind::AnalysisProfile => "it is not used for any decision",
+        Kind::RolloutRun => "nothing is resumed from it; runs are Pointsman's own to write",
+        Kind::Freeze => "it holds nothing back",
+        Kind::Namespace
+        | Kind::Service
+        | Kind::EndpointSlice
+        | Kind::Pod
+        | Kind::ServiceEntry
+        | Kind::WorkloadEntry
+        | Kind::DestinationRule
+        | Kind::VirtualService
+        | Kind::Gateway
+        | Kind::XdsResource
+        | Kind::Other(_) => return,
+    };
+    if !findings.has_error() {
+        let message = format!("this {} is valid, and not acted on yet", object.reference.kind);
+        findings.warning("", message, consequence);
+    }
 }
 
 fn identity(object: &Object, findings: &mut Findings) {

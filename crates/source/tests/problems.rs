@@ -95,3 +95,13 @@ fn kubernetes_objects_are_checked() {
 fn raw_resources_are_checked_against_envoys_api() {
     check("xds_resource.txt");
 }
+
+#[test]
+fn deployment_intents_are_checked() {
+    check("deployment_intent.txt");
+}
+
+#[test]
+fn profiles_runs_and_freezes_are_checked() {
+    check("delivery.txt");
+}

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::api::delivery::{AnalysisProfile, DeploymentIntent, Freeze, RolloutRun};
 use crate::api::istio::{DestinationRule, Gateway, ServiceEntry, VirtualService, WorkloadEntry};
 use crate::api::kube::{EndpointSlice, Namespace, Pod, ServiceSpec};
 use crate::api::pointsman::XdsResource;
@@ -28,6 +29,10 @@ pub enum Kind {
     VirtualService,
     Gateway,
     XdsResource,
+    DeploymentIntent,
+    AnalysisProfile,
+    RolloutRun,
+    Freeze,
     /// A kind that is recognised or not, but has no meaning here yet; kept so that problems can name the object.
     Other(Arc<str>),
 }
@@ -46,6 +51,10 @@ impl Kind {
             Kind::VirtualService => "VirtualService",
             Kind::Gateway => "Gateway",
             Kind::XdsResource => "XdsResource",
+            Kind::DeploymentIntent => "DeploymentIntent",
+            Kind::AnalysisProfile => "AnalysisProfile",
+            Kind::RolloutRun => "RolloutRun",
+            Kind::Freeze => "Freeze",
             Kind::Other(name) => name,
         }
     }
@@ -53,7 +62,7 @@ impl Kind {
 
 /// Names by which people call kinds on the command line, in lower case, beside the kind's own and its plural: those of
 /// kubectl.
-const NAMES: [(Kind, &[&str]); 10] = [
+const NAMES: [(Kind, &[&str]); 14] = [
     (Kind::Namespace, &["ns"]),
     (Kind::Service, &["svc"]),
     (Kind::EndpointSlice, &[]),
@@ -64,6 +73,10 @@ const NAMES: [(Kind, &[&str]); 10] = [
     (Kind::VirtualService, &["vs"]),
     (Kind::Gateway, &["gw"]),
     (Kind::XdsResource, &[]),
+    (Kind::DeploymentIntent, &["intent", "intents"]),
+    (Kind::AnalysisProfile, &[]),
+    (Kind::RolloutRun, &["run", "runs"]),
+    (Kind::Freeze, &[]),
 ];
 
 impl Kind {
@@ -230,6 +243,10 @@ pub enum Spec {
     VirtualService(VirtualService),
     Gateway(Gateway),
     XdsResource(XdsResource),
+    DeploymentIntent(DeploymentIntent),
+    AnalysisProfile(AnalysisProfile),
+    RolloutRun(RolloutRun),
+    Freeze(Freeze),
 }
 
 /// One step of a source: an object is there (new or changed), or is gone.

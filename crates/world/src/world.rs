@@ -136,7 +136,7 @@ impl World {
 
     /// What is wrong between objects, independent of any client: hosts claimed twice, addresses that do not parse.
     pub fn problems(&self) -> Vec<Problem> {
-        self.index.problems(&self.objects)
+        self.index.problems(&self.objects, &self.settings)
     }
 
     pub(crate) fn service(&self, host: &Hostname, scope: &Scope) -> Option<&Arc<Service>> {

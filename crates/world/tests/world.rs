@@ -2,6 +2,8 @@
 
 #[path = "world/incremental.rs"]
 mod incremental;
+#[path = "world/intents.rs"]
+mod intents;
 #[path = "world/picture.rs"]
 mod picture;
 #[path = "world/support.rs"]

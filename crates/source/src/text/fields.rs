@@ -49,6 +49,10 @@ fn irrelevant(kind: &Kind) -> Table {
         | Kind::VirtualService
         | Kind::Gateway
         | Kind::XdsResource
+        | Kind::DeploymentIntent
+        | Kind::AnalysisProfile
+        | Kind::RolloutRun
+        | Kind::Freeze
         | Kind::Other(_) => &[],
     }
 }
@@ -63,6 +67,10 @@ fn not_yet(kind: &Kind) -> Table {
         | Kind::EndpointSlice
         | Kind::Namespace
         | Kind::XdsResource
+        | Kind::DeploymentIntent
+        | Kind::AnalysisProfile
+        | Kind::RolloutRun
+        | Kind::Freeze
         | Kind::ServiceEntry
         | Kind::WorkloadEntry
         | Kind::Other(_) => &[],

@@ -33,6 +33,10 @@ const SUPPORTED: &[(&str, Kind, &[&str])] = &[
     ("networking.istio.io", Kind::WorkloadEntry, ISTIO_VERSIONS),
     ("networking.istio.io", Kind::Gateway, ISTIO_VERSIONS),
     ("networking.pointsman.dev", Kind::XdsResource, &["v1alpha1"]),
+    ("delivery.pointsman.dev", Kind::DeploymentIntent, &["v1alpha1"]),
+    ("delivery.pointsman.dev", Kind::AnalysisProfile, &["v1alpha1"]),
+    ("delivery.pointsman.dev", Kind::RolloutRun, &["v1alpha1"]),
+    ("delivery.pointsman.dev", Kind::Freeze, &["v1alpha1"]),
 ];
 
 const NO_SCOPE: &str = "proxies receive the whole mesh";
@@ -48,9 +52,6 @@ const NO_ROUTES: &str = "its routes have no effect";
 const NO_LISTENERS: &str = "its listeners are not opened";
 const NO_GRANT: &str = "it grants nothing";
 const NO_TLS: &str = "connections to the backend keep their settings";
-const NO_ROLLOUT: &str = "no rollout is started";
-const NO_ANALYSIS: &str = "it is not used for any decision";
-const NO_FREEZE: &str = "it holds nothing back";
 const NO_ENDPOINTS: &str = "its addresses are not used; write an EndpointSlice instead";
 
 /// Known kinds without support yet: group, kind, what ignoring it means.
@@ -81,10 +82,6 @@ const NOT_YET: &[(&str, &str, &str)] = &[
     ("gateway.networking.x-k8s.io", "XListenerSet", NO_LISTENERS),
     ("gateway.networking.x-k8s.io", "XBackendTrafficPolicy", NO_ROUTES),
     ("gateway.networking.x-k8s.io", "XMesh", NO_ROUTES),
-    ("delivery.pointsman.dev", "DeploymentIntent", NO_ROLLOUT),
-    ("delivery.pointsman.dev", "RolloutRun", NO_ROLLOUT),
-    ("delivery.pointsman.dev", "AnalysisProfile", NO_ANALYSIS),
-    ("delivery.pointsman.dev", "Freeze", NO_FREEZE),
 ];
 
 /// Kinds of the core group that say nothing about traffic. The other groups of Kubernetes are taken whole.

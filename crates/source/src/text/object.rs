@@ -227,6 +227,10 @@ impl Draft<'_, '_, '_> {
             Kind::VirtualService => Spec::VirtualService(self.specification()?),
             Kind::Gateway => Spec::Gateway(self.specification()?),
             Kind::XdsResource => Spec::XdsResource(self.specification()?),
+            Kind::DeploymentIntent => Spec::DeploymentIntent(self.specification()?),
+            Kind::AnalysisProfile => Spec::AnalysisProfile(self.specification()?),
+            Kind::RolloutRun => Spec::RolloutRun(self.specification()?),
+            Kind::Freeze => Spec::Freeze(self.specification()?),
             Kind::Other(_) => return None,
         })
     }
@@ -312,6 +316,10 @@ fn unknown_field_severity(kind: &Kind) -> Severity {
         | Kind::VirtualService
         | Kind::Gateway
         | Kind::XdsResource
+        | Kind::DeploymentIntent
+        | Kind::AnalysisProfile
+        | Kind::RolloutRun
+        | Kind::Freeze
         | Kind::Other(_) => Severity::Error,
     }
 }

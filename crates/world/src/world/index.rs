@@ -1,6 +1,7 @@
 //! The indices of a world, kept in step with its objects one change at a time.
 
 mod endpoints;
+mod intents;
 mod problems;
 mod services;
 mod workloads;
@@ -41,6 +42,7 @@ pub(super) struct Index {
     pub(super) rules: BTreeMap<Hostname, BTreeSet<ObjectRef>>,
     pub(super) gateways: BTreeSet<ObjectRef>,
     pub(super) xds_resources: HashMap<Name, BTreeSet<ObjectRef>>,
+    pub(super) intents: BTreeSet<ObjectRef>,
     /// Label keys of clients that rules, routes and raw resources ask about, with how many objects do.
     pub(super) client_labels: BTreeMap<String, usize>,
 }
@@ -115,7 +117,13 @@ impl Index {
                 shift(&mut self.xds_resources, namespace.clone(), &object.reference, way);
                 touched.insert(Key::XdsResources(namespace.clone()));
             }
-            Spec::Namespace(_) => {}
+            Spec::DeploymentIntent(_) => {
+                match way {
+                    Way::In => self.intents.insert(object.reference.clone()),
+                    Way::Out => self.intents.remove(&object.reference),
+                };
+            }
+            Spec::Namespace(_) | Spec::AnalysisProfile(_) | Spec::RolloutRun(_) | Spec::Freeze(_) => {}
         }
     }
 

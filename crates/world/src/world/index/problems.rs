@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use super::{Index, Objects};
 use crate::world::age;
-use crate::{Hostname, ObjectRef, Problem, Protocol, Spec};
+use crate::{Hostname, ObjectRef, Problem, Protocol, Settings, Spec};
 
 impl Index {
-    pub(in crate::world) fn problems(&self, objects: &Objects) -> Vec<Problem> {
+    pub(in crate::world) fn problems(&self, objects: &Objects, settings: &Settings) -> Vec<Problem> {
         let mut problems = Vec::new();
         self.routes_on_one_host(objects, &mut problems);
         self.services_on_one_host(objects, &mut problems);
         self.subsets_defined_twice(objects, &mut problems);
         addresses_and_protocols(objects, &mut problems);
+        self.intents(objects, settings, &mut problems);
         problems.sort();
         problems
     }

@@ -1,0 +1,104 @@
+//! `AnalysisProfile`: a metric that cannot be measured is refused here, instead of passing every check later.
+
+use std::time::Duration;
+
+use world::api::delivery::{AnalysisProfile, MetricKind, MetricSpec};
+
+use super::Findings;
+
+pub(super) fn analysis_profile(spec: &AnalysisProfile, findings: &mut Findings) {
+    if spec.metrics.is_empty() {
+        findings.error("spec.metrics", "there is no metric").hint("A profile without metrics would pass everything.");
+    }
+    for (at, metric) in spec.metrics.iter().enumerate() {
+        let field = format!("spec.metrics[{at}]");
+        if metric.name.is_empty() {
+            findings.error(format_args!("{field}.name"), "the metric has no name");
+        } else if let Some(first) = spec.metrics[..at].iter().position(|m| m.name == metric.name) {
+            findings.error(format_args!("{field}.name"), format!("\"{}\" is metrics[{first}] already", metric.name));
+        }
+        bounds(&field, metric, findings);
+        needs(&field, metric, findings);
+    }
+}
+
+fn bounds(field: &str, metric: &MetricSpec, findings: &mut Findings) {
+    // Both are written so that NaN is refused, too.
+    if !(1.0..=1e6).contains(&metric.tolerance.ratio) {
+        findings.error(format_args!("{field}.tolerance.ratio"), format!("{} is below 1", metric.tolerance.ratio));
+    }
+    if !(0.0..1.0).contains(&metric.tolerance.delta) {
+        let message = format!("{} is not a share of 1", metric.tolerance.delta);
+        findings.error(format_args!("{field}.tolerance.delta"), message).hint("Half a percent is 0.005.");
+    }
+    for (name, value) in [("slo", metric.slo), ("quantile", metric.quantile)] {
+        if let Some(value) = value.filter(|v| !(*v > 0.0 && *v < 1.0)) {
+            findings
+                .error(format_args!("{field}.{name}"), format!("{value} is not between 0 and 1"))
+                .hint("One percent is 0.01; the 99th percentile is 0.99.");
+        }
+    }
+    if metric.acceptable().is_some_and(|slo| slo >= 0.5) {
+        findings.error(format_args!("{field}.slo"), "half of all requests may be bad").hint("Use less than 0.5.");
+    }
+    if metric.interval < Duration::from_secs(1) {
+        findings.error(format_args!("{field}.interval"), format!("{:?} is shorter than 1s", metric.interval));
+    }
+    if let Some(range) = &metric.range {
+        if let (Some(min), Some(max)) = (range.min, range.max)
+            && (min > max || min.is_nan() || max.is_nan())
+        {
+            findings.error(format_args!("{field}.range"), format!("no value lies between {min} and {max}"));
+        } else if range.min.is_none() && range.max.is_none() {
+            findings.error(format_args!("{field}.range"), "every value is good").hint("Give min or max.");
+        }
+    }
+}
+
+/// What each kind cannot do without, and what has no meaning for it.
+fn needs(field: &str, metric: &MetricSpec, findings: &mut Findings) {
+    let needed: &[&str] = match metric.kind {
+        MetricKind::ErrorRate => &[],
+        MetricKind::LatencyFraction => &["latencyMs"],
+        MetricKind::Threshold => &["range", "query"],
+        MetricKind::PromQuery => &["range", "query"],
+        MetricKind::Web => &["range", "url"],
+    };
+    let given = [
+        ("latencyMs", metric.latency_ms.is_some()),
+        ("range", metric.range.is_some()),
+        ("query", metric.query.is_some()),
+        ("url", metric.url.is_some()),
+    ];
+    for (name, given) in given {
+        if needed.contains(&name) && !given {
+            let message = format!("a metric of kind {:?} needs {name}", metric.kind);
+            findings.error(format_args!("{field}.{name}"), message);
+        }
+    }
+    if metric.is_counted() && metric.range.is_some() {
+        findings
+            .error(format_args!("{field}.range"), "requests are counted, not compared with a range")
+            .hint("Use slo for an absolute bound.");
+    }
+    if metric.kind == MetricKind::Threshold
+        && let Some(query) = metric.query.as_deref().filter(|query| !KNOWN.contains(query))
+    {
+        findings
+            .error(format_args!("{field}.query"), format!("there is no metric \"{query}\""))
+            .hint(format!("Proxies report: {}.", KNOWN.join(", ")));
+    }
+    let codes = |text: &str| text.split(',').all(|code| code.trim().parse::<u16>().is_ok());
+    if metric.kind == MetricKind::ErrorRate
+        && !matches!(metric.classify.as_str(), "http5xx" | "grpcServerError")
+        && !codes(&metric.classify)
+    {
+        let message = format!("{:?} does not say what is an error", metric.classify);
+        findings
+            .error(format_args!("{field}.classify"), message)
+            .hint("Known: http5xx, grpcServerError, or codes such as \"500,503\".");
+    }
+}
+
+/// The numbers that a `Threshold` can be asked of what proxies report, of the candidate each.
+const KNOWN: &[&str] = &["error-rate", "request-rate", "slow-fraction"];

@@ -1,0 +1,337 @@
+//! `DeploymentIntent`: the one kind that users have to write.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{AnalysisPolicy, Stickiness, Strategy, Weight, span};
+use crate::Labels;
+
+/// `DeploymentIntent.spec`: how traffic of one service moves to its next revision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeploymentIntent {
+    /// Whose traffic.
+    pub service: ServiceSelector,
+    /// Which clients and routes.
+    pub attach: Attach,
+    /// What the ports carry.
+    pub protocol: IntentProtocol,
+    /// What tells revisions apart, and which they are.
+    pub revisions: RevisionPolicy,
+    /// How it moves.
+    pub strategy: Strategy,
+    /// Whether a client stays with a revision.
+    pub stickiness: Stickiness,
+    /// When to believe what.
+    pub analysis: AnalysisPolicy,
+    /// What must hold before and while weights rise.
+    pub safety: SafetyPolicy,
+    /// How it goes back.
+    pub rollback: RollbackPolicy,
+    /// What a revision that appears in the middle of a run does to it.
+    pub on_new_revision: NewRevision,
+    /// How long preparing, and being blocked by refusals, may take.
+    #[serde(with = "span")]
+    pub progress_deadline: Duration,
+    /// What is left to requests in flight.
+    pub drain: Drain,
+    /// Who is asked.
+    pub gates: Vec<GateSpec>,
+    /// Who is told.
+    pub notify: Vec<NotifySpec>,
+    /// No run advances; rolling back stays live.
+    pub suspend: bool,
+    /// How many finished runs are kept.
+    pub history_limit: u32,
+}
+
+impl Default for DeploymentIntent {
+    fn default() -> Self {
+        Self {
+            service: ServiceSelector::default(),
+            attach: Attach::default(),
+            protocol: IntentProtocol::Auto,
+            revisions: RevisionPolicy::default(),
+            strategy: Strategy::default(),
+            stickiness: Stickiness::default(),
+            analysis: AnalysisPolicy::default(),
+            safety: SafetyPolicy::default(),
+            rollback: RollbackPolicy::default(),
+            on_new_revision: NewRevision::Replace,
+            progress_deadline: Duration::from_secs(600),
+            drain: Drain::default(),
+            gates: Vec::new(),
+            notify: Vec::new(),
+            suspend: false,
+            history_limit: 10,
+        }
+    }
+}
+
+/// `spec.service`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceSelector {
+    /// Its name.
+    pub name: String,
+    /// Its namespace; the object's own without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The ports concerned; all when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<u16>,
+}
+
+/// `spec.attach`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Attach {
+    /// Traffic of sidecars and proxyless clients.
+    pub mesh: bool,
+    /// Traffic of these gateways, by `name` or `namespace/name`.
+    pub gateways: Vec<String>,
+    /// Only these routes, by the names that they have in their VirtualServices; all when empty.
+    pub routes: Vec<String>,
+    /// Only clients with these labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clients: Option<ClientSelector>,
+}
+
+impl Default for Attach {
+    fn default() -> Self {
+        Self { mesh: true, gateways: Vec::new(), routes: Vec::new(), clients: None }
+    }
+}
+
+/// `attach.clients`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClientSelector {
+    /// All of these.
+    pub match_labels: Labels,
+}
+
+/// `spec.protocol`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum IntentProtocol {
+    /// What the service's ports say.
+    #[default]
+    Auto,
+    #[serde(rename = "HTTP")]
+    Http,
+    #[serde(rename = "GRPC")]
+    Grpc,
+    #[serde(rename = "TCP")]
+    Tcp,
+}
+
+/// `spec.revisions`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RevisionPolicy {
+    /// The label whose values are the revisions.
+    pub label: String,
+    /// Where traffic is; `Auto` is where the last completed run left it.
+    pub stable: Choice,
+    /// Where it goes; `Auto` is the value seen last.
+    pub candidate: Choice,
+}
+
+impl Default for RevisionPolicy {
+    fn default() -> Self {
+        Self { label: "version".to_owned(), stable: Choice::Auto, candidate: Choice::Auto }
+    }
+}
+
+/// A revision by name, or `Auto`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// Found by itself.
+    #[default]
+    Auto,
+    /// This value of the label.
+    Named(String),
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Choice::Auto => "Auto",
+            Choice::Named(name) => name,
+        })
+    }
+}
+
+impl Serialize for Choice {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Choice {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Ok(if text == "Auto" { Choice::Auto } else { Choice::Named(text) })
+    }
+}
+
+/// `spec.safety`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SafetyPolicy {
+    /// The candidate takes traffic only with at least this many healthy endpoints.
+    pub min_healthy_endpoints: u32,
+    /// Weights rise only while the candidate's healthy endpoints are at least this times the weight times stable's;
+    /// 0 for no such condition.
+    pub capacity_ratio: f64,
+    /// Requests for a candidate without healthy endpoints go to stable, in the proxy itself.
+    pub fallback_to_stable: bool,
+    /// A step counts when this share of the concerned nodes has accepted it.
+    pub ack_quorum: Weight,
+    /// For so long it is waited for.
+    #[serde(with = "span")]
+    pub ack_timeout: Duration,
+    /// More refusals than this block a step.
+    pub max_nacks: u32,
+}
+
+impl Default for SafetyPolicy {
+    fn default() -> Self {
+        Self {
+            min_healthy_endpoints: 1,
+            capacity_ratio: 0.0,
+            fallback_to_stable: true,
+            ack_quorum: Weight::FULL,
+            ack_timeout: Duration::from_secs(30),
+            max_nacks: 0,
+        }
+    }
+}
+
+/// `spec.rollback`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RollbackPolicy {
+    /// At once, or over `ramp`.
+    pub mode: RollbackMode,
+    /// How long a ramp takes.
+    #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
+    pub ramp: Option<Duration>,
+    /// So many of the last good revisions may come back without steps.
+    pub window: u32,
+}
+
+impl Default for RollbackPolicy {
+    fn default() -> Self {
+        Self { mode: RollbackMode::Instant, ramp: None, window: 1 }
+    }
+}
+
+/// How weights go back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RollbackMode {
+    /// In one publication.
+    #[default]
+    Instant,
+    /// In even parts. Only for rollbacks that nobody is hurt by: a verdict or lost endpoints go at once.
+    Ramp,
+}
+
+/// What a third revision means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NewRevision {
+    /// Stable takes everything, and a new run begins.
+    #[default]
+    Replace,
+    /// Its run begins when this one has ended.
+    Queue,
+    /// It is told about and otherwise ignored.
+    Reject,
+}
+
+/// `spec.drain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Drain {
+    /// Between the last acceptance of weight 0 and the removal of a revision's clusters.
+    #[serde(with = "span")]
+    pub timeout: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(60) }
+    }
+}
+
+/// `spec.gates[]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GateSpec {
+    /// When it is asked.
+    pub phase: GatePhase,
+    /// Whom.
+    pub url: String,
+    /// Plain HTTP is meant.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub insecure: bool,
+    /// How long an answer may take.
+    #[serde(with = "span")]
+    pub timeout: Duration,
+    /// How often it is asked again after an error, before that is an answer.
+    pub retries: u32,
+    /// What an error means.
+    pub on_error: OnGateError,
+}
+
+impl Default for GateSpec {
+    fn default() -> Self {
+        Self {
+            phase: GatePhase::PreRun,
+            url: String::new(),
+            insecure: false,
+            timeout: Duration::from_secs(10),
+            retries: 3,
+            on_error: OnGateError::Hold,
+        }
+    }
+}
+
+/// When a gate is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum GatePhase {
+    /// Before the first weight.
+    #[default]
+    PreRun,
+    /// Before every step that changes what the candidate takes.
+    PreStep,
+    /// Before the candidate becomes stable.
+    PrePromote,
+    /// After the run, for its information only.
+    PostRun,
+    /// Again and again while the candidate takes traffic: approval means to roll back.
+    Rollback,
+}
+
+/// What an error of a gate means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnGateError {
+    /// It is asked again.
+    #[default]
+    Hold,
+    /// It has refused.
+    Fail,
+}
+
+/// `spec.notify[]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NotifySpec {
+    /// Whom.
+    pub url: String,
+    /// Of what; of everything when empty.
+    pub events: Vec<String>,
+}

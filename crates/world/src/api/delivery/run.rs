@@ -1,0 +1,47 @@
+//! `RolloutRun`.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ServiceSelector, Weight};
+
+/// `RolloutRun.spec`: one attempt to carry an intent out. Written by Pointsman, and never changed afterwards.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RolloutRun {
+    /// The name of the DeploymentIntent in the same namespace.
+    pub intent: String,
+    /// Its generation when the run began.
+    pub intent_generation: i64,
+    /// Whose traffic moves.
+    pub service: ServiceSelector,
+    /// From this revision.
+    pub stable: String,
+    /// To this one.
+    pub candidate: String,
+    /// Counted from 1; retries raise it.
+    pub attempt: u32,
+}
+
+/// `RolloutRun.status`: where the attempt stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RunStatus {
+    /// The phase in one word, such as `Preparing` or `RolledBack`.
+    pub phase: String,
+    /// The step's index, while it is in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<u32>,
+    /// What the candidate is configured to take.
+    pub weight: Weight,
+    /// What every concerned node is known to have accepted.
+    pub acknowledged_weight: Weight,
+    /// Why it is held, or ended; empty when it goes on.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// When it began and ended, as RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// Absent while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<String>,
+}

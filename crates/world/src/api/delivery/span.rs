@@ -1,0 +1,59 @@
+//! Durations as Go writes them, both ways: for `#[serde(with)]`.
+
+use std::time::Duration;
+
+use serde::de::{Deserialize, Deserializer, Error};
+use serde::{Serialize, Serializer};
+
+use crate::text::parse_duration;
+
+/// The largest unit that divides it: `90s`, `10m`, `1500ms`.
+fn text(span: Duration) -> String {
+    let nanos = span.as_nanos();
+    const UNITS: [(u128, &str); 6] = [
+        (3_600_000_000_000, "h"),
+        (60_000_000_000, "m"),
+        (1_000_000_000, "s"),
+        (1_000_000, "ms"),
+        (1_000, "us"),
+        (1, "ns"),
+    ];
+    let unit = UNITS.iter().find(|(size, _)| nanos != 0 && nanos.is_multiple_of(*size));
+    unit.map_or_else(|| "0s".to_owned(), |(size, unit)| format!("{}{unit}", nanos / size))
+}
+
+pub(crate) fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&text(*span))
+}
+
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    parse_duration(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+/// The same for a duration that may be absent.
+pub(crate) mod optional {
+    use super::{Deserializer, Duration, Serialize, Serializer, text};
+
+    pub(crate) fn serialize<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        span.map(text).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        crate::text::duration(deserializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for millis in [0, 1, 999, 1_000, 90_000, 600_000, 3_600_000, 5_400_000] {
+            let span = Duration::from_millis(millis);
+            assert_eq!(parse_duration(&text(span)), Ok(span), "{}", text(span));
+        }
+        assert_eq!(text(Duration::from_secs(5_400)), "90m");
+        assert_eq!(text(Duration::from_nanos(1_500)), "1500ns");
+    }
+}

@@ -1,0 +1,143 @@
+//! What deployment intents refer to, and which of two intents for one service counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Index, Objects};
+use crate::api::delivery::{Choice, DEFAULT_PROFILE, DeploymentIntent};
+use crate::world::age;
+use crate::{Kind, Object, ObjectRef, Problem, Service, Settings, Spec};
+
+/// Intents by namespace and name of their service, with the ports that they govern.
+type Taken<'o> = BTreeMap<(&'o str, &'o str), Vec<(&'o ObjectRef, &'o [u16])>>;
+
+/// What follows for an intent that cannot be carried out.
+const NO_RUN: &str = "no run is started for this intent";
+
+impl Index {
+    /// Everything that is wrong between intents and the objects that they name.
+    pub(super) fn intents(&self, objects: &Objects, settings: &Settings, problems: &mut Vec<Problem>) {
+        let mut sorted: Vec<_> = self.intents.iter().map(|r| &objects[r]).collect();
+        sorted.sort_by_key(|o| age(o));
+        let mut taken = Taken::new();
+        for object in sorted {
+            let Spec::DeploymentIntent(intent) = &object.spec else { continue };
+            let namespace = intent.service.namespace.as_deref().unwrap_or(&object.reference.namespace);
+            let (name, ports) = (intent.service.name.as_str(), intent.service.ports.as_slice());
+            let others = taken.entry((namespace, name)).or_default();
+            // An empty list stands for every port.
+            let meets =
+                |theirs: &[u16]| theirs.is_empty() || ports.is_empty() || theirs.iter().any(|p| ports.contains(p));
+            if let Some((first, _)) = others.iter().find(|(_, theirs)| meets(theirs)) {
+                let message = format!("traffic of service \"{namespace}/{name}\" is already governed by {first}");
+                let hint = "One intent governs a port of a service: delete one of the two.";
+                problems.push(refused(object, "spec.service", message).hint(hint));
+                continue;
+            }
+            others.push((&object.reference, ports));
+            profiles(object, intent, settings, objects, problems);
+            routes(object, intent, objects, problems);
+            let mut known = self.services_in.get(namespace).into_iter().flat_map(BTreeMap::values);
+            let Some(service) = known.find(|s| *s.name == *name) else {
+                let message = format!("there is no service \"{name}\" in namespace \"{namespace}\"");
+                let hint = "Name a Service, or the ServiceEntry that defines the host.";
+                problems.push(refused(object, "spec.service.name", message).hint(hint));
+                continue;
+            };
+            for (at, port) in ports.iter().enumerate().filter(|(_, port)| service.port(**port).is_none()) {
+                let has: Vec<_> = service.ports.iter().map(|p| p.number.to_string()).collect();
+                let message = format!("service \"{name}\" has no port {port}");
+                let hint = format!("It has: {}.", has.join(", "));
+                problems.push(refused(object, format!("spec.service.ports[{at}]"), message).hint(hint));
+            }
+            self.revisions(object, intent, service, objects, problems);
+        }
+    }
+
+    /// The label splits the endpoints, and each named revision is one of its values.
+    fn revisions(
+        &self,
+        object: &Object,
+        intent: &DeploymentIntent,
+        service: &Service,
+        objects: &Objects,
+        problems: &mut Vec<Problem>,
+    ) {
+        let (label, name) = (&intent.revisions.label, &service.name);
+        let endpoints = service.ports.iter().flat_map(|port| self.endpoints(service, port.number, objects));
+        let endpoints: Vec<_> = endpoints.collect();
+        let found: BTreeSet<&str> = endpoints.iter().filter_map(|e| e.labels.get(label)).map(String::as_str).collect();
+        let mut warn = |field: &str, message: String, consequence: &str| {
+            let problem = Problem::warning(&object.reference, field, message).consequence(consequence);
+            problems.push(problem.at(object.meta.location.clone()));
+        };
+        if found.is_empty() {
+            let message = match endpoints.len() {
+                0 => format!("service \"{name}\" has no endpoint"),
+                count => format!("none of the {count} endpoints of service \"{name}\" has a label \"{label}\""),
+            };
+            return warn("spec.revisions.label", message, "there is no revision to move traffic between yet");
+        }
+        let known = found.iter().copied().collect::<Vec<_>>().join(", ");
+        for (field, choice, consequence) in [
+            ("stable", &intent.revisions.stable, "no run is started while stable has no endpoint"),
+            ("candidate", &intent.revisions.candidate, "a run waits for its endpoints before it moves any traffic"),
+        ] {
+            if let Choice::Named(revision) = choice
+                && !found.contains(revision.as_str())
+            {
+                let message = format!("no endpoint of service \"{name}\" has {label}={revision}; there are: {known}");
+                warn(&format!("spec.revisions.{field}"), message, consequence);
+            }
+        }
+    }
+}
+
+fn refused(object: &Object, field: impl Into<String>, message: String) -> Problem {
+    Problem::error(&object.reference, field, message).consequence(NO_RUN).at(object.meta.location.clone())
+}
+
+/// Profiles are those of the intent's namespace, those of the root namespace, and the one that is built in.
+fn profiles(
+    object: &Object,
+    intent: &DeploymentIntent,
+    settings: &Settings,
+    objects: &Objects,
+    problems: &mut Vec<Problem>,
+) {
+    let steps = intent.strategy.canary.iter().flat_map(|canary| canary.steps.iter().enumerate());
+    let of_steps = steps.filter_map(|(at, step)| {
+        let profile = step.analysis.as_ref()?.profile_ref.as_ref()?;
+        Some((format!("spec.strategy.canary.steps[{at}].analysis.profileRef"), profile))
+    });
+    let of_run = intent.analysis.profiles.iter().enumerate();
+    let of_run = of_run.map(|(at, profile)| (format!("spec.analysis.profiles[{at}]"), profile));
+    let own = &*object.reference.namespace;
+    let is_in = |namespace: &str, profile: &str| {
+        objects.contains_key(&ObjectRef::new(Kind::AnalysisProfile, namespace, profile))
+    };
+    for (field, profile) in of_run.chain(of_steps).filter(|(_, profile)| *profile != DEFAULT_PROFILE) {
+        if !is_in(own, profile) && !is_in(&settings.root_namespace, profile) {
+            let root = &settings.root_namespace;
+            let hint = format!("It is looked for in \"{own}\" and \"{root}\"; \"{DEFAULT_PROFILE}\" is built in.");
+            problems.push(refused(object, field, format!("there is no AnalysisProfile \"{profile}\"")).hint(hint));
+        }
+    }
+}
+
+/// Routes are known by the names that VirtualServices give them.
+fn routes(object: &Object, intent: &DeploymentIntent, objects: &Objects, problems: &mut Vec<Problem>) {
+    if intent.attach.routes.is_empty() {
+        return;
+    }
+    let mut names = BTreeSet::new();
+    for other in objects.values() {
+        if let Spec::VirtualService(spec) = &other.spec {
+            names.extend(spec.http.iter().map(|route| route.name.as_str()));
+        }
+    }
+    for (at, route) in intent.attach.routes.iter().enumerate().filter(|(_, route)| !names.contains(route.as_str())) {
+        let message = format!("no VirtualService has an http route named \"{route}\"");
+        let problem = refused(object, format!("spec.attach.routes[{at}]"), message);
+        problems.push(problem.hint("Give the route a name under spec.http[].name."));
+    }
+}
