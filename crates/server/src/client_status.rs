@@ -9,7 +9,7 @@ mod matching;
 use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use proto::pb::envoy::admin::v3::{ClientResourceStatus, UpdateFailureState};
 use proto::pb::envoy::config::core::v3 as core;
@@ -22,7 +22,7 @@ use proto::pb::google::protobuf;
 use snapshot::Cell;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
-use xds::{HoldingState, Node};
+use xds::{HoldingState, Node, Verdict};
 
 use crate::discovery::{Entry, Report, Roster};
 use matching::Matchers;
@@ -102,16 +102,20 @@ fn resources(report: &Report, with_contents: bool) -> Vec<GenericXdsConfig> {
     for holding in &report.holdings {
         let cell = &holding.cell;
         let wanted = report.target.as_ref().and_then(|target| target.get(cell.resource_type(), cell.name()));
-        let is_newest = wanted.is_some_and(|wanted| wanted.version() == cell.version());
+        let is_newest = wanted.is_some_and(|wanted| wanted.version() == holding.stands_for);
         let (config, client) = match &holding.state {
-            HoldingState::Rejected { .. } => (ConfigStatus::Error, ClientResourceStatus::Nacked),
-            HoldingState::Sent => (ConfigStatus::Stale, ClientResourceStatus::Requested),
+            HoldingState::Rejected { verdict: Verdict::Culprit | Verdict::Untried, .. } => {
+                (ConfigStatus::Error, ClientResourceStatus::Nacked)
+            }
+            HoldingState::Sent | HoldingState::Rejected { verdict: Verdict::Suspect, .. } => {
+                (ConfigStatus::Stale, ClientResourceStatus::Requested)
+            }
             HoldingState::Accepted if is_newest => (ConfigStatus::Synced, ClientResourceStatus::Acked),
             HoldingState::Accepted => (ConfigStatus::Stale, ClientResourceStatus::Acked),
         };
-        let mut entry = resource(cell, config, client, with_contents);
-        if let HoldingState::Rejected { message } = &holding.state {
-            entry.error_state = Some(failure(report, cell, message));
+        let mut entry = resource(holding.in_force.as_ref().unwrap_or(cell), config, client, with_contents);
+        if let HoldingState::Rejected { message, since, .. } = &holding.state {
+            entry.error_state = Some(failure(report, cell, message, *since));
         }
         found.insert((cell.resource_type(), cell.name().clone()), entry);
     }
@@ -151,10 +155,8 @@ fn resource(cell: &Cell, config: ConfigStatus, client: ClientResourceStatus, wit
     }
 }
 
-fn failure(report: &Report, cell: &Cell, message: &str) -> UpdateFailureState {
-    let summary = report.summaries.iter().find(|summary| summary.resource_type == cell.resource_type());
-    let rejection = summary.and_then(|summary| summary.last_rejection.as_ref());
-    let time = rejection.and_then(|rejection| report.time(rejection.at).duration_since(UNIX_EPOCH).ok());
+fn failure(report: &Report, cell: &Cell, message: &str, since: Instant) -> UpdateFailureState {
+    let time = report.time(since).duration_since(UNIX_EPOCH).ok();
     UpdateFailureState {
         details: message.to_owned(),
         version_info: cell.version().to_string(),

@@ -98,6 +98,8 @@ pub(crate) struct Metrics {
     config_size: Family<TypeLabel, Histogram, fn() -> Histogram>,
     rejects: Family<TypeLabel, Counter>,
     by_type: [OnceLock<OfType>; ResourceType::ALL.len()],
+    isolated: Family<TypeLabel, Counter>,
+    cleared: Family<TypeLabel, Counter>,
     services: Gauge,
     virtual_services: Gauge,
 
@@ -141,6 +143,8 @@ impl Metrics {
             config_size: Family::new_with_constructor(bytes),
             rejects: Family::default(),
             by_type: Default::default(),
+            isolated: Family::default(),
+            cleared: Family::default(),
             services: Gauge::default(),
             virtual_services: Gauge::default(),
             connections: Gauge::default(),
@@ -220,6 +224,16 @@ impl Metrics {
             "pointsman_acknowledgement_seconds",
             "Seconds from a response being handed out until the node accepted it, by type",
             self.acknowledgement.clone(),
+        );
+        r.register(
+            "pointsman_isolated",
+            "Resources and parts of resources that nodes refused and that were held back, by type",
+            self.isolated.clone(),
+        );
+        r.register(
+            "pointsman_isolated_cleared",
+            "Resources and parts that were held back and have changed or gone since, by type",
+            self.cleared.clone(),
         );
         r.register("pointsman_waits", "Times that resources began to wait, by reason", self.waits.clone());
         r.register(
@@ -417,6 +431,16 @@ impl Metrics {
     /// A node rejected a response.
     pub(crate) fn rejected(&self, resource_type: ResourceType) {
         self.rejects.get_or_create(&resource_type.into()).add(1);
+    }
+
+    /// Something that a node refuses was found, and is held back.
+    pub(crate) fn isolated(&self, resource_type: ResourceType) {
+        self.isolated.get_or_create(&resource_type.into()).add(1);
+    }
+
+    /// Something that was held back has changed.
+    pub(crate) fn cleared(&self, resource_type: ResourceType) {
+        self.cleared.get_or_create(&resource_type.into()).add(1);
     }
 
     /// Resources began to wait.

@@ -233,7 +233,7 @@ pub struct NodeRejection {
     pub version: String,
     /// The node's own words.
     pub message: String,
-    /// When the node last refused something of this type.
+    /// When the node refused it.
     pub time: Timestamp,
 }
 

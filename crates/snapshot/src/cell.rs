@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 use proto::ResourceType;
 
 use crate::Version;
@@ -70,6 +71,13 @@ impl Part {
     }
 }
 
+/// Two parts are equal when their content is.
+impl PartialEq for Part {
+    fn eq(&self, other: &Self) -> bool {
+        self.version == other.version
+    }
+}
+
 /// The parts of a resource by name, in order, with the sum of their versions: exchanging one costs the logarithm of
 /// their number.
 #[derive(Clone, Debug, Default)]
@@ -96,6 +104,17 @@ impl Parts {
     /// The part of this name.
     pub fn get(&self, name: &str) -> Option<&Part> {
         self.parts.get(name)
+    }
+
+    /// Names of parts that are new or of another version than in `old`, in order. Costs what differs where one was
+    /// made from the other.
+    pub fn changed_since(&self, old: &Parts) -> Vec<Name> {
+        let names = old.parts.diff(&self.parts).filter_map(|item| match item {
+            DiffItem::Add(name, _) => Some(name.clone()),
+            DiffItem::Update { old: (_, old), new: (name, new) } => (old.version != new.version).then(|| name.clone()),
+            DiffItem::Remove(_, _) => None,
+        });
+        names.collect()
     }
 
     /// Parts in order of name.
@@ -134,6 +153,8 @@ impl PartialEq for Cell {
         self.resource_type == other.resource_type && self.name == other.name && self.says_the_same(other)
     }
 }
+
+impl Eq for Cell {}
 
 #[derive(Debug)]
 enum Content {
@@ -290,6 +311,15 @@ impl Cell {
             Content::Whole => None,
             Content::Composite { parts, .. } => Some(parts),
         }
+    }
+
+    /// The same resource made of other parts; `None` for one that has no parts.
+    pub fn with_parts(&self, parts: Parts) -> Option<Cell> {
+        let Content::Composite { head, .. } = &self.content else { return None };
+        let cell = Cell::composite(self.resource_type, self.name.clone(), head.clone(), parts);
+        let ttl = self.ttl().map(|ttl| Box::new(Ttl::new(ttl)));
+        let (references, origins, aliases) = (self.references.clone(), self.origins.clone(), self.aliases.clone());
+        Some(Cell { references, origins, aliases, ttl, ..cell })
     }
 
     /// The encoded message.

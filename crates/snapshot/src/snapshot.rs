@@ -98,6 +98,18 @@ impl Snapshot {
         self.layers.iter().any(|layer| layer.has_ttl(resource_type))
     }
 
+    /// The version of all resources of a type together if some of them were in another form, or not there.
+    pub fn version_with<'a>(
+        &self,
+        resource_type: ResourceType,
+        forms: impl IntoIterator<Item = (&'a Name, Option<&'a Arc<Cell>>)>,
+    ) -> Version {
+        forms.into_iter().fold(self.version(resource_type), |sum, (name, form)| {
+            let sum = self.get(resource_type, name).map_or(sum, |cell| sum.minus(cell.member()));
+            form.map_or(sum, |form| sum.plus(form.member()))
+        })
+    }
+
     /// The `resources` section of a state-of-the-world response with every resource of a type; shared.
     pub fn all_sotw(&self, resource_type: ResourceType) -> Body {
         self.layers.iter().fold(Body::default(), |body, layer| body.chain(layer.all_sotw(resource_type)))

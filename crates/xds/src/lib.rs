@@ -19,14 +19,14 @@
 //! Invariants:
 //! - At most one unacknowledged response per type, unless its acknowledgement is overdue.
 //! - The next response is computed from the newest snapshot, when it is asked for. Nothing is queued.
-//! - Nothing is sent that is not subscribed to, and a rejection is never answered with the same content.
+//! - Nothing is sent that is not subscribed to, and a rejection is never answered with the same content: what the
+//!   client refuses is found by smaller and smaller responses, and then held back, alone, until it changes.
 //! - A route is sent after the clusters that it uses were accepted; a cluster is removed after every resource that
 //!   used it is gone from the client. Every wait ends, and says what it is for ([`Wait`]).
 //! - Endpoints and secrets never wait for anything but their own type's acknowledgement.
 //!
 //! The rules that this follows are listed in `RULES.md`, with the tests that show them; code cites them as "rule P-18".
-//! What it does not do: sockets, clocks, tasks, authentication, admission, and finding the culprit in a rejected
-//! response.
+//! What it does not do: sockets, clocks, tasks, authentication, admission.
 
 mod node;
 mod outcome;
@@ -40,7 +40,7 @@ mod wait;
 
 pub use node::{Locality, Node};
 pub use outcome::{Outcome, Rejection};
-pub use report::{Holding, HoldingState, Summary};
+pub use report::{HeldBack, Holding, HoldingState, Summary, Verdict};
 pub use request::{Code, Refusal, Request, Service, Variant};
 pub use response::Response;
 pub use settings::Settings;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use proto::ResourceType;
 use snapshot::{Name, Version};
 
-use crate::{Node, Wait};
+use crate::{HeldBack, Node, Wait};
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
@@ -57,6 +57,18 @@ pub enum Outcome {
     },
     /// The client rejected a response.
     Rejected(Rejection),
+    /// Something in a rejected response was found to be at fault; it alone is held back from now on.
+    Isolated(HeldBack),
+    /// Something that was found to be at fault has changed or is gone, so it is not held back any more. Should its new
+    /// form be refused, too, it is isolated once more.
+    Cleared(HeldBack),
+    /// The client refused so much in a row that nothing more of what it refused is tried; it stays held back.
+    SearchGivenUp {
+        /// Type of the resources.
+        resource_type: ResourceType,
+        /// Resources and parts that were not tried.
+        untried: usize,
+    },
     /// Resources began to wait for another type.
     Waiting {
         /// Their type.

@@ -10,7 +10,7 @@ use proto::ResourceType;
 use snapshot::{Cell, Layer, Name, Snapshot};
 
 use crate::stream::{Contents, Interest};
-use crate::{Holding, HoldingState};
+use crate::{HeldBack, Holding, HoldingState};
 
 /// What a client was sent of one type, and how it took it.
 #[derive(Clone, Debug)]
@@ -23,10 +23,20 @@ pub struct Standing {
     pub(crate) exceptions: BTreeMap<Name, Option<Arc<Cell>>>,
     /// What was sent and not answered, oldest first.
     pub(crate) flights: Vec<Contents>,
-    /// What was rejected and in which words, oldest first.
-    pub(crate) rejected: Vec<(Contents, Arc<str>)>,
-    /// What the client may go on with until it accepts what is in `flights` or was rejected; the newest last.
+    /// What is held back as a whole. It was sent last, so it is among the exceptions.
+    pub(crate) refused: BTreeMap<Name, HeldBack>,
+    /// Resources of which parts are held back.
+    pub(crate) reduced: BTreeMap<Name, Reduced>,
+    /// What the client may go on with until it accepts what is in `flights` or held back; the newest last.
     pub(crate) replaced: Vec<Arc<Cell>>,
+}
+
+/// A resource of which parts are held back.
+#[derive(Clone, Debug)]
+pub(crate) struct Reduced {
+    /// The published form that the client holds but for these parts; `None` if it lacks more.
+    pub(crate) of: Option<Arc<Cell>>,
+    pub(crate) refused: Vec<HeldBack>,
 }
 
 /// Equal for streams that hold the same part of a layer in the same state. Only of use while the snapshots that it
@@ -39,7 +49,7 @@ pub struct Signature {
     /// `None` for all.
     interest: Option<[(usize, u64); 2]>,
     parents: Option<Arc<BTreeSet<Name>>>,
-    wholes: Vec<(usize, Option<Arc<str>>)>,
+    wholes: Vec<usize>,
     departures: Vec<(Name, usize, Option<HoldingState>, usize)>,
 }
 
@@ -55,6 +65,10 @@ pub struct Comparison<'a> {
     /// What it accepted last under the name, as far as that is known: what it goes on with until it accepts what it
     /// holds, or that it is taken away.
     pub accepted: Option<&'a Arc<Cell>>,
+    /// Parts that it refused: what it holds has them in the form that it accepted last, or not at all.
+    pub refused_parts: &'a [HeldBack],
+    /// What it holds is what it is to have but for `refused_parts`.
+    pub is_reduced: bool,
 }
 
 impl Standing {
@@ -73,8 +87,20 @@ impl Standing {
         from_base
             .filter(|cell| !self.exceptions.contains_key(cell.name()))
             .chain(self.exceptions.values().flatten())
-            .map(|cell| Holding { cell: cell.clone(), state: self.state(cell) })
+            .map(|cell| self.holding(cell))
             .collect()
+    }
+
+    fn holding(&self, cell: &Arc<Cell>) -> Holding {
+        let reduced = self.reduced.get(cell.name());
+        let of = reduced.and_then(|reduced| reduced.of.as_ref());
+        Holding {
+            cell: cell.clone(),
+            state: self.state(cell),
+            in_force: self.accepted(cell.name()).cloned(),
+            stands_for: of.unwrap_or(cell).version(),
+            refused_parts: reduced.map(|reduced| reduced.refused.clone()).unwrap_or_default(),
+        }
     }
 
     /// Whether the client was sent, of this type, all that `target` has for it, and nothing else.
@@ -100,22 +126,17 @@ impl Standing {
             let state = held.map(|cell| self.state(cell));
             (name.clone(), pointer(held), state, pointer(self.accepted(name)))
         });
-        let whole = |contents: &Contents, words: Option<&Arc<str>>| match contents {
-            Contents::Whole(snapshot) => identities(snapshot, target, position, resource_type)
-                .into_iter()
-                .map(|at| (at, words.cloned()))
-                .collect(),
+        let whole = |contents: &Contents| match contents {
+            Contents::Whole(snapshot) => identities(snapshot, target, position, resource_type),
             Contents::Cells(_) => Vec::new(),
         };
-        let flights = self.flights.iter().flat_map(|contents| whole(contents, None));
-        let rejected = self.rejected.iter().flat_map(|(contents, words)| whole(contents, Some(words)));
         Signature {
             resource_type,
             target: layer.identity(resource_type),
             base: self.base.iter().flat_map(|base| identities(base, target, position, resource_type)).collect(),
             interest: self.interest.fingerprint(),
             parents: self.interest.parents.clone(),
-            wholes: flights.chain(rejected).collect(),
+            wholes: self.flights.iter().flat_map(whole).collect(),
             departures: departures.collect(),
         }
     }
@@ -141,7 +162,16 @@ impl Standing {
     fn comparison<'a>(&'a self, name: &str, wanted: Option<&'a Arc<Cell>>) -> Comparison<'a> {
         let held = self.held(name);
         let state = held.map_or(HoldingState::Sent, |cell| self.state(cell));
-        Comparison { wanted, held, state, accepted: self.accepted(name) }
+        let reduced = self.reduced.get(name);
+        let of = reduced.and_then(|reduced| reduced.of.as_ref());
+        Comparison {
+            wanted,
+            held,
+            state,
+            accepted: self.accepted(name),
+            refused_parts: reduced.map_or(&[], |reduced| &reduced.refused),
+            is_reduced: of.zip(wanted).is_some_and(|(of, wanted)| of.says_the_same(wanted)),
+        }
     }
 
     fn covers(&self, name: &str) -> bool {
@@ -151,8 +181,7 @@ impl Standing {
     /// The names of which it may not be true that the client holds and has accepted what the base has, unless those are
     /// all.
     fn departures(&self) -> impl Iterator<Item = &Name> {
-        let contents = self.flights.iter().chain(self.rejected.iter().map(|(contents, _)| contents));
-        let cells = contents.filter_map(|contents| match contents {
+        let cells = self.flights.iter().filter_map(|contents| match contents {
             Contents::Whole(_) => None,
             Contents::Cells(cells) => Some(cells.iter().map(|cell| cell.name())),
         });
@@ -185,23 +214,17 @@ impl Standing {
         }
     }
 
+    /// How the client took a resource: what is in the air is not answered, whatever was said of it before.
     fn state(&self, cell: &Cell) -> HoldingState {
-        state(cell, self.flights.iter(), self.rejected.iter().map(|(contents, words)| (contents, words)))
-    }
-}
-
-/// How a client took a resource: what is in the air is not answered, whatever was said of it before.
-pub(crate) fn state<'a>(
-    cell: &Cell,
-    mut flights: impl Iterator<Item = &'a Contents>,
-    rejected: impl DoubleEndedIterator<Item = (&'a Contents, &'a Arc<str>)>,
-) -> HoldingState {
-    if flights.any(|contents| contents.contains(cell)) {
-        return HoldingState::Sent;
-    }
-    match rejected.rev().find(|(contents, _)| contents.contains(cell)) {
-        Some((_, message)) => HoldingState::Rejected { message: message.clone() },
-        None => HoldingState::Accepted,
+        if self.flights.iter().any(|contents| contents.contains(cell)) {
+            return HoldingState::Sent;
+        }
+        match self.refused.get(cell.name()) {
+            Some(HeldBack { message, since, verdict, version, .. }) if *version == cell.version() => {
+                HoldingState::Rejected { message: message.clone(), since: *since, verdict: *verdict }
+            }
+            Some(_) | None => HoldingState::Accepted,
+        }
     }
 }
 

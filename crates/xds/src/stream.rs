@@ -3,6 +3,7 @@
 mod flight;
 mod hosts;
 mod interest;
+mod isolation;
 mod name_set;
 mod order;
 mod plan;
@@ -10,6 +11,7 @@ mod subscription;
 mod substream;
 mod view;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,6 +26,7 @@ pub(crate) use self::flight::Contents;
 use self::flight::Flight;
 use self::hosts::Scope;
 pub(crate) use self::interest::Interest;
+use self::isolation::Turn;
 use self::order::{ORDER, Order, assignments};
 use self::plan::{Plan, Planner};
 use self::substream::{Applied, Substream};
@@ -186,9 +189,9 @@ impl Stream {
         self.substreams.iter().flatten().all(|substream| substream.flights.is_empty() && substream.waits.is_empty())
     }
 
-    /// Whether the client was sent something last that it refuses.
+    /// Whether the client refuses anything of what it was sent.
     pub fn is_refused(&self) -> bool {
-        self.substreams.iter().flatten().any(|substream| !substream.rejected.is_empty() && substream.refused() > 0)
+        self.substreams.iter().flatten().any(|substream| substream.refused() > 0)
     }
 
     /// How each type that was asked for stands, in the order of `ResourceType::ALL`.
@@ -201,7 +204,9 @@ impl Stream {
         let Some(resource_type) = self.resource_type(&request.type_url)? else { return Ok(()) };
         self.check_names(resource_type, &Interest::default(), request.resource_names.iter())?;
         let snapshot = self.snapshot.clone();
+        let first = self.substreams[resource_type.index()].is_none();
         let substream = self.substream(resource_type);
+        substream.returning |= first && !request.version_info.is_empty();
         let amendment = substream
             .subscription
             .replace(resource_type, &request.resource_names, |name| intern(&snapshot, resource_type, name));
@@ -356,8 +361,10 @@ impl Stream {
             let belongs_to_older = index > 0 && substream.flights[index].version.to_string() == version;
             let refused = if belongs_to_older { index - 1 } else { index };
             let applied = Applied::by(&error.message, grpc);
-            let rejection = substream.reject(refused, error.code, &error.message, applied, now);
-            self.outcomes.push_back(Outcome::Rejected(rejection));
+            let is_superseded = belongs_to_older && substream.flights[index].full_state;
+            let error = (error.code, &*error.message);
+            let outcomes = substream.reject(refused, error, applied, is_superseded, now);
+            self.outcomes.extend(outcomes);
             if !belongs_to_older {
                 self.substream(resource_type).flights.drain(..refused);
                 self.forget_trusted_assignments();
@@ -365,7 +372,7 @@ impl Stream {
             }
             index -= 1;
         }
-        let flight = self.substream(resource_type).accept(index, now);
+        let (flight, outcomes) = self.substream(resource_type).accept(index, now);
         self.forget_trusted_assignments();
         self.outcomes.push_back(Outcome::Accepted {
             resource_type,
@@ -373,6 +380,7 @@ impl Stream {
             version: flight.version,
             after: now.saturating_duration_since(flight.sent_at),
         });
+        self.outcomes.extend(outcomes);
     }
 
     fn report_subscription(&mut self, resource_type: ResourceType) {
@@ -387,6 +395,7 @@ impl Stream {
         if substream.is_in_step(target) || substream.subscription.is_empty() || substream.is_blocked() {
             return Step::Idle;
         }
+        self.judge(resource_type, target);
         if resource_type == ResourceType::VirtualHost && self.hosts_must_wait(now) {
             return Step::Idle;
         }
@@ -398,28 +407,60 @@ impl Stream {
             substream.view.base = Some(target.clone());
             return Step::Idle;
         }
-        let Some(substream) = self.substreams[resource_type.index()].as_deref() else { return Step::Idle };
-        let planner = Planner {
-            variant: self.variant,
-            resource_type,
-            substream,
-            scope: Scope::new(resource_type, self.service, &self.substreams),
-            order: Order::new(resource_type, self.is_returning(now), &self.substreams, target),
-            target,
-            settings: &self.settings,
-            now,
-            ttls: self.ttls(),
-            tell_missing: self.node.as_ref().is_some_and(|node| node.is_grpc()),
-        };
-        let plan = planner.plan();
-        let held_up = planner.is_first_full_state() && !plan.waits.is_empty();
-        let send = !held_up && (plan.is_news() || substream.must_answer && plan.waits.is_empty());
-        if !send {
-            return self.rest(resource_type, target, plan, held_up);
+        let (mut rest, mut is_stuck) = (None, false);
+        for turn in substream.turns() {
+            let Some(substream) = self.substreams[resource_type.index()].as_deref() else { return Step::Idle };
+            let planner = Planner {
+                variant: self.variant,
+                resource_type,
+                substream,
+                scope: Scope::new(resource_type, self.service, &self.substreams),
+                order: Order::new(resource_type, self.is_returning(now), &self.substreams, target),
+                target,
+                settings: &self.settings,
+                now,
+                ttls: self.ttls(),
+                tell_missing: self.node.as_ref().is_some_and(|node| node.is_grpc()),
+                turn: *turn,
+                tried_domains: OnceCell::new(),
+            };
+            let plan = planner.plan();
+            let held_up = planner.is_first_full_state() && !plan.waits.is_empty();
+            let must_answer = *turn == Turn::Ordinary && substream.must_answer && plan.waits.is_empty();
+            if !held_up && (plan.is_news() || must_answer) {
+                let full_state = planner.is_full_state();
+                let (version, body, changed) = (plan.version(&planner), plan.body(&planner), plan.changed(&planner));
+                let draft = Draft { turn: *turn, version, body, changed, full_state };
+                return Step::Sent(self.send(resource_type, target, now, plan, draft));
+            }
+            match turn {
+                Turn::Ordinary => rest = Some((plan, held_up)),
+                Turn::Trial => is_stuck = true,
+            }
         }
-        let full_state = planner.is_full_state();
-        let (version, body, changed) = (plan.version(&planner), plan.body(&planner), plan.changed(&planner));
-        Step::Sent(self.send(resource_type, target, now, plan, Draft { version, body, changed, full_state }))
+        let step = rest.map_or(Step::Idle, |(plan, held_up)| self.rest(resource_type, target, plan, held_up));
+        if !is_stuck {
+            return step;
+        }
+        let outcomes = self.substream(resource_type).skip_trial();
+        self.outcomes.extend(outcomes);
+        Step::Moved
+    }
+
+    /// Compares what the client refuses of a type with what is wanted now.
+    fn judge(&mut self, resource_type: ResourceType, target: &Snapshot) {
+        let Some(mut isolation) = self.substream(resource_type).isolation.take() else { return };
+        let substream = self.substream(resource_type);
+        let is_awaited = |nonce: &str| substream.flights.iter().any(|flight| flight.nonce == nonce && !flight.overdue);
+        if isolation.trial().is_some_and(|nonce| !is_awaited(nonce)) {
+            isolation.lose_trial();
+        }
+        let scope = Scope::new(resource_type, self.service, &self.substreams);
+        let subscription = self.substreams[resource_type.index()].as_ref().map(|substream| &substream.subscription);
+        let is_owed = |name: &str| scope.holds(name) && subscription.is_some_and(|asked| asked.covers(name));
+        let outcomes = isolation.judge(resource_type, target, is_owed);
+        self.outcomes.extend(outcomes);
+        self.substream(resource_type).keep(isolation);
     }
 
     /// Whether the client knows of TTLs (rule P-63).
@@ -557,27 +598,32 @@ impl Stream {
             _ => {}
         }
         let (contents, fresh) = plan.contents(target);
-        let (delta, ttls) = (self.variant == Variant::Delta, self.ttls());
+        let ttls = self.ttls();
         let substream = self.substream(resource_type);
-        let first = substream.responses == 0;
+        let number = substream.responses + 1;
         if ttls {
             substream.tell(contents.iter(resource_type), now);
         }
+        let removed = plan.remove.into_iter().map(|name| (name.clone(), substream.view.held(resource_type, &name)));
+        let removed = removed.collect();
         substream.view.base = Some(target.clone());
         substream.view.exceptions = plan.keep;
         substream.waits = plan.waits;
-        substream.depart(Flight {
+        let flight = Flight {
             nonce,
+            number,
             version: draft.version,
             sent_at: now,
             contents,
             fresh,
             replaced: plan.replaced,
-            removed: if delta { plan.remove } else { Vec::new() },
+            doubtful: plan.doubtful,
+            removed,
             overdue: false,
             full_state: draft.full_state,
-            first,
-        });
+            first: number == 1,
+        };
+        substream.depart(draft.turn, flight);
         response
     }
 
@@ -667,6 +713,7 @@ impl Stream {
 
 /// The parts of a response that are worked out while the stream is only looked at.
 struct Draft {
+    turn: Turn,
     version: Version,
     body: Body,
     changed: usize,

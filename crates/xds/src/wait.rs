@@ -28,6 +28,14 @@ pub enum Wait {
         /// Its name.
         by: Name,
     },
+    /// It is to be removed, but the client keeps an older form of a resource that refers to it, because it refused the
+    /// newer one.
+    KeptByHeldBack {
+        /// The type of that resource.
+        by_type: ResourceType,
+        /// Its name.
+        by: Name,
+    },
     /// It was removed while the client was away, and what the client holds of another type is not known yet.
     NotYetAsked {
         /// That type.
@@ -36,15 +44,17 @@ pub enum Wait {
 }
 
 impl Wait {
-    /// How long it lasts at most.
-    pub(crate) fn bound(&self, settings: &Settings) -> Duration {
+    /// How long it lasts at most. What is held back is kept alive until it is mended or removed, which always ends the
+    /// wait; `None` stands for that.
+    pub(crate) fn bound(&self, settings: &Settings) -> Option<Duration> {
         match self {
             Wait::ClusterNotSent { .. } | Wait::ClusterNotAccepted { .. } | Wait::NotYetAsked { .. } => {
-                settings.order_wait
+                Some(settings.order_wait)
             }
+            Wait::KeptByHeldBack { .. } => None,
             // What refers to it may wait itself, as long as it may, before it can give it up. If both ended at once,
             // the removal would come first.
-            Wait::StillReferred { .. } => 2 * settings.order_wait,
+            Wait::StillReferred { .. } => Some(2 * settings.order_wait),
         }
     }
 }
@@ -76,6 +86,14 @@ impl fmt::Display for Waiting {
             Wait::StillReferred { by_type, by } => {
                 let by_type = by_type.short().to_uppercase();
                 write!(f, "waiting for {by_type} \"{by}\" to be given up before {own} \"{name}\" is removed")
+            }
+            Wait::KeptByHeldBack { by_type, by } => {
+                let by_type = by_type.short().to_uppercase();
+                write!(
+                    f,
+                    "keeping {own} \"{name}\" for {by_type} \"{by}\", of which the client refuses the newer form that does \
+                     without"
+                )
             }
             Wait::NotYetAsked { resource_type } => {
                 let other = resource_type.short().to_uppercase();

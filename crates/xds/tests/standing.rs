@@ -95,7 +95,7 @@ fn compared(standing: &Standing, target: &Snapshot, position: usize) -> Vec<Stri
             let state = match c.state {
                 HoldingState::Sent => "sent".to_owned(),
                 HoldingState::Accepted => "accepted".to_owned(),
-                HoldingState::Rejected { message } => format!("rejected:{message}"),
+                HoldingState::Rejected { message, .. } => format!("rejected:{message}"),
             };
             format!("{name} {} {} {state} {}", text(c.wanted), text(c.held), text(c.accepted))
         })
@@ -157,10 +157,19 @@ fn what_is_wanted_sent_accepted_and_left_over_is_told_apart() {
     );
     client.answer(CLUSTER, Some("a is bad, and so is d"));
     assert_eq!(
-        compared(&client.standing(), &two, 0)[0],
-        "a a2 a2 rejected:a is bad, and so is d a1",
+        compared(&client.standing(), &two, 0),
+        ["a a2 a2 sent a1", "b - b1 accepted b1", "c c1 c1 accepted c1", "d d1 d1 rejected:a is bad, and so is d -"],
+        "one of two suspects is tried, and the removal will be said again"
+    );
+    client.answer(CLUSTER, Some("a is bad"));
+    client.answer(CLUSTER, Some("d is bad, too"));
+    client.answer(CLUSTER, None);
+    assert_eq!(
+        compared(&client.standing(), &two, 0),
+        ["a a2 a2 rejected:a is bad a1", "c c1 c1 accepted c1", "d d1 d1 rejected:d is bad, too -"],
         "the words are the client's own"
     );
+    assert!(!client.standing().is_up_to_date(&two));
 }
 
 #[test]

@@ -30,7 +30,7 @@ use proto::pb::envoy::service::discovery::v3::{
 };
 use proto::pb::google::rpc::Status;
 use snapshot::{Cell, Layer, Snapshot, Version};
-use xds::{HoldingState, Outcome, Request, Service, Settings, Stream, Variant};
+use xds::{HeldBack, HoldingState, Outcome, Request, Service, Settings, Stream, Variant};
 
 #[test]
 fn every_transcript_is_what_the_stream_replies() {
@@ -365,12 +365,30 @@ impl Player {
             let state = match &holding.state {
                 HoldingState::Sent => "sent".to_owned(),
                 HoldingState::Accepted => "accepted".to_owned(),
-                HoldingState::Rejected { message } => format!("rejected: {message}"),
+                HoldingState::Rejected { message, verdict, .. } => {
+                    let in_force = holding.in_force.as_ref().map_or("nothing".into(), content);
+                    format!("rejected, {}, {in_force} in force: {message}", format!("{verdict:?}").to_lowercase())
+                }
             };
-            let content = String::from_utf8(holding.cell.value().to_vec()).unwrap();
-            writeln!(reply, "{} {content} {state}", holding.cell.resource_type()).unwrap();
+            let cell = &holding.cell;
+            let reduced = if holding.stands_for == cell.version() { "" } else { " stands for what is published" };
+            writeln!(reply, "{} {} {state}{reduced}", cell.resource_type(), content(cell)).unwrap();
+            for held in &holding.refused_parts {
+                writeln!(reply, "  but {}", held_back(held)).unwrap();
+            }
         }
     }
+}
+
+fn content(cell: &Arc<Cell>) -> String {
+    String::from_utf8(cell.value().to_vec()).unwrap()
+}
+
+fn held_back(held: &HeldBack) -> String {
+    let part = held.part.as_ref().map(|part| format!(" part {part}")).unwrap_or_default();
+    let origins = held.origins.iter().map(|origin| format!(" of {}", origin.object)).collect::<String>();
+    let verdict = format!("{:?}", held.verdict).to_lowercase();
+    format!("{} {}{part}{origins} {verdict}: {}", held.resource_type, held.name, held.message)
 }
 
 /// Sent and Subscribed are seen in the responses and in summaries.
@@ -384,6 +402,11 @@ fn describe(outcome: &Outcome) -> Option<String> {
         Outcome::Rejected(r) => {
             let suspects: Vec<_> = r.suspects.iter().map(|name| &**name).collect();
             Some(format!("rejected {} #{} suspects {suspects:?}: {}", r.resource_type, r.nonce, r.message))
+        }
+        Outcome::Isolated(held) => Some(format!("isolated {}", held_back(held))),
+        Outcome::Cleared(held) => Some(format!("cleared {}", held_back(held))),
+        Outcome::SearchGivenUp { resource_type, untried } => {
+            Some(format!("search in {resource_type} given up, {untried} untried"))
         }
         Outcome::Waiting { resource_type, count, wait } => {
             Some(format!("{count} {resource_type} wait, first {wait:?}"))

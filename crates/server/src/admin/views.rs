@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use proto::ResourceType;
 use tokio_util::sync::CancellationToken;
-use xds::HoldingState;
+use xds::{HoldingState, Verdict};
 
 use crate::Stopped;
 use crate::discovery::{Entry, Report, Roster};
@@ -133,7 +133,7 @@ fn resource(cell: &snapshot::Cell, state: &HoldingState) -> view::Resource {
         version: cell.version().to_string(),
         state: state_view(state),
         rejection: match state {
-            HoldingState::Rejected { message } => message.to_string(),
+            HoldingState::Rejected { message, .. } => message.to_string(),
             HoldingState::Sent | HoldingState::Accepted => String::new(),
         },
         origins: origins.into_iter().collect(),
@@ -144,8 +144,8 @@ fn resource(cell: &snapshot::Cell, state: &HoldingState) -> view::Resource {
 /// How the API names the state of a holding.
 pub(super) fn state_view(state: &HoldingState) -> view::ResourceState {
     match state {
-        HoldingState::Sent => view::ResourceState::Pending,
+        HoldingState::Sent | HoldingState::Rejected { verdict: Verdict::Suspect, .. } => view::ResourceState::Pending,
         HoldingState::Accepted => view::ResourceState::Accepted,
-        HoldingState::Rejected { .. } => view::ResourceState::Rejected,
+        HoldingState::Rejected { verdict: Verdict::Culprit | Verdict::Untried, .. } => view::ResourceState::Rejected,
     }
 }

@@ -378,6 +378,35 @@ impl StreamTask {
                     "rejected by the node"
                 );
             }
+            Outcome::Isolated(held) => {
+                metrics.isolated(held.resource_type);
+                let (r#type, name, part) = (held.resource_type.short(), &*held.name, held.part.as_deref());
+                let objects: Vec<_> = held.origins.iter().map(|origin| &*origin.object).collect();
+                let message = &*held.message;
+                tracing::warn!(
+                    node = self.id(),
+                    r#type,
+                    name,
+                    part,
+                    ?objects,
+                    message,
+                    "refused by the node: held back"
+                );
+            }
+            Outcome::Cleared(held) => {
+                metrics.cleared(held.resource_type);
+                let (r#type, name, part) = (held.resource_type.short(), &*held.name, held.part.as_deref());
+                tracing::info!(node = self.id(), r#type, name, part, "changed since the node refused it: sent again");
+            }
+            Outcome::SearchGivenUp { resource_type, untried } => {
+                let r#type = resource_type.short();
+                tracing::warn!(
+                    node = self.id(),
+                    r#type,
+                    untried,
+                    "the node refuses nearly everything: not tried further"
+                );
+            }
             Outcome::Waiting { resource_type, count, wait } => {
                 metrics.waiting(reason(&wait), count);
                 let r#type = resource_type.short();
@@ -513,6 +542,7 @@ fn reason(wait: &Wait) -> &'static str {
         Wait::ClusterNotSent { .. } => "cluster_not_sent",
         Wait::ClusterNotAccepted { .. } => "cluster_not_accepted",
         Wait::StillReferred { .. } => "still_referred",
+        Wait::KeptByHeldBack { .. } => "kept_by_held_back",
         Wait::NotYetAsked { .. } => "not_yet_asked",
     }
 }

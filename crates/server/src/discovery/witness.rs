@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use proto::ResourceType;
-use snapshot::Snapshot;
-use xds::{Node, Outcome, Wait};
+use snapshot::{Origin, Snapshot};
+use xds::{HeldBack, Node, Outcome, Wait};
 
 use crate::journal::Journal;
 use crate::view::{Event, EventKind, ResourceName};
@@ -45,9 +45,18 @@ pub(super) fn tell(journal: &Journal, node: Option<&Arc<Node>>, newest: Option<(
         Outcome::Waiting { resource_type, count, wait } | Outcome::WaitExpired { resource_type, count, wait } => {
             Event { r#type: named(*resource_type), count: *count, message: words(wait), ..event }
         }
+        Outcome::Isolated(held) | Outcome::Cleared(held) => Event {
+            r#type: named(held.resource_type),
+            version: held.version.to_string(),
+            message: held.message.to_string(),
+            resources: vec![ResourceName { r#type: named(held.resource_type), name: full_name(held) }],
+            objects: paths(held.origins.iter()),
+            ..event
+        },
         Outcome::ParametersChanged(_)
         | Outcome::Subscribed { .. }
         | Outcome::UnknownType { .. }
+        | Outcome::SearchGivenUp { .. }
         | Outcome::Overdue { .. } => return,
     };
     journal.record(event);
@@ -71,9 +80,12 @@ fn kind(outcome: &Outcome) -> Option<EventKind> {
         Outcome::Rejected(_) => Some(EventKind::Rejected),
         Outcome::Waiting { .. } => Some(EventKind::Waiting),
         Outcome::WaitExpired { .. } => Some(EventKind::WaitExpired),
+        Outcome::Isolated(_) => Some(EventKind::Isolated),
+        Outcome::Cleared(_) => Some(EventKind::Cleared),
         Outcome::ParametersChanged(_)
         | Outcome::Subscribed { .. }
         | Outcome::UnknownType { .. }
+        | Outcome::SearchGivenUp { .. }
         | Outcome::Overdue { .. } => None,
     }
 }
@@ -87,11 +99,23 @@ fn resources(resource_type: ResourceType, names: &[snapshot::Name]) -> Vec<Resou
 /// The objects that resources came from, in order.
 fn objects(snapshot: Option<&Snapshot>, resource_type: ResourceType, names: &[snapshot::Name]) -> Vec<String> {
     let cells = names.iter().take(NAMED).filter_map(|name| snapshot?.get(resource_type, name));
-    let mut objects: Vec<_> = cells.flat_map(|cell| cell.origins()).map(|origin| origin.object.to_string()).collect();
+    paths(cells.flat_map(|cell| cell.origins()))
+}
+
+fn paths<'a>(origins: impl Iterator<Item = &'a Origin>) -> Vec<String> {
+    let mut objects: Vec<_> = origins.map(|origin| origin.object.to_string()).collect();
     objects.sort();
     objects.dedup();
     objects.truncate(NAMED);
     objects
+}
+
+/// The resource, with its part if it is one: a virtual host as it would be called by itself.
+fn full_name(held: &HeldBack) -> String {
+    match &held.part {
+        Some(part) => format!("{}/{part}", held.name),
+        None => held.name.to_string(),
+    }
 }
 
 fn words(wait: &Wait) -> String {
@@ -100,6 +124,10 @@ fn words(wait: &Wait) -> String {
         Wait::ClusterNotAccepted { cluster } => format!("new cluster \"{cluster}\" is not accepted"),
         Wait::StillReferred { by_type, by } => {
             format!("{} \"{by}\" still refers to it", by_type.short().to_uppercase())
+        }
+        Wait::KeptByHeldBack { by_type, by } => {
+            let by_type = by_type.short().to_uppercase();
+            format!("{by_type} \"{by}\" needs it, of which the node refuses the newer form")
         }
         Wait::NotYetAsked { resource_type } => {
             format!("{} is not up to date since the client came back", resource_type.short().to_uppercase())

@@ -1,4 +1,4 @@
-//! Responses that were handed out: in flight, or rejected.
+//! Responses that were handed out and not answered yet.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,10 +7,14 @@ use std::time::Instant;
 use proto::ResourceType;
 use snapshot::{Cell, Name, Snapshot, Version};
 
-/// A response that was not acknowledged yet, or one that was rejected.
+use super::view::Held;
+
+/// A response that was not acknowledged yet.
 #[derive(Debug)]
 pub(crate) struct Flight {
     pub(crate) nonce: String,
+    /// Which response of its type it is, from 1 on.
+    pub(crate) number: u64,
     pub(crate) version: Version,
     pub(crate) sent_at: Instant,
     /// New and changed resources in it.
@@ -19,8 +23,10 @@ pub(crate) struct Flight {
     pub(crate) fresh: Fresh,
     /// What the client may hold until it accepts this: the resources that it replaces or takes away.
     pub(crate) replaced: Vec<Arc<Cell>>,
-    /// Names that it takes away by saying so, which only delta does.
-    pub(crate) removed: Vec<Name>,
+    /// What it may hold besides, because it refused it.
+    pub(crate) doubtful: Vec<Arc<Cell>>,
+    /// Names that it takes away, by naming them or by being the whole set without them, and what the client held.
+    pub(crate) removed: Vec<(Name, Held)>,
     /// Its acknowledgement did not come in time.
     pub(crate) overdue: bool,
     /// It is the whole set of its type, so that its acceptance accepts everything.
@@ -47,15 +53,6 @@ pub(crate) enum Fresh {
     Names(BTreeSet<Name>),
 }
 
-/// A response that the client rejected.
-#[derive(Debug)]
-pub(crate) struct Rejected {
-    pub(crate) flight: Flight,
-    pub(crate) message: Arc<str>,
-    /// The client named all that is left of the flight.
-    pub(crate) named: bool,
-}
-
 impl Contents {
     /// Whether this very version of a resource is in it.
     pub(crate) fn contains(&self, cell: &Cell) -> bool {
@@ -66,6 +63,16 @@ impl Contents {
             }
         };
         found.is_some_and(|found| found.version() == cell.version())
+    }
+
+    /// The resource of this name, if it is one of those that are told one by one.
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Cell>> {
+        match self {
+            Contents::Whole(_) => None,
+            Contents::Cells(cells) => {
+                cells.binary_search_by(|cell| (**cell.name()).cmp(name)).ok().map(|at| &cells[at])
+            }
+        }
     }
 
     /// Its resources.

@@ -86,9 +86,12 @@ impl<'a> Scope<'a> {
     }
 }
 
+/// What it refused it may hold in a form from an earlier stream; if not, it drops the virtual hosts.
 fn has_route(routes: Option<&Substream>, name: &str) -> bool {
-    routes
-        .is_some_and(|routes| routes.subscription.covers(name) && routes.view.cell(ResourceType::Route, name).is_some())
+    routes.filter(|routes| routes.subscription.covers(name)).is_some_and(|routes| {
+        let held = routes.view.held(ResourceType::Route, name);
+        held.cell().or(held.doubtful()).is_some()
+    })
 }
 
 /// Whether the client holds any route configuration whose virtual hosts are apart.
@@ -113,7 +116,11 @@ impl Stream {
         let Some(routes) = self.substreams[ResourceType::Route.index()].as_deref() else { return };
         let is_kept = |name: &Name| match routes.view.held(ResourceType::Route, name) {
             Held::Cell(held) => !routes.is_unproven(&held),
-            Held::Nothing | Held::Foreign(_) | Held::Again(_) => false,
+            // It went on with the older form, if that is not in doubt itself.
+            Held::Doubtful { before: Some(before), refused, .. } => {
+                before.version() != refused.version() && !routes.is_unproven(&before)
+            }
+            Held::Nothing | Held::Foreign(_) | Held::Again(_) | Held::Doubtful { .. } => false,
         };
         let sent: Vec<Name> = if plan.is_whole() {
             target.iter(ResourceType::Route).map(|cell| cell.name().clone()).collect()

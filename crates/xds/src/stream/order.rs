@@ -44,7 +44,7 @@ pub(crate) struct Order<'a> {
     /// Clusters, if resources of this type must look at them.
     clusters: Option<&'a Substream>,
     /// Names of this type that the client may still refer to against the target's will, and by what.
-    referred: OnceCell<BTreeMap<Name, (ResourceType, Name)>>,
+    referred: OnceCell<BTreeMap<Name, Wait>>,
 }
 
 impl<'a> Order<'a> {
@@ -75,14 +75,16 @@ impl<'a> Order<'a> {
                 return None;
             }
             let newest = self.target.get(ResourceType::Cluster, name)?;
+            // What the client refuses will not be accepted before it changes: waiting would only keep back what comes
+            // along in the same resource.
+            if clusters.has_refused(newest) {
+                return None;
+            }
             let sent = clusters.view.cell(ResourceType::Cluster, name);
             if sent.is_none_or(|sent| sent.version() != newest.version()) {
                 return Some(Wait::ClusterNotSent { cluster: name.clone() });
             }
-            // What the client refuses by name will not be accepted before it changes: waiting would only keep back what
-            // comes along in the same route configuration.
-            let awaited = clusters.is_unproven(newest) && !clusters.is_refused_by_name(newest);
-            awaited.then(|| Wait::ClusterNotAccepted { cluster: name.clone() })
+            clusters.is_unproven(newest).then(|| Wait::ClusterNotAccepted { cluster: name.clone() })
         })
     }
 
@@ -90,26 +92,36 @@ impl<'a> Order<'a> {
     pub(crate) fn before_removing(&self, name: &Name) -> Option<Wait> {
         let referred = self.referred.get_or_init(|| self.find_referred());
         let by_parent = || snapshot::parent(name).and_then(|parent| referred.get(parent));
+        // Nothing else refers to a virtual host, and another may have its domains already.
+        let stays = |route: &str| self.target.get(ResourceType::Route, route).is_some();
+        let is_host = self.resource_type == ResourceType::VirtualHost && snapshot::parent(name).is_some_and(stays);
         match referred.get(name).or_else(by_parent) {
-            Some((by_type, by)) => Some(Wait::StillReferred { by_type: *by_type, by: by.clone() }),
+            Some(wait) => Some(wait.clone()),
+            None if is_host => None,
             None if self.returning => self.before_removing_from_returning(),
             None => None,
         }
     }
 
-    fn find_referred(&self) -> BTreeMap<Name, (ResourceType, Name)> {
+    fn find_referred(&self) -> BTreeMap<Name, Wait> {
         let mut referred = BTreeMap::new();
         for substream in self.later_types().filter_map(|t| self.substreams[t.index()].as_deref()) {
             for cell in substream.leftovers(self.target) {
-                if self.resource_type == ResourceType::VirtualHost
-                    && self.target.get(ResourceType::Route, cell.name()).is_none()
+                let (by_type, by) = (cell.resource_type(), cell.name());
+                let is_kept = substream.keeps(&cell);
+                if self.resource_type == ResourceType::VirtualHost && self.target.get(ResourceType::Route, by).is_none()
                 {
                     // It refers to all its virtual hosts, which are found by its name.
-                    referred.insert(cell.name().clone(), (cell.resource_type(), cell.name().clone()));
+                    referred.insert(by.clone(), Wait::StillReferred { by_type, by: by.clone() });
                 }
                 let names = cell.references().filter(|(to, _)| *to == self.resource_type);
                 for (_, name) in names {
-                    referred.entry(name.clone()).or_insert_with(|| (cell.resource_type(), cell.name().clone()));
+                    if is_kept {
+                        // The longer of two waits.
+                        referred.insert(name.clone(), Wait::KeptByHeldBack { by_type, by: by.clone() });
+                    } else if !referred.contains_key(name) {
+                        referred.insert(name.clone(), Wait::StillReferred { by_type, by: by.clone() });
+                    }
                 }
             }
         }

@@ -3,7 +3,8 @@
 
 mod names;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +14,7 @@ use snapshot::{Body, Cell, Changes, Name, Snapshot, Version};
 
 use super::flight::{Contents, Fresh};
 use super::hosts::Scope;
+use super::isolation::{Turn, Wanted};
 use super::order::Order;
 use super::substream::Substream;
 use super::view::Held;
@@ -32,6 +34,7 @@ pub(crate) struct Plan {
     /// Waits that began now.
     pub(crate) begun: Vec<Wait>,
     pub(crate) replaced: Vec<Arc<Cell>>,
+    pub(crate) doubtful: Vec<Arc<Cell>>,
     /// `send` stands for all of the target.
     whole: bool,
     /// The entries of all of `send`, shared.
@@ -57,6 +60,9 @@ pub(crate) struct Planner<'a> {
     pub(crate) ttls: bool,
     /// Whether the client understands resource errors.
     pub(crate) tell_missing: bool,
+    pub(crate) turn: Turn,
+    /// Domains that virtual hosts have, or are to have, that a trial is about.
+    pub(crate) tried_domains: OnceCell<HashSet<(String, String)>>,
 }
 
 impl Planner<'_> {
@@ -67,6 +73,7 @@ impl Planner<'_> {
         let changes = match &view.base {
             None if !subscription.wildcard() => Changes::default(),
             None if view.exceptions.is_empty()
+                && self.substream.isolation.is_none()
                 && self.order.is_free_to_send()
                 && self.can_share_all()
                 && self.scope.holds_all(self.resource_type, self.target)
@@ -94,7 +101,9 @@ impl Planner<'_> {
         self.keep_first_hosts_together(&mut plan);
         self.keep_domains_together(&mut plan);
         let is_asked = |cell: &Arc<Cell>| plan.asked.contains_key(cell.name());
-        let can_share = !plan.send.iter().any(|cell| self.ttls && cell.ttl().is_some() || is_asked(cell));
+        // With nothing left out, put off or reduced, and nothing that only some clients are told.
+        let can_share =
+            plan.keep.is_empty() && !plan.send.iter().any(|cell| self.ttls && cell.ttl().is_some() || is_asked(cell));
         if view.exceptions.is_empty() && plan.send.len() == changes.changed.len() && view.base.is_some() && can_share {
             plan.shared = Some(changes.delta_body);
         }
@@ -156,28 +165,82 @@ impl Planner<'_> {
     }
 
     fn decide(&self, plan: &mut Plan, name: &Name, held: Held) {
-        match (self.wanted(name), &held) {
-            (Some(want), Held::Cell(have)) if want.says_the_same(have) => {}
+        let published = self.published(name);
+        match (published, &held) {
+            (Some(want), Held::Cell(have)) if want.says_the_same(have) => return,
             // The mesh came back to it while its replacement waited.
-            (Some(want), Held::Foreign(Some(version))) if want.version() == *version => {}
-            (Some(want), _) => match self.wait(plan, name, self.order.before_sending(want)) {
-                Wanted::Later => _ = plan.keep.insert(name.clone(), held),
-                Wanted::Now => self.send(plan, name, want, held),
-            },
+            (Some(want), Held::Foreign(Some(version))) if want.version() == *version => return,
+            (None, Held::Nothing) => return,
+            (Some(_) | None, _) => {}
+        }
+        match (self.wanted(published, name, &held), &held) {
+            (None, _) if !self.is_for(name) => self.defer(plan, name, held),
             (None, Held::Nothing) => {}
             (None, Held::Again(None)) => self.answer_missing(plan, name),
-            (None, Held::Cell(_) | Held::Foreign(_) | Held::Again(Some(_))) => {
+            (None, Held::Cell(_) | Held::Foreign(_) | Held::Again(Some(_)) | Held::Doubtful { .. }) => {
                 match self.wait(plan, name, self.order.before_removing(name)) {
-                    Wanted::Later => _ = plan.keep.insert(name.clone(), held),
-                    Wanted::Now => self.remove(plan, name),
+                    When::Later => _ = plan.keep.insert(name.clone(), held),
+                    When::Now => {
+                        plan.doubtful.extend(held.doubtful().cloned());
+                        self.remove(plan, name);
+                    }
+                }
+            }
+            // What the client goes on with is told again like anything else (rule P-33).
+            (Some(Wanted::HeldBack), Held::Again(Some(have))) if self.turn == Turn::Ordinary => {
+                self.send(plan, name, &have.clone(), held);
+            }
+            (Some(Wanted::HeldBack), _) => self.defer(plan, name, held),
+            (Some(Wanted::Reduced(want)), Held::Cell(have) | Held::Doubtful { before: Some(have), .. })
+                if have.says_the_same(&want) =>
+            {
+                // The new one is not encoded, so the bytes of the old one are let go of.
+                let is_doubtful = held.doubtful().is_some();
+                plan.keep.insert(name.clone(), if is_doubtful { held } else { Held::Cell(want) });
+            }
+            (Some(Wanted::Published(want) | Wanted::Reduced(want)), _) => {
+                // What is tried waits for no other type: all of it was sent before.
+                let wait = self.order.before_sending(&want).filter(|_| !self.is_tried(name));
+                match self.wait(plan, name, wait) {
+                    When::Later => _ = plan.keep.insert(name.clone(), held),
+                    When::Now => self.send(plan, name, &want, held),
                 }
             }
         }
     }
 
+    /// What is to be sent under this name, if it is this turn's.
+    fn wanted(&self, published: Option<&Arc<Cell>>, name: &Name, held: &Held) -> Option<Wanted> {
+        let published = published?;
+        match &self.substream.isolation {
+            None => Some(Wanted::Published(published.clone())),
+            Some(_) if !self.is_for(name) => Some(Wanted::HeldBack),
+            Some(isolation) if self.is_tried(name) => Some(isolation.wanted(Turn::Trial, published, held)),
+            Some(isolation) => Some(isolation.wanted(Turn::Ordinary, published, held)),
+        }
+    }
+
+    fn is_tried(&self, name: &str) -> bool {
+        self.turn == Turn::Trial && self.substream.isolation.as_ref().is_some_and(|isolation| isolation.tries(name))
+    }
+
+    /// Whether this turn is for this name. A trial brings nothing but what is tried, so that nothing else can be the
+    /// reason for its refusal; but a virtual host may have to go together with another that gives it a domain.
+    fn is_for(&self, name: &str) -> bool {
+        self.turn == Turn::Ordinary || self.is_tried(name) || self.shares_tried_domain(name)
+    }
+
+    /// Leaves the client with what it holds. What waited goes on waiting.
+    fn defer(&self, plan: &mut Plan, name: &Name, held: Held) {
+        plan.keep.insert(name.clone(), held);
+        if let Some(wait) = self.substream.waits.get(name) {
+            plan.waits.insert(name.clone(), wait.clone());
+        }
+    }
+
     /// Books a wait, unless it has lasted as long as it may.
-    fn wait(&self, plan: &mut Plan, name: &Name, wait: Option<Wait>) -> Wanted {
-        let Some(wait) = wait else { return Wanted::Now };
+    fn wait(&self, plan: &mut Plan, name: &Name, wait: Option<Wait>) -> When {
+        let Some(wait) = wait else { return When::Now };
         let waits = &self.substream.waits;
         // A first full state goes all at once, so all of it has waited as long as the first of it.
         let since = if self.is_first_full_state() {
@@ -186,15 +249,15 @@ impl Planner<'_> {
             waits.get(name).map(|(since, _)| *since)
         };
         let since = since.unwrap_or(self.now);
-        if self.now >= since + wait.bound(self.settings) {
+        if wait.bound(self.settings).is_some_and(|bound| self.now >= since + bound) {
             plan.expired.push(wait);
-            return Wanted::Now;
+            return When::Now;
         }
         if !self.substream.waits.contains_key(name) {
             plan.begun.push(wait.clone());
         }
         plan.waits.insert(name.clone(), (since, wait));
-        Wanted::Later
+        When::Later
     }
 
     fn send(&self, plan: &mut Plan, name: &Name, want: &Arc<Cell>, held: Held) {
@@ -208,13 +271,23 @@ impl Planner<'_> {
             Held::Foreign(_) => false,
             Held::Nothing | Held::Again(None) => true,
             Held::Cell(have) | Held::Again(Some(have)) => self.substream.is_unproven(have),
+            // What it may hold only if it took what it refused counts for nothing.
+            Held::Doubtful { before, refused, .. } => {
+                let sure = before.as_ref().filter(|before| before.version() != refused.version());
+                sure.is_none_or(|before| self.substream.is_unproven(before))
+            }
         };
         if is_new {
             plan.fresh.insert(want.name().clone());
         }
-        plan.replaced.extend(
-            self.substream.possibly_held(want.name()).into_iter().filter(|cell| cell.version() != want.version()),
-        );
+        plan.doubtful.extend(held.doubtful().filter(|cell| cell.version() != want.version()).cloned());
+        // What is only repeated is there before, too.
+        let is_repeated = matches!(held, Held::Again(Some(_)));
+        let before = self.substream.possibly_held(want.name()).into_iter();
+        plan.replaced.extend(before.filter(|cell| is_repeated || cell.version() != want.version()));
+        if self.target.get(self.resource_type, want.name()).is_some_and(|cell| cell.version() != want.version()) {
+            plan.keep.insert(want.name().clone(), Held::Cell(want.clone()));
+        }
         plan.send.push(want.clone());
     }
 
@@ -248,7 +321,7 @@ impl Planner<'_> {
     }
 }
 
-enum Wanted {
+enum When {
     Now,
     Later,
 }
@@ -269,21 +342,11 @@ impl Plan {
         if self.whole { planner.target.len(planner.resource_type) } else { self.send.len() }
     }
 
-    /// The version of the response: that of the whole type, unless the client is meant to hold something else for a
-    /// while.
+    /// The version of the response: that of the whole type, with what the client is meant to hold for a while instead
+    /// of some of it.
     pub(crate) fn version(&self, planner: &Planner<'_>) -> Version {
-        let version = planner.target.version(planner.resource_type);
-        if self.keep.is_empty() {
-            return version;
-        }
-        let mut text = version.to_string();
-        for (name, held) in &self.keep {
-            text.push_str(name);
-            if let Some(cell) = held.cell() {
-                text.push_str(&cell.version().to_string());
-            }
-        }
-        Version::of(text.as_bytes())
+        let forms = self.keep.iter().map(|(name, held)| (name, held.cell()));
+        planner.target.version_with(planner.resource_type, forms)
     }
 
     /// The resources of the response.

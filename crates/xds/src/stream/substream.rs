@@ -12,12 +12,14 @@ use snapshot::{Cell, Name, Snapshot, Version};
 
 use self::heartbeats::Heartbeats;
 pub(crate) use self::rejection::Applied;
-use super::flight::{Flight, Rejected};
+use super::flight::{Contents, Flight};
 use super::hosts::Scope;
 use super::interest::Interest;
+use super::isolation::{Content, Hold, Isolation, Turn, Wanted};
 use super::subscription::{Amendment, Subscription};
 use super::view::{Held, View};
-use crate::{HoldingState, Rejection, Settings, Standing, Summary, Wait, Waiting, standing};
+use crate::standing::Reduced;
+use crate::{HeldBack, HoldingState, Outcome, Rejection, Settings, Standing, Summary, Verdict, Wait, Waiting};
 
 /// Responses that are remembered while none of them is acknowledged. All but the last are overdue, so the oldest has
 /// had several times as long as anything may wait for it.
@@ -39,8 +41,10 @@ pub(crate) struct Substream {
     pub(crate) must_answer: bool,
     /// Oldest first; all but the last are overdue.
     pub(crate) flights: Vec<Flight>,
-    /// Oldest first.
-    pub(crate) rejected: Vec<Rejected>,
+    /// The client asks in state-of-the-world with the version of an earlier stream, so it may hold anything.
+    pub(crate) returning: bool,
+    /// What the client refuses; `None` if it is nothing.
+    pub(crate) isolation: Option<Box<Isolation>>,
     /// Listeners whose replacement was accepted, and when: they serve until the replacement has its routes.
     pub(crate) lingering: Vec<(Arc<Cell>, Instant)>,
     pub(crate) waits: BTreeMap<Name, (Instant, Wait)>,
@@ -62,7 +66,8 @@ impl Substream {
             collections_asked: Vec::new(),
             must_answer: false,
             flights: Vec::new(),
-            rejected: Vec::new(),
+            returning: false,
+            isolation: None,
             lingering: Vec::new(),
             waits: BTreeMap::new(),
             responses: 0,
@@ -87,7 +92,7 @@ impl Substream {
         if self.subscription.is_empty() {
             // Rule P-17: nobody is left to acknowledge anything.
             self.flights.clear();
-            self.rejected.clear();
+            self.isolation = None;
             self.lingering.clear();
             self.waits.clear();
             self.claims.clear();
@@ -120,7 +125,9 @@ impl Substream {
             if amendment.wildcard_before || already {
                 self.view.again(self.resource_type, name);
             } else {
-                self.view.exceptions.insert(name, Held::Again(None));
+                // It was given up, but a response that is on its way finds it asked for.
+                let on_its_way = self.flights.iter().rev().find_map(|flight| flight.contents.named(&name)).cloned();
+                self.view.exceptions.insert(name, Held::Again(on_its_way));
             }
         }
         self.collections_asked.extend(amendment.collections_asked);
@@ -211,6 +218,7 @@ impl Substream {
             && self.view.exceptions.is_empty()
             && self.claims.is_empty()
             && self.collections_asked.is_empty()
+            && self.isolation.is_none()
             && self.view.base.as_ref().is_some_and(|base| base.same_as(target))
     }
 
@@ -221,17 +229,13 @@ impl Substream {
 
     /// Whether the client has accepted all of `target`, as far as it subscribed.
     pub(crate) fn is_settled(&self, target: &Snapshot) -> bool {
-        !self.is_blocked()
-            && self.rejected.is_empty()
-            && self.claims.is_empty()
-            && self.view.matches(self.resource_type, target)
+        !self.is_blocked() && self.claims.is_empty() && self.view.matches(self.resource_type, target)
     }
 
     /// Whether the client may not have this resource under its name in any form: it was introduced by a response
-    /// that is awaited or was rejected.
+    /// that is awaited.
     pub(crate) fn is_unproven(&self, cell: &Cell) -> bool {
         self.flights.iter().any(|flight| !flight.overdue && flight.introduces(cell))
-            || self.rejected.iter().any(|rejected| rejected.flight.introduces(cell))
     }
 
     /// Whether the client has accepted the newest form of a resource that it asked for.
@@ -244,7 +248,7 @@ impl Substream {
     /// accepted. Each once, and of many the newest: responses that are never acknowledged replace the same resources
     /// again and again.
     pub(crate) fn possibly_held(&self, name: &str) -> Vec<Arc<Cell>> {
-        let replaced = self.flights.iter().chain(self.rejected.iter().map(|rejected| &rejected.flight)).rev();
+        let replaced = self.flights.iter().rev();
         let cells = self
             .view
             .cell(self.resource_type, name)
@@ -274,8 +278,16 @@ impl Substream {
         }
         found.extend(self.lingering.iter().map(|(cell, _)| cell.clone()));
         found.extend(self.view.exceptions.values().filter_map(Held::cell).cloned());
-        found.extend(self.flights.iter().filter(|f| !f.overdue).flat_map(|f| f.replaced.iter().cloned()));
-        found.extend(self.rejected.iter().flat_map(|r| r.flight.replaced.iter().cloned()));
+        found.extend(self.view.exceptions.values().filter_map(Held::doubtful).cloned());
+        found.extend(
+            self.flights.iter().filter(|f| !f.overdue).flat_map(|f| f.replaced.iter().chain(&f.doubtful).cloned()),
+        );
+        // What was given up while a response brings it may be asked for again before that arrives.
+        if !self.subscription.wildcard() {
+            let contents = self.flights.iter().filter(|f| !f.overdue).map(|f| &f.contents);
+            let is_given_up = |cell: &&Arc<Cell>| !self.subscription.covers(cell.name());
+            found.extend(contents.flat_map(|c| c.iter(self.resource_type)).filter(is_given_up).cloned());
+        }
         let is_lingering = |cell: &Arc<Cell>| self.lingering.iter().any(|(other, _)| Arc::ptr_eq(cell, other));
         found.retain(|cell| {
             is_lingering(cell)
@@ -284,11 +296,16 @@ impl Substream {
         found
     }
 
-    /// Books a response that was handed out.
-    pub(crate) fn depart(&mut self, flight: Flight) {
+    /// Books a response that was handed out for the sake of `turn`.
+    pub(crate) fn depart(&mut self, turn: Turn, flight: Flight) {
         self.sent = Some(flight.version);
-        self.responses += 1;
+        self.responses = flight.number;
         self.must_answer = false;
+        if let Some(isolation) = &mut self.isolation
+            && let Contents::Cells(cells) = &flight.contents
+        {
+            isolation.depart(turn, &flight.nonce, cells);
+        }
         // One is the rule, and there are several types on each of thousands of streams.
         self.flights.reserve_exact(1);
         self.flights.push(flight);
@@ -297,19 +314,73 @@ impl Substream {
         }
     }
 
-    /// Books the acknowledgement of the response at `index`, and with it of the older ones.
-    pub(crate) fn accept(&mut self, index: usize, now: Instant) -> Flight {
+    /// Books the acknowledgement of the response at `index`, and with it of the older ones. Returns the response, and
+    /// what follows for what is held back.
+    pub(crate) fn accept(&mut self, index: usize, now: Instant) -> (Flight, Vec<Outcome>) {
         self.flights.drain(..index);
         let mut flight = self.flights.remove(0);
         let replaced = std::mem::take(&mut flight.replaced);
         self.linger(replaced, now);
         self.accepted = Some(flight.version);
         if flight.full_state {
-            // All of it was accepted, also what was rejected before.
-            self.rejected.clear();
+            self.view.settle(flight.number);
         }
-        self.forget_replaced_rejections();
-        flight
+        let Some(mut isolation) = self.isolation.take() else { return (flight, Vec::new()) };
+        let mut outcomes = isolation.accept(self.resource_type, &flight.nonce);
+        if flight.full_state {
+            // All of it was accepted, also what was taken for refused when it was on its way already.
+            let is_in_it = |hold: &Hold, cell: &Cell| {
+                let now = self.view.cell(self.resource_type, cell.name());
+                hold.after >= flight.number || now.is_some_and(|now| now.version() == cell.version())
+            };
+            let (cells, released) = isolation.accept_where(self.resource_type, is_in_it);
+            outcomes.extend(released);
+            for cell in cells {
+                self.view.exceptions.insert(cell.name().clone(), Held::Cell(cell));
+            }
+        }
+        self.keep(isolation);
+        (flight, outcomes)
+    }
+
+    /// Puts back what was taken to be looked at, if there is anything left of it.
+    pub(crate) fn keep(&mut self, isolation: Box<Isolation>) {
+        self.isolation = (!isolation.is_over()).then_some(isolation);
+    }
+
+    /// What the next response can be for, in order of preference.
+    pub(crate) fn turns(&self) -> &'static [Turn] {
+        match &self.isolation {
+            // Until it is known what the client holds there is nothing to go back to.
+            Some(isolation) if self.view.base.is_some() => isolation.turns(),
+            Some(_) | None => &[Turn::Ordinary],
+        }
+    }
+
+    /// There was nothing to send for a trial.
+    pub(crate) fn skip_trial(&mut self) -> Vec<Outcome> {
+        self.isolation.as_mut().map_or_else(Vec::new, |isolation| isolation.skip_trial(self.resource_type))
+    }
+
+    /// How many resources, or parts of them, the client refuses.
+    pub(crate) fn refused(&self) -> usize {
+        self.isolation.as_ref().map_or(0, |isolation| isolation.len())
+    }
+
+    /// Whether the client refused this very version, and it will not be tried again.
+    pub(crate) fn has_refused(&self, cell: &Cell) -> bool {
+        self.isolation.as_ref().is_some_and(|isolation| isolation.has_refused(cell))
+    }
+
+    /// Whether the client is to keep this for as long as something is held back.
+    pub(crate) fn keeps(&self, cell: &Cell) -> bool {
+        let name = cell.name();
+        let held = self.view.cell(self.resource_type, name);
+        if held.is_none_or(|held| held.version() != cell.version()) {
+            return false;
+        }
+        self.isolation.as_ref().is_some_and(|isolation| isolation.keeps(name))
+            || self.waits.get(name).is_some_and(|(_, wait)| matches!(wait, Wait::KeptByHeldBack { .. }))
     }
 
     /// Envoy goes on with a replaced listener until the new one has its routes.
@@ -319,28 +390,62 @@ impl Substream {
         }
     }
 
-    fn is_refused(&self, cell: &Cell) -> bool {
-        matches!(self.state(cell), HoldingState::Rejected { .. })
-    }
-
     fn state(&self, cell: &Cell) -> HoldingState {
-        let rejected = self.rejected.iter().map(|rejected| (&rejected.flight.contents, &rejected.message));
-        standing::state(cell, self.flights.iter().map(|flight| &flight.contents), rejected)
+        match self.flights.iter().any(|flight| flight.contents.contains(cell)) {
+            true => HoldingState::Sent,
+            false => HoldingState::Accepted,
+        }
     }
 
     /// What the client was sent and still subscribes to.
     pub(crate) fn standing(&self, scope: Scope<'_>, target: Option<&Snapshot>) -> Standing {
-        let Self { resource_type, view, flights, rejected, .. } = self;
-        let unanswered = flights.iter().chain(rejected.iter().map(|rejected| &rejected.flight));
-        Standing {
+        let Self { resource_type, view, flights, .. } = self;
+        let mut standing = Standing {
             resource_type: *resource_type,
             interest: self.interest_held(scope.parents(*resource_type, view.base.iter().chain(target))),
             base: view.base.clone(),
             exceptions: view.exceptions.iter().map(|(name, held)| (name.clone(), held.cell().cloned())).collect(),
             flights: flights.iter().map(|flight| flight.contents.clone()).collect(),
-            rejected: rejected.iter().map(|r| (r.flight.contents.clone(), r.message.clone())).collect(),
-            replaced: unanswered.flat_map(|flight| flight.replaced.iter().cloned()).collect(),
+            refused: BTreeMap::new(),
+            reduced: BTreeMap::new(),
+            replaced: flights.iter().flat_map(|flight| flight.replaced.iter().cloned()).collect(),
+        };
+        if let Some(isolation) = &self.isolation {
+            self.add_held_back(isolation, &mut standing);
         }
+        standing
+    }
+
+    fn add_held_back(&self, isolation: &Isolation, standing: &mut Standing) {
+        for (name, held) in &self.view.exceptions {
+            if let Some(Hold { content: Content::Cell(refused), .. }) = isolation.whole(name) {
+                let before = held.cell().filter(|before| before.version() != refused.version());
+                standing.replaced.extend(before.cloned());
+                standing.exceptions.insert(name.clone(), Some(refused.clone()));
+            }
+        }
+        for held in isolation.iter(self.resource_type) {
+            if held.part.is_none() {
+                standing.refused.insert(held.name.clone(), held);
+            } else {
+                let reduced = standing.reduced.entry(held.name.clone()).or_insert_with(|| self.reduced(&held.name));
+                reduced.refused.push(held);
+            }
+        }
+    }
+
+    /// What the client holds of a resource of which it refuses parts.
+    fn reduced(&self, name: &Name) -> Reduced {
+        let published = self.view.base.as_ref().and_then(|base| base.get(self.resource_type, name));
+        let held = self.view.held(self.resource_type, name);
+        let of = published.filter(|published| {
+            let wanted = self.isolation.as_ref().map(|isolation| isolation.wanted(Turn::Ordinary, published, &held));
+            match (wanted, held.cell()) {
+                (Some(Wanted::Reduced(wanted)), Some(cell)) => wanted.says_the_same(cell),
+                _ => false,
+            }
+        });
+        Reduced { of: of.cloned(), refused: Vec::new() }
     }
 
     /// What is subscribed, as far as the client has use for it, with the names of what is held by an alias.
@@ -381,9 +486,15 @@ impl Substream {
             accepted: self.accepted,
             unacknowledged: self.flights.len(),
             refused: self.refused(),
+            culprits: self.culprits(),
             last_rejection: self.last_rejection.clone(),
             waiting: self.waits.iter().map(waiting).collect(),
         }
+    }
+
+    fn culprits(&self) -> Vec<HeldBack> {
+        let held = self.isolation.iter().flat_map(|isolation| isolation.iter(self.resource_type));
+        held.filter(|held| held.verdict == Verdict::Culprit).collect()
     }
 
     /// When something here runs out: an acknowledgement, or else a wait for another type; or when a heartbeat is due.
@@ -391,7 +502,7 @@ impl Substream {
         let heartbeat = self.heartbeats.as_ref().and_then(|heartbeats| heartbeats.deadline());
         let end = match self.flights.iter().find(|flight| !flight.overdue) {
             Some(flight) => Some(flight.sent_at + settings.acknowledgement_wait),
-            None => self.waits.values().map(|(since, wait)| *since + wait.bound(settings)).min(),
+            None => self.waits.values().filter_map(|(since, wait)| Some(*since + wait.bound(settings)?)).min(),
         };
         end.into_iter().chain(heartbeat).min()
     }

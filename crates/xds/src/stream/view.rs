@@ -27,13 +27,30 @@ pub(crate) enum Held {
     Foreign(Option<Version>),
     /// It must be told, whatever the versions are. It may hold this.
     Again(Option<Arc<Cell>>),
+    /// It refused a response that was to bring this: it may hold it, or still what it had before. Or it refused one that
+    /// was to take this away, which is then both.
+    Doubtful {
+        before: Option<Arc<Cell>>,
+        refused: Arc<Cell>,
+        /// How many responses of the type had been sent when it refused.
+        after: u64,
+    },
 }
 
 impl Held {
     pub(crate) fn cell(&self) -> Option<&Arc<Cell>> {
         match self {
             Held::Cell(cell) | Held::Again(Some(cell)) => Some(cell),
+            Held::Doubtful { before, .. } => before.as_ref(),
             Held::Nothing | Held::Foreign(_) | Held::Again(None) => None,
+        }
+    }
+
+    /// A resource that the client may hold besides.
+    pub(crate) fn doubtful(&self) -> Option<&Arc<Cell>> {
+        match self {
+            Held::Doubtful { refused, .. } => Some(refused),
+            Held::Nothing | Held::Cell(_) | Held::Foreign(_) | Held::Again(_) => None,
         }
     }
 }
@@ -61,7 +78,21 @@ impl View {
     /// Marks a name that was subscribed before as to be told again.
     pub(crate) fn again(&mut self, resource_type: ResourceType, name: Name) {
         let held = self.cell(resource_type, &name).cloned();
-        self.exceptions.insert(name, Held::Again(held));
+        let is_doubtful = self.exceptions.get(&name).is_some_and(|held| held.doubtful().is_some());
+        if held.is_some() || !is_doubtful {
+            self.exceptions.insert(name, Held::Again(held));
+        }
+    }
+
+    /// The client accepted the whole set in response number `number`: what it had refused before is not in it.
+    pub(crate) fn settle(&mut self, number: u64) {
+        for held in self.exceptions.values_mut() {
+            if let Held::Doubtful { before, after, .. } = held
+                && *after < number
+            {
+                *held = before.take().map_or(Held::Nothing, Held::Cell);
+            }
+        }
     }
 
     /// Whether nothing is owed: the client has what `target` holds.

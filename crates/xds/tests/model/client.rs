@@ -13,7 +13,7 @@ use proto::pb::google::rpc::Status;
 use xds::{Request, Variant};
 
 use crate::hosts::Hosts;
-use crate::mesh::{TYPES, is_wild, name_of, references};
+use crate::mesh::{TYPES, is_bad, is_wild, name_of, references};
 
 /// How the client takes the next response of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,24 @@ pub enum Nack {
     First,
     /// The same with the first changed cluster or listener, and names it, as Envoy does.
     Named,
+}
+
+/// How the client takes a response that holds something bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// Of clusters and listeners it applies what is good and lists what is bad, as Envoy does. Of other types it applies
+    /// nothing, and says nothing of use.
+    Lists,
+    /// The same, but the list is cut after the first. Of other types it applies nothing, and names the first that is bad.
+    Cuts,
+    /// It applies nothing, and names the first that is bad.
+    Names,
+    /// It applies nothing, and says nothing of use.
+    Silent,
+    /// Of assignments and routes it applies what comes before the first that is bad, of others nothing.
+    InPart,
+    /// It applies nothing, and names something good.
+    Misleads,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,13 +75,21 @@ struct Kind {
     nonce: String,
     /// Names that may come again unchanged, and how often.
     excused: BTreeMap<String, u32>,
-    refused: BTreeMap<String, String>,
-    refused_whole: Option<BTreeMap<String, Held>>,
+    /// What was in refused responses: all, or all that was new if it was the whole set. It must not come again.
+    refused: Vec<BTreeMap<String, String>>,
+    /// Names that were in refused responses: the server cannot know what became of them, so it may tell them once more.
+    doubtful: BTreeSet<String>,
     nack: Option<Nack>,
 }
 
 pub struct Client {
     variant: Variant,
+    manner: Manner,
+    /// Clusters whose assignments were refused, and those that were themselves: what leads to them need not be served.
+    hopeless: BTreeSet<String>,
+    refused_clusters: BTreeSet<String>,
+    /// Routes that listeners do not wait for any more.
+    empty_routes: BTreeSet<String>,
     kinds: BTreeMap<ResourceType, Kind>,
     /// Clusters that were warm once: they serve, even while a new form of them warms.
     serving: BTreeSet<String>,
@@ -82,9 +108,13 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(variant: Variant) -> Self {
+    pub fn new(variant: Variant, manner: Manner) -> Self {
         Self {
             variant,
+            manner,
+            hopeless: BTreeSet::new(),
+            refused_clusters: BTreeSet::new(),
+            empty_routes: BTreeSet::new(),
             kinds: TYPES.into_iter().map(|kind| (kind, Kind::default())).collect(),
             serving: BTreeSet::new(),
             warming: BTreeSet::new(),
@@ -105,6 +135,12 @@ impl Client {
 
     pub fn nack_next(&mut self, kind: ResourceType, nack: Nack) {
         self.kind(kind).nack = Some(nack);
+    }
+
+    /// Envoy waits no longer for assignments (`initial_fetch_timeout`).
+    pub fn end_warming(&mut self) {
+        self.hopeless.extend(std::mem::take(&mut self.warming));
+        self.after(Cluster);
     }
 
     pub fn never_nack(&mut self) {
@@ -128,7 +164,7 @@ impl Client {
             state.nonce.clear();
             state.excused.clear();
             state.refused.clear();
-            state.refused_whole = None;
+            state.doubtful.clear();
             let wanted = match kind {
                 Cluster => true,
                 Listener | VirtualHost => state.asked,
@@ -160,16 +196,22 @@ impl Client {
     /// Takes in one encoded response. An error is a broken promise of the server.
     pub fn receive(&mut self, kind: ResourceType, bytes: &[u8]) -> Result<(), String> {
         let message = self.decode(kind, bytes)?;
-        self.check_news(&message)?;
-        let mut nack = self.kind(kind).nack.take().filter(|_| !message.resources.is_empty());
-        let full = self.variant == Variant::StateOfTheWorld && kind.has_wildcard();
         match kind {
             Cluster => self.excuse_endpoints(&message),
             Route => self.excuse_hosts(&message),
             _ => {}
         }
+        self.check_news(&message)?;
+        let mut nack = self.kind(kind).nack.take().filter(|_| !message.resources.is_empty());
+        let full = self.variant == Variant::StateOfTheWorld && kind.has_wildcard();
         let mut applied = message.resources.clone();
         let mut words = "refused by the model".to_owned();
+        let mut takes_rest = true;
+        let bad = message.resources.iter().find(|(_, held)| is_bad(&held.value)).map(|(name, _)| name.clone());
+        if let Some(bad) = &bad {
+            nack = None;
+            takes_rest = self.take_bad(&message, bad, &mut applied, &mut words);
+        }
         match nack {
             None => {}
             Some(Nack::All) => applied.clear(),
@@ -186,25 +228,82 @@ impl Client {
         }
         self.lenient |= matches!(nack, Some(Nack::All | Nack::First));
         self.rejected |= nack.is_some();
-        if nack.is_some() {
+        let is_refused = nack.is_some() || bad.is_some();
+        if is_refused {
+            let brought = self.brought(&message);
             let state = self.kind(kind);
-            state.refused_whole = full.then(|| message.resources.clone());
-            for (name, held) in message.resources.iter().filter(|(name, _)| !applied.contains_key(*name)) {
-                state.refused.insert(name.clone(), held.value.clone());
-            }
+            state.doubtful.extend(message.resources.keys().chain(&message.removed).cloned());
+            state.refused.push(brought);
         }
-        if nack != Some(Nack::All) {
+        if kind == Endpoints && bad.is_some() {
+            // Envoy ends the warming of all that wait for assignments (`EdsClusterImpl::onConfigUpdateFailed`).
+            self.hopeless.extend(std::mem::take(&mut self.warming));
+        }
+        if kind == Route && bad.is_some() {
+            // The same with listeners (`RdsRouteConfigSubscription::onConfigUpdateFailed`).
+            self.active = self.held(Listener);
+            self.empty_routes.extend(self.kinds[&Route].names.iter().cloned());
+        }
+        if takes_rest && nack != Some(Nack::All) {
             self.apply(&message, applied, full);
         }
         self.kind(kind).nonce = message.nonce.clone();
-        let error = nack.map(|_| Status { code: 13, message: words, details: Vec::new() });
+        let error = is_refused.then(|| Status { code: 13, message: words, details: Vec::new() });
         if error.is_none() {
-            self.kind(kind).refused_whole = None;
             self.kind(kind).version = message.version.clone();
         }
         self.acknowledge(kind, Ack { nonce: message.nonce, error });
         self.after(kind);
         Ok(())
+    }
+
+    /// Decides what to apply of a response that holds something bad, and what to say. False if nothing is applied, not
+    /// even removals.
+    fn take_bad(
+        &mut self,
+        message: &Received,
+        first: &str,
+        applied: &mut BTreeMap<String, Held>,
+        words: &mut String,
+    ) -> bool {
+        let kind = message.kind;
+        let all: Vec<_> =
+            message.resources.iter().filter(|(_, held)| is_bad(&held.value)).map(|(name, _)| name.clone()).collect();
+        if kind == Cluster {
+            self.refused_clusters.extend(all.iter().cloned());
+        }
+        let is_listed = matches!(kind, Cluster | Listener);
+        match self.manner {
+            Manner::Lists | Manner::Cuts if is_listed => {
+                applied.retain(|_, held| !is_bad(&held.value));
+                let list: Vec<_> = all.iter().map(|name| format!("{name}: bad for c0 or so")).collect();
+                *words = format!("Error adding/updating {}(s) {}", kind.short(), list.join(", "));
+                if self.manner == Manner::Cuts {
+                    *words = format!("Error adding/updating {}(s) {first}: bad, ...(truncated)", kind.short());
+                }
+                return true;
+            }
+            Manner::InPart if matches!(kind, Endpoints | Route) => {
+                applied.retain(|name, _| &**name < first);
+                return true;
+            }
+            Manner::Cuts | Manner::Names => *words = format!("no such thing as {first}"),
+            Manner::Misleads => {
+                let good = message.resources.iter().find(|(_, held)| !is_bad(&held.value));
+                *words = format!("no such thing as {}", good.map_or(first, |(name, _)| name));
+            }
+            Manner::Lists | Manner::Silent | Manner::InPart => {}
+        }
+        false
+    }
+
+    /// What a response says: of a whole set only what is new.
+    fn brought(&self, message: &Received) -> BTreeMap<String, String> {
+        let full = self.variant == Variant::StateOfTheWorld && message.kind.has_wildcard();
+        let held = &self.kinds[&message.kind].held;
+        let is_new = |name: &String, new: &Held| held.get(name).is_none_or(|old| old.value != new.value);
+        let brought = message.resources.iter().filter(|(name, new)| !full || is_new(name, new));
+        brought.map(|(name, new)| (name.clone(), new.value.clone())).collect()
     }
 
     /// The first resource that is new to the client.
@@ -251,28 +350,27 @@ impl Client {
     /// Nothing comes without a reason, and nothing that was refused comes again (rules P-14 and P-45).
     fn check_news(&mut self, message: &Received) -> Result<(), String> {
         let full = self.variant == Variant::StateOfTheWorld && message.kind.has_wildcard();
+        let brought = self.brought(message);
+        // What is sent again because an answer is overdue can cross with the refusal.
+        let lenient = self.lenient;
         let state = self.kind(message.kind);
         let mut news = !message.removed.is_empty();
+        if !lenient && !brought.is_empty() && state.refused.contains(&brought) {
+            return Err(format!("{} answers a rejection with the same content: {brought:?}", message.kind));
+        }
         if full {
             news |= state.held.keys().any(|name| !message.resources.contains_key(name)) || state.held.is_empty();
-            news |= state.refused_whole.is_some();
-            if state.refused_whole.as_ref() == Some(&message.resources) {
-                return Err(format!("{} answers a rejection with the same content", message.kind));
-            }
+            let doubtful = state.doubtful.len();
+            state.doubtful.retain(|name| message.resources.contains_key(name));
+            news |= state.doubtful.len() < doubtful;
         }
-        state.refused.retain(|name, _| !message.removed.contains(name));
+        state.doubtful.retain(|name| !message.removed.contains(name));
         for (name, held) in &message.resources {
             let same = state.held.get(name).is_some_and(|old| old.value == held.value);
-            let refused = state.refused.get(name) == Some(&held.value);
             let excused = state.excused.get(name).is_some_and(|count| *count > 0);
             if !same {
-                state
-                    .refused
-                    .remove(name)
-                    .filter(|_| refused && !full && !excused)
-                    .map_or(Ok(()), |_| Err(format!("{} {name} was refused and comes again", message.kind)))?;
                 news = true;
-            } else if state.refused.remove(name).is_some() || state.refused_whole.is_some() {
+            } else if state.doubtful.remove(name) {
                 // Back to what the client never left: the server cannot know that.
                 news = true;
             } else if excused {
@@ -283,13 +381,19 @@ impl Client {
             }
         }
         let empty_answer = message.resources.is_empty() && is_wild(message.kind) && state.nonce.is_empty();
-        if news || empty_answer { Ok(()) } else { Err(format!("{} response without a change", message.kind)) }
+        if news || empty_answer || lenient {
+            Ok(())
+        } else {
+            Err(format!("{} response without a change", message.kind))
+        }
     }
 
     /// The endpoints of a changed cluster come again, also when the client rejects it: the server cannot wait to know.
     fn excuse_endpoints(&mut self, message: &Received) {
         for (name, new) in &message.resources {
-            if self.kinds[&Cluster].held.get(name).is_none_or(|old| old.value != new.value) {
+            let clusters = &self.kinds[&Cluster];
+            let is_new = clusters.held.get(name).is_none_or(|old| old.value != new.value);
+            if is_new || clusters.doubtful.contains(name) {
                 *self.kind(Endpoints).excused.entry(name.clone()).or_default() += 1;
             }
         }
@@ -300,10 +404,10 @@ impl Client {
     fn excuse_hosts(&mut self, message: &Received) {
         let routes = &self.kinds[&Route];
         let unsure = self.rejected || routes.nonce.is_empty();
-        let new = |name: &&String| unsure || !routes.held.contains_key(*name);
+        let new = |name: &&String| unsure || !routes.held.contains_key(*name) || routes.doubtful.contains(*name);
         let new: BTreeSet<String> = message.resources.keys().filter(new).cloned().collect();
-        let Kind { held, refused, excused, .. } = self.kind(VirtualHost);
-        let of_new = held.keys().chain(refused.keys()).filter(|name| new.contains(name.split('/').next().unwrap()));
+        let Kind { held, doubtful, excused, .. } = self.kind(VirtualHost);
+        let of_new = held.keys().chain(&*doubtful).filter(|name| new.contains(name.split('/').next().unwrap()));
         of_new.cloned().collect::<BTreeSet<_>>().into_iter().for_each(|name| *excused.entry(name).or_default() += 1);
     }
 
@@ -321,11 +425,19 @@ impl Client {
             }
             let old = self.kind(kind).held.insert(name.clone(), held.clone());
             let changed = old.is_none_or(|old| old.value != held.value);
+            if kind == Cluster && self.refused_clusters.remove(&name) && !self.serving.contains(&name) {
+                self.hopeless.insert(name.clone());
+            }
             match kind {
                 Cluster if changed => {
                     self.warming.insert(name);
                 }
-                Endpoints if self.warming.remove(&name) => _ = self.serving.insert(name),
+                Endpoints => {
+                    let is_new = self.warming.remove(&name) | self.hopeless.remove(&name);
+                    if is_new && self.kinds[&Cluster].held.contains_key(&name) {
+                        self.serving.insert(name);
+                    }
+                }
                 Route => self.hosts.route(&name, &held.value),
                 VirtualHost => self.hosts.set(&name, &held.value),
                 _ => {}
@@ -353,11 +465,13 @@ impl Client {
     /// Follows what a change of one type means for the others.
     fn after(&mut self, kind: ResourceType) {
         if matches!(kind, Listener | Route | VirtualHost) {
-            let Self { kinds, active, hosts, .. } = self;
+            let Self { kinds, active, empty_routes, hosts, .. } = self;
+            empty_routes.retain(|route| kinds[&Route].names.contains(route));
+            let is_there = |route: String| {
+                kinds[&Route].held.contains_key(&route) && hosts.is_ready(&route) || empty_routes.contains(&route)
+            };
             for (name, held) in &kinds[&Listener].held {
-                if references(&held.value, Route)
-                    .all(|route| kinds[&Route].held.contains_key(&route) && hosts.is_ready(&route))
-                {
+                if references(&held.value, Route).all(is_there) {
                     active.insert(name.clone(), held.value.clone());
                 }
             }
@@ -397,6 +511,7 @@ impl Client {
             return;
         }
         let first = !std::mem::replace(&mut state.asked, true);
+        state.refused.retain(|brought| added.iter().all(|name| !brought.contains_key(name)));
         added.iter().for_each(|name| *state.excused.entry(name.clone()).or_default() += 1);
         dropped.iter().for_each(|name| _ = state.held.remove(name));
         state.names = names;
@@ -411,7 +526,8 @@ impl Client {
         if kind == Cluster && self.initialised && !self.warming.is_empty() {
             if self.variant == Variant::StateOfTheWorld {
                 // Only the newest response is acknowledged; a rejection that was kept back goes along with it.
-                let error = self.withheld.pop().and_then(|older| older.error).or(ack.error);
+                let older = self.withheld.pop().and_then(|older| older.error);
+                let error = ack.error.or(older);
                 self.withheld.push(Ack { nonce: ack.nonce, error });
             } else {
                 self.withheld.push(ack);
@@ -477,6 +593,10 @@ impl Client {
     /// Whether a request could find no cluster to go to: a listener serves a route to one that was never warm, or is
     /// gone.
     pub fn broken_path(&self) -> Option<String> {
+        let is_broken = |(_, cluster): &(String, String)| {
+            let serves = self.serving.contains(cluster);
+            !serves && !self.hopeless.contains(cluster) && !self.refused_clusters.contains(cluster)
+        };
         for (listener, value) in &self.active {
             let inline = references(value, Cluster).map(|cluster| (listener.clone(), cluster));
             let routes = references(value, Route).filter_map(|route| self.kinds[&Route].held.get(&route));
@@ -486,12 +606,17 @@ impl Client {
             let hosted = references(value, Route)
                 .flat_map(|route| self.hosts.of(&route))
                 .flat_map(|host| references(host, Cluster).map(|cluster| (name_of(host).to_owned(), cluster)));
-            let broken = inline.chain(routed).chain(hosted).find(|(_, cluster)| !self.serving.contains(cluster));
+            let broken = inline.chain(routed).chain(hosted).find(is_broken);
             if let Some((from, cluster)) = broken {
                 return Some(format!("{from} of {listener} leads to {cluster}, which does not serve"));
             }
         }
         None
+    }
+
+    /// Whether it has the route configuration of a virtual host.
+    pub fn has_route(&self, host: &str) -> bool {
+        self.kinds[&Route].held.contains_key(host.split('/').next().unwrap())
     }
 
     pub fn domains(&self) -> Result<BTreeSet<String>, String> {
@@ -509,7 +634,12 @@ impl Client {
         (!is_wild(kind)).then(|| &self.kinds[&kind].names)
     }
 
-    pub fn is_warm(&self) -> bool {
-        self.warming.is_empty() && self.active == self.held(Listener)
+    /// Whether nothing warms, but listeners that are bad in their newer form, or whose route is.
+    pub fn is_warm(&self, is_bad: impl Fn(ResourceType, &str) -> bool) -> bool {
+        let is_ready = |(name, held): (&String, &Held)| {
+            let is_hopeless = || references(&held.value, Route).any(|route| is_bad(Route, &route));
+            self.active.get(name) == Some(&held.value) || is_bad(Listener, name) || is_hopeless()
+        };
+        self.warming.is_empty() && self.kinds[&Listener].held.iter().all(is_ready)
     }
 }

@@ -11,22 +11,27 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use xds::Variant;
 
-use crate::run::{Action, Run, action, calm_action, picky_action};
+use crate::client::Manner;
+use crate::run::{Action, Run, action, calm_action, manner, picky_action, spoiling_action};
 
-const CASES: u32 = 4_000;
+const CASES: u32 = 2_500;
 
 fn config() -> ProptestConfig {
     ProptestConfig {
         cases: CASES,
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
-        max_shrink_iters: 50_000,
+        max_shrink_iters: 5_000,
         ..ProptestConfig::default()
     }
 }
 
 fn play(variant: Variant, actions: &[Action]) -> Result<(), TestCaseError> {
-    let mut run = Run::new(variant);
-    let result = actions.iter().try_for_each(|action| run.act(action)).and_then(|()| run.finish());
+    play_as(variant, Manner::Lists, actions, 0)
+}
+
+fn play_as(variant: Variant, manner: Manner, actions: &[Action], spoil: u32) -> Result<(), TestCaseError> {
+    let mut run = Run::new(variant, manner);
+    let result = actions.iter().try_for_each(|action| run.act(action)).and_then(|()| run.finish(spoil));
     result.map_err(|why| TestCaseError::fail(format!("{why}\n{}", run.story())))
 }
 
@@ -62,16 +67,30 @@ proptest! {
     }
 
     #[test]
-    fn a_state_of_the_world_client_that_rejects_and_stalls_and_returns_ends_with_the_mesh(
-        actions in prop::collection::vec(action(), 1..60)
+    fn a_state_of_the_world_client_that_refuses_what_is_bad_gets_all_that_is_good(
+        actions in prop::collection::vec(spoiling_action(), 1..60), manner in manner(), spoil in any::<u32>()
     ) {
-        play(Variant::StateOfTheWorld, &actions)?;
+        play_as(Variant::StateOfTheWorld, manner, &actions, spoil)?;
+    }
+
+    #[test]
+    fn a_delta_client_that_refuses_what_is_bad_gets_all_that_is_good(
+        actions in prop::collection::vec(spoiling_action(), 1..60), manner in manner(), spoil in any::<u32>()
+    ) {
+        play_as(Variant::Delta, manner, &actions, spoil)?;
+    }
+
+    #[test]
+    fn a_state_of_the_world_client_that_rejects_and_stalls_and_returns_ends_with_the_mesh(
+        actions in prop::collection::vec(action(), 1..60), manner in manner(), spoil in any::<u32>()
+    ) {
+        play_as(Variant::StateOfTheWorld, manner, &actions, spoil)?;
     }
 
     #[test]
     fn a_delta_client_that_rejects_and_stalls_and_returns_ends_with_the_mesh(
-        actions in prop::collection::vec(action(), 1..60)
+        actions in prop::collection::vec(action(), 1..60), manner in manner(), spoil in any::<u32>()
     ) {
-        play(Variant::Delta, &actions)?;
+        play_as(Variant::Delta, manner, &actions, spoil)?;
     }
 }

@@ -8,9 +8,9 @@ use proto::ResourceType;
 use snapshot::Snapshot;
 use xds::{Outcome, Request, Service, Settings, Stream, Variant};
 
-use crate::client::{Client, Nack};
+use crate::client::{Client, Manner, Nack};
 use crate::hosts::domains;
-use crate::mesh::{Mesh, Mutation, TYPES, is_wild, mutation};
+use crate::mesh::{Mesh, Mutation, TYPES, is_bad, is_wild, mutation, parts, references, spoiling_mutation};
 
 /// What may happen next.
 #[derive(Clone, Debug)]
@@ -56,10 +56,31 @@ pub fn picky_action() -> impl Strategy<Value = Action> {
     ]
 }
 
+/// Actions in a mesh where some things are bad.
+pub fn spoiling_action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        6 => prop::collection::vec(spoiling_mutation(), 1..4).prop_map(Action::Publish),
+        8 => calm_action(),
+    ]
+}
+
+/// How a client takes what is bad.
+pub fn manner() -> impl Strategy<Value = Manner> {
+    prop::sample::select(vec![
+        Manner::Lists,
+        Manner::Cuts,
+        Manner::Names,
+        Manner::Silent,
+        Manner::InPart,
+        Manner::Misleads,
+    ])
+}
+
 /// Anything.
 pub fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         15 => calm_action(),
+        2 => prop::collection::vec(spoiling_mutation(), 1..4).prop_map(Action::Publish),
         1 => prop_oneof![0u8..3, 5u8..20].prop_map(Action::Sleep),
         1 => (0usize..TYPES.len(), prop_oneof![Just(Nack::All), Just(Nack::First)]).prop_map(|(t, n)| Action::Nack(t, n)),
         1 => named_rejection(),
@@ -87,8 +108,8 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn new(variant: Variant) -> Self {
-        let mut client = Client::new(variant);
+    pub fn new(variant: Variant, manner: Manner) -> Self {
+        let mut client = Client::new(variant, manner);
         client.connect(false);
         Self {
             variant,
@@ -134,18 +155,32 @@ impl Run {
         self.check()
     }
 
-    /// Lets everything come to rest, and compares.
-    pub fn finish(&mut self) -> Result<(), String> {
+    /// Lets everything come to rest, and compares: what is bad is held back in the form that was good, what is not
+    /// arrives. Then more is spoilt (a bit of `spoil` each), and in the end all is mended.
+    pub fn finish(&mut self, spoil: u32) -> Result<(), String> {
         self.client.never_nack();
         if self.snapshot.is_none() {
             self.publish();
         }
         self.settle()?;
-        if self.client.lenient || self.client.rejected {
+        let is_erratic = self.client.rejected || self.variant == Variant::StateOfTheWorld && self.connected.is_some();
+        if !is_erratic {
+            self.check_goods()?;
+            let before: BTreeMap<_, _> = TYPES.into_iter().map(|kind| (kind, self.client.held(kind))).collect();
+            self.mesh.spoil(spoil);
+            self.publish();
+            self.settle()?;
+            self.check_goods()?;
+            self.check_kept(&before)?;
+        }
+        if self.client.lenient || self.client.rejected || self.mesh.is_spoilt() {
             // What was rejected is only replaced when it changes.
             self.mesh.touch();
             self.publish();
             self.settle()?;
+        }
+        if let Some(summary) = self.stream.summary().into_iter().find(|summary| summary.refused > 0) {
+            return Err(format!("at rest something good is held back: {summary:?}"));
         }
         let snapshot = self.snapshot.clone().unwrap();
         for kind in TYPES {
@@ -165,13 +200,94 @@ impl Run {
                 return Err(format!("at rest the client holds {kind} {held:?}, but published is {wanted:?}"));
             }
         }
-        if !self.client.is_warm() {
+        if !self.client.is_warm(|_, _| false) {
             return Err("at rest something still warms".into());
         }
         match self.client.broken_path() {
             Some(broken) => Err(format!("at rest {broken}")),
             None => Ok(()),
         }
+    }
+
+    /// Everything that is not bad has arrived, and there is nothing else but what something held back leads to.
+    fn check_goods(&self) -> Result<(), String> {
+        let snapshot = self.snapshot.as_ref().unwrap();
+        for kind in TYPES {
+            let held = self.client.held(kind);
+            for cell in snapshot.iter(kind).filter(|cell| self.is_owed(kind, cell.name())) {
+                let published = String::from_utf8(cell.value().to_vec()).unwrap();
+                let held = held.get(&**cell.name());
+                let is_right = match kind {
+                    ResourceType::Route => {
+                        let (want, have) = (parts(&published), held.map(|held| parts(held)).unwrap_or_default());
+                        want.iter().all(|(part, text)| is_bad(text) || have.get(part) == Some(text))
+                            && have.keys().all(|part| want.contains_key(part))
+                    }
+                    // It may have to wait for one that is bad, which keeps a domain that it is to get.
+                    ResourceType::VirtualHost if self.has_bad_neighbour(cell.name()) => true,
+                    _ => is_bad(&published) || held == Some(&published),
+                };
+                if !is_right {
+                    return Err(format!("at rest the client holds {kind} {held:?}, but published is {published:?}"));
+                }
+            }
+            let mut extra = held.keys().filter(|name| snapshot.get(kind, name).is_none());
+            let is_in_use = |name: &&String| {
+                TYPES.into_iter().any(|by| {
+                    self.client.held(by).values().any(|value| references(value, kind).any(|used| used == **name))
+                })
+            };
+            let is_kept = |name: &String| kind == ResourceType::VirtualHost && self.has_bad_neighbour(name);
+            if let Some(name) = extra.find(|name| !is_in_use(name) && !is_kept(name)) {
+                return Err(format!("at rest the client still holds {kind} {name}"));
+            }
+        }
+        let is_bad = |kind: ResourceType, name: &str| {
+            let cell = snapshot.get(kind, name);
+            cell.is_some_and(|cell| is_bad(&String::from_utf8_lossy(&cell.value())))
+        };
+        if !self.client.is_warm(is_bad) {
+            return Err("at rest something still warms".into());
+        }
+        Ok(())
+    }
+
+    /// Whether the client has asked for this, and has what it belongs to.
+    fn is_owed(&self, kind: ResourceType, name: &str) -> bool {
+        let is_named = self.client.names(kind).is_none_or(|names| names.contains(name));
+        is_named && (kind != ResourceType::VirtualHost || self.client.has_route(name))
+    }
+
+    fn has_bad_neighbour(&self, host: &str) -> bool {
+        let route = host.split('/').next().unwrap();
+        let hosts = self.snapshot.iter().flat_map(|snapshot| snapshot.under(ResourceType::VirtualHost, route));
+        hosts.into_iter().any(|cell| is_bad(&String::from_utf8_lossy(&cell.value())))
+    }
+
+    /// What is bad now is held in the form that the client had before, if it had one.
+    fn check_kept(&self, before: &BTreeMap<ResourceType, BTreeMap<String, String>>) -> Result<(), String> {
+        let snapshot = self.snapshot.as_ref().unwrap();
+        for kind in TYPES {
+            let (before, held) = (&before[&kind], self.client.held(kind));
+            for cell in snapshot.iter(kind).filter(|cell| self.is_owed(kind, cell.name())) {
+                let published = String::from_utf8(cell.value().to_vec()).unwrap();
+                let (old, now) = (before.get(&**cell.name()), held.get(&**cell.name()));
+                let is_kept = match (kind, old, now) {
+                    (_, None, _) => true,
+                    (ResourceType::Route, Some(old), Some(now)) => {
+                        let (old, now) = (parts(old), parts(now));
+                        let bad = parts(&published).into_iter().filter(|(_, text)| is_bad(text));
+                        bad.into_iter().all(|(part, _)| old.get(&part) == now.get(&part))
+                    }
+                    (_, Some(old), Some(now)) => !is_bad(&published) || old == now,
+                    (_, Some(_), None) => false,
+                };
+                if !is_kept {
+                    return Err(format!("{kind} was {old:?}, became {published:?}, and the client holds {now:?}"));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn settle(&mut self) -> Result<(), String> {
@@ -269,7 +385,9 @@ impl Run {
     fn deliver(&mut self) -> Result<bool, String> {
         let Some((kind, bytes, published)) = self.to_client.pop_front() else { return Ok(false) };
         self.story.push(format!("deliver {kind}"));
-        let before = self.client.domains()?;
+        // Which domains a client came back with is not known, so the parts of what it then refuses may not go together.
+        let is_known = !(self.client.rejected && self.connected.is_some());
+        let before = self.client.domains().or_else(|why| if is_known { Err(why) } else { Ok(BTreeSet::new()) })?;
         self.client.receive(kind, &bytes)?;
         if kind == ResourceType::VirtualHost && !self.client.lenient {
             let after = self.client.domains()?;
@@ -334,6 +452,9 @@ impl Run {
     fn sleep(&mut self, time: Duration) {
         self.story.push(format!("sleep {time:?}"));
         self.now += time;
+        if time >= Duration::from_secs(15) {
+            self.client.end_warming();
+        }
         // A returning client that takes longer to ask for all it holds is taken to hold nothing more.
         self.client.lenient |= self.connected.is_some_and(|at| self.now >= at + Settings::default().order_wait);
         self.stream.handle_timeout(self.now);

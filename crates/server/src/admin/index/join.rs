@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proto::ResourceType;
 use snapshot::{Cell, Name, Origin, Snapshot, Version};
-use xds::{Comparison, HoldingState, Standing};
+use xds::{Comparison, HeldBack, HoldingState, Standing, Verdict as Fault};
 
 use crate::view::ResourceState;
 
@@ -83,7 +83,7 @@ struct Reception<'a> {
 
 impl Verdicts<'_> {
     fn take(&mut self, comparison: &Comparison<'_>) {
-        let Comparison { wanted, held, state, accepted } = comparison;
+        let Comparison { wanted, held, state, accepted, refused_parts, is_reduced } = comparison;
         let Some(wanted) = *wanted else {
             if let Some(old) = held.or(*accepted) {
                 let left = Reception { cell: old, state: ResourceState::Pending, why: Some(Why::Leaving) };
@@ -91,12 +91,12 @@ impl Verdicts<'_> {
             }
             return;
         };
-        let is_newest = held.is_some_and(|held| held.says_the_same(wanted));
+        let is_newest = *is_reduced || held.is_some_and(|held| held.says_the_same(wanted));
         let (worst, why) = match state {
             _ if !is_newest => (ResourceState::Pending, Some(Why::NotSent)),
             HoldingState::Accepted => (ResourceState::Accepted, None),
             HoldingState::Sent => (ResourceState::Pending, Some(Why::Unanswered)),
-            HoldingState::Rejected { message } => (ResourceState::Rejected, Some(Why::Rejected(message.clone()))),
+            HoldingState::Rejected { message, verdict, .. } => judge(*verdict, message),
         };
         let reception = Reception { cell: wanted, state: worst, why };
         let is_accepted = reception.state == ResourceState::Accepted;
@@ -108,24 +108,37 @@ impl Verdicts<'_> {
         if !is_accepted {
             self.note_left(wanted.own_origins(), before, wanted);
         }
-        self.take_parts(wanted, *accepted, &reception);
+        self.take_parts(wanted, *accepted, refused_parts, &reception);
     }
 
-    /// A part that the client has in its newest form is accepted, whatever became of the others.
-    fn take_parts(&mut self, wanted: &Arc<Cell>, accepted: Option<&Arc<Cell>>, reception: &Reception<'_>) {
+    /// A part that the client has in its newest form is accepted, and one that it refuses is refused, whatever became of
+    /// the others.
+    fn take_parts(
+        &mut self,
+        wanted: &Arc<Cell>,
+        accepted: Option<&Arc<Cell>>,
+        refused: &[HeldBack],
+        reception: &Reception<'_>,
+    ) {
         let Some(parts) = wanted.parts() else { return };
         let before = accepted.and_then(|cell| cell.parts());
         let taken = Reception { cell: wanted, state: ResourceState::Accepted, why: None };
         for (name, part) in parts.iter() {
             let old = before.and_then(|before| before.get(name));
-            let is_held =
-                reception.state == ResourceState::Accepted || old.is_some_and(|old| old.version() == part.version());
             let old_origins = old.map_or(&[][..], |old| old.origins());
+            let refusal = refused.iter().find(|refused| refused.part.as_ref() == Some(name));
+            let refused = refusal.map(|refusal| {
+                let (state, why) = judge(refusal.verdict, &refusal.message);
+                Reception { cell: wanted, state, why }
+            });
+            let is_held = refused.is_none()
+                && (reception.state == ResourceState::Accepted
+                    || old.is_some_and(|old| old.version() == part.version()));
             for origin in part.origins() {
                 if is_held {
                     self.note(origin, origin.generation, &taken);
                 } else {
-                    self.note(origin, generation_of(origin, old_origins), reception);
+                    self.note(origin, generation_of(origin, old_origins), refused.as_ref().unwrap_or(reception));
                 }
             }
             if !is_held {
@@ -173,6 +186,14 @@ impl Verdicts<'_> {
                 self.by_object.insert(origin.object.clone(), verdict);
             }
         }
+    }
+}
+
+/// What a refusal means for the objects behind it: nothing yet while they are some of several suspects.
+fn judge(verdict: Fault, message: &Arc<str>) -> (ResourceState, Option<Why>) {
+    match verdict {
+        Fault::Suspect => (ResourceState::Pending, Some(Why::Unanswered)),
+        Fault::Untried | Fault::Culprit => (ResourceState::Rejected, Some(Why::Rejected(message.clone()))),
     }
 }
 

@@ -209,7 +209,12 @@ fn of_a_route_configuration_only_the_objects_that_changed_are_open() {
     assert_eq!(of(&sent, "gone"), ["n pending 1 RDS \"80\" still comes from it as it was before"]);
 
     clients[0].answer(Some((ROUTE, "virtual host reviews: no")));
+    let suspected = index(&clients);
+    assert_eq!(of(&suspected, "reviews"), ["n pending 1 RDS \"80\" was sent and not acknowledged yet"]);
+    // The other one that changed is tried alone, and accepted.
+    clients[0].answer(None);
     let refused = index(&clients);
+    assert_eq!(of(&refused, "new"), ["n accepted 1"]);
     assert_eq!(of(&refused, "reviews"), ["n rejected 1 RDS \"80\" was rejected: virtual host reviews: no"]);
     assert_eq!(of(&refused, "ratings"), ["n accepted 1"], "it has what it had");
     let view = refused.describe(&object(Kind::VirtualService, "reviews"));

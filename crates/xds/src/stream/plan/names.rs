@@ -8,13 +8,14 @@ use snapshot::{Cell, Name, Snapshot, parent};
 
 use super::{Plan, Planner};
 use crate::stream::view::Held;
+use crate::stream::isolation::Turn;
 
 /// A domain within a route configuration.
 type Domain<'a> = (&'a str, &'a str);
 
 impl<'a> Planner<'a> {
     /// The resource that a subscribed name stands for: the one of this name, or one that has it as an alias (rule P-39).
-    pub(super) fn wanted(&self, name: &str) -> Option<&'a Arc<Cell>> {
+    pub(super) fn published(&self, name: &str) -> Option<&'a Arc<Cell>> {
         let by_alias = || {
             let asked = self.has_aliases() && self.substream.subscription.names().contains(name);
             if asked { self.target.by_alias(self.resource_type, name) } else { None }
@@ -47,15 +48,20 @@ impl<'a> Planner<'a> {
     /// Keeps all virtual hosts of a route configuration back while one waits, if the client has none of them yet: Envoy
     /// takes a listener into use with the first that it gets, and what is not there yet would be answered wrongly.
     pub(super) fn keep_first_hosts_together(&self, plan: &mut Plan) {
-        if self.resource_type != ResourceType::VirtualHost {
+        // What is tried was sent before, with the others.
+        if self.resource_type != ResourceType::VirtualHost || self.turn == Turn::Trial {
             return;
         }
         let is_new = |route: &&str| {
             let mut hosts = self.target.under(self.resource_type, route);
             hosts.all(|cell| self.substream.view.cell(self.resource_type, cell.name()).is_none())
         };
-        let waiting: BTreeSet<String> =
-            plan.keep.keys().filter_map(|name| parent(name)).filter(is_new).map(str::to_owned).collect();
+        let is_refused = |name: &&Name| {
+            let published = self.target.get(self.resource_type, name);
+            published.is_some_and(|published| self.substream.has_refused(published))
+        };
+        let waiting = plan.keep.keys().filter(|name| !is_refused(name)).filter_map(|name| parent(name));
+        let waiting: BTreeSet<String> = waiting.filter(is_new).map(str::to_owned).collect();
         let hosts = plan.send.iter().map(|cell| cell.name());
         let kept = hosts.filter(|name| parent(name).is_some_and(|route| waiting.contains(route))).cloned().collect();
         self.keep(plan, kept);
@@ -94,12 +100,31 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Whether a virtual host has, or is to have, a domain that one that is tried has or is to have.
+    pub(super) fn shares_tried_domain(&self, name: &str) -> bool {
+        if self.resource_type != ResourceType::VirtualHost {
+            return false;
+        }
+        let forms = |name: &str| {
+            let now = self.target.get(self.resource_type, name);
+            let before = self.substream.view.cell(self.resource_type, name);
+            let all = now.into_iter().chain(before).flat_map(domains);
+            all.map(|(route, domain)| (route.to_owned(), domain.to_owned())).collect::<Vec<_>>()
+        };
+        let tried = self.tried_domains.get_or_init(|| {
+            let isolation = self.substream.isolation.as_ref();
+            isolation.into_iter().flat_map(|isolation| isolation.tried()).flat_map(|name| forms(name)).collect()
+        });
+        forms(name).iter().any(|domain| tried.contains(domain))
+    }
+
     /// Moves what was to be sent or removed to what is kept back.
     fn keep(&self, plan: &mut Plan, kept: BTreeSet<Name>) {
         plan.send.retain(|cell| !kept.contains(cell.name()));
         plan.remove.retain(|name| !kept.contains(name));
         plan.fresh.retain(|name| !kept.contains(name));
         plan.replaced.retain(|cell| !kept.contains(cell.name()));
+        plan.doubtful.retain(|cell| !kept.contains(cell.name()));
         plan.keep.extend(kept.into_iter().map(|name| {
             let held = self.substream.view.held(self.resource_type, &name);
             (name, held)

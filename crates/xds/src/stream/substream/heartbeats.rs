@@ -83,7 +83,7 @@ impl Substream {
                 return true;
             }
             let held = self.view.cell(kind, name).filter(|_| self.subscription.covers(name));
-            let Some((held, ttl)) = held.and_then(|held| Some((self.last_good(held), held.ttl()?))) else {
+            let Some((held, ttl)) = held.and_then(|held| Some((held.clone(), held.ttl()?))) else {
                 return false;
             };
             if told.due.is_none() {
@@ -118,18 +118,10 @@ impl Substream {
         let refused =
             self.heartbeats.as_mut().and_then(|heartbeats| heartbeats.last.take_if(|(last, _)| last == nonce));
         for name in refused.into_iter().flat_map(|(_, names)| names) {
-            let is_sound = self.view.cell(self.resource_type, &name).is_some_and(|cell| !self.is_refused(cell));
-            if self.subscription.covers(&name) && is_sound {
+            if self.subscription.covers(&name) && self.view.cell(self.resource_type, &name).is_some() {
                 self.repeat_name(name);
             }
         }
-    }
-
-    /// What the client holds if it refused what it was sent last.
-    fn last_good(&self, sent: &Arc<Cell>) -> Arc<Cell> {
-        let refused = self.rejected.iter().filter(|_| self.is_refused(sent));
-        let replaced = refused.flat_map(|rejected| &rejected.flight.replaced).find(|cell| cell.name() == sent.name());
-        replaced.unwrap_or(sent).clone()
     }
 }
 
