@@ -6,7 +6,8 @@
 //! - `stream sotw|delta [only TYPE] [ack-wait SECONDS] [max-names N] [max-bytes N]`: a new stream.
 //! - `publish TYPE NAME VERSION [ttl SECONDS] [as ALIAS ...] [-> TYPE:NAME ...]; TYPE NAME -; ...`: changes the mesh; `-`
 //!   removes.
-//!   Prints nothing.
+//!   Prints nothing. With `parts NAME=VERSION ...` before the arrow the resource is made of parts, each from the object
+//!   `object/` and its name.
 //! - `ask TYPE [node=ID[+FEATURE ...]] [NAME ...] [nonce N] [version V] [error TEXT]`: a state-of-the-world request;
 //!   the version `sent` is that of the last response.
 //! - `ask TYPE [+NAME ...] [-NAME ...] [held NAME@V ...] [nonce N] [error TEXT]`: a delta request. `NAME@V` is the version of
@@ -29,7 +30,7 @@ use proto::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
 };
 use proto::pb::google::rpc::Status;
-use snapshot::{Cell, Layer, Snapshot, Version};
+use snapshot::{Cell, Layer, Origin, Part, Parts, Snapshot, Version};
 use xds::{HeldBack, HoldingState, Outcome, Request, Service, Settings, Stream, Variant};
 
 #[test]
@@ -171,6 +172,10 @@ impl Player {
             let (resource_type, name, version) = (kind(words[0]), words[1], words[2]);
             if version == "-" {
                 edit.remove(resource_type, name);
+                continue;
+            }
+            if let Some(at) = words.iter().position(|word| *word == "parts") {
+                edit.set(composite(resource_type, &value(name, version), name, &words[at + 1..]));
                 continue;
             }
             let ttl = words.iter().position(|word| *word == "ttl").map(|at| words[at + 1].parse().unwrap());
@@ -416,6 +421,16 @@ fn describe(outcome: &Outcome) -> Option<String> {
         }
         Outcome::Overdue { resource_type, nonce } => Some(format!("overdue {resource_type} #{nonce}")),
     }
+}
+
+fn composite(resource_type: ResourceType, head: &str, name: &str, words: &[&str]) -> Cell {
+    let mut parts = Parts::default();
+    for (part, version) in words.iter().map(|word| word.split_once('=').unwrap()) {
+        let origin = Origin { object: format!("object/{part}").into(), generation: 1 };
+        let text = format!(" {}", value(part, version));
+        parts.set(part.into(), Part::new(text.into()).from_objects([origin]));
+    }
+    Cell::composite(resource_type, name.into(), head.to_owned().into(), parts)
 }
 
 fn value(name: &str, version: &str) -> String {

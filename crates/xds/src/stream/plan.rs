@@ -246,7 +246,9 @@ impl Planner<'_> {
         let since = if self.is_first_full_state() {
             waits.values().map(|(since, _)| *since).min()
         } else {
-            waits.get(name).map(|(since, _)| *since)
+            // A wait without a bound is another one: what comes after it has its own time.
+            let is_bounded = |wait: &Wait| wait.bound(self.settings).is_some();
+            waits.get(name).filter(|(_, old)| is_bounded(old) == is_bounded(&wait)).map(|(since, _)| *since)
         };
         let since = since.unwrap_or(self.now);
         if wait.bound(self.settings).is_some_and(|bound| self.now >= since + bound) {
