@@ -200,6 +200,8 @@ async fn a_wait_outlasts_a_restart_of_the_server() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     mesh.server.terminate(Duration::from_secs(15)).await.unwrap();
     mesh.restart().await;
+    // Else it would be accepted by nobody, and that at once.
+    mesh.synced(1).await;
     mesh.write("routes.yaml", &split(30, 70));
     let output = tokio::task::spawn_blocking(move || waiting.wait_with_output().unwrap()).await.unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

@@ -120,7 +120,7 @@ impl Stream {
             Held::Doubtful { before: Some(before), refused, .. } => {
                 before.version() != refused.version() && !routes.is_unproven(&before)
             }
-            Held::Nothing | Held::Foreign(_) | Held::Again(_) | Held::Doubtful { .. } => false,
+            Held::Nothing | Held::Foreign(_) | Held::Again(_) | Held::Doubtful { .. } | Held::Probable { .. } => false,
         };
         let sent: Vec<Name> = if plan.is_whole() {
             target.iter(ResourceType::Route).map(|cell| cell.name().clone()).collect()

@@ -177,14 +177,18 @@ impl Planner<'_> {
             (None, _) if !self.is_for(name) => self.defer(plan, name, held),
             (None, Held::Nothing) => {}
             (None, Held::Again(None)) => self.answer_missing(plan, name),
-            (None, Held::Cell(_) | Held::Foreign(_) | Held::Again(Some(_)) | Held::Doubtful { .. }) => {
-                match self.wait(plan, name, self.order.before_removing(name)) {
-                    When::Later => _ = plan.keep.insert(name.clone(), held),
-                    When::Now => {
-                        plan.doubtful.extend(held.doubtful().cloned());
-                        self.remove(plan, name);
-                    }
+            (
+                None,
+                Held::Cell(_) | Held::Foreign(_) | Held::Again(Some(_)) | Held::Doubtful { .. } | Held::Probable { .. },
+            ) => match self.wait(plan, name, self.order.before_removing(name)) {
+                When::Later => _ = plan.keep.insert(name.clone(), held),
+                When::Now => {
+                    plan.doubtful.extend(held.doubtful().cloned());
+                    self.remove(plan, name);
                 }
+            },
+            (Some(_), Held::Probable { cell, .. }) if self.turn == Turn::Ordinary => {
+                self.send(plan, name, &cell.clone(), held);
             }
             // What the client goes on with is told again like anything else (rule P-33).
             (Some(Wanted::HeldBack), Held::Again(Some(have))) if self.turn == Turn::Ordinary => {
@@ -278,11 +282,15 @@ impl Planner<'_> {
                 let sure = before.as_ref().filter(|before| before.version() != refused.version());
                 sure.is_none_or(|before| self.substream.is_unproven(before))
             }
+            Held::Probable { before, .. } => before.is_none(),
         };
         if is_new {
             plan.fresh.insert(want.name().clone());
         }
         plan.doubtful.extend(held.doubtful().filter(|cell| cell.version() != want.version()).cloned());
+        if let Held::Probable { before, .. } = &held {
+            plan.replaced.extend(before.clone());
+        }
         // What is only repeated is there before, too.
         let is_repeated = matches!(held, Held::Again(Some(_)));
         let before = self.substream.possibly_held(want.name()).into_iter();

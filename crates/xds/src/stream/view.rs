@@ -35,12 +35,21 @@ pub(crate) enum Held {
         /// How many responses of the type had been sent when it refused.
         after: u64,
     },
+    /// It refused a response that brought `cell`, but only for others that it named, as far as its words could be read:
+    /// so it will have taken this, unless there was more to name. Only another response can tell, and until then it
+    /// must neither be left out nor replaced, or nobody could say what the client goes on with.
+    Probable {
+        before: Option<Arc<Cell>>,
+        cell: Arc<Cell>,
+        /// How many responses of the type had been sent when it refused.
+        after: u64,
+    },
 }
 
 impl Held {
     pub(crate) fn cell(&self) -> Option<&Arc<Cell>> {
         match self {
-            Held::Cell(cell) | Held::Again(Some(cell)) => Some(cell),
+            Held::Cell(cell) | Held::Again(Some(cell)) | Held::Probable { cell, .. } => Some(cell),
             Held::Doubtful { before, .. } => before.as_ref(),
             Held::Nothing | Held::Foreign(_) | Held::Again(None) => None,
         }
@@ -50,6 +59,7 @@ impl Held {
     pub(crate) fn doubtful(&self) -> Option<&Arc<Cell>> {
         match self {
             Held::Doubtful { refused, .. } => Some(refused),
+            Held::Probable { before, .. } => before.as_ref(),
             Held::Nothing | Held::Cell(_) | Held::Foreign(_) | Held::Again(_) => None,
         }
     }
@@ -77,6 +87,9 @@ impl View {
 
     /// Marks a name that was subscribed before as to be told again.
     pub(crate) fn again(&mut self, resource_type: ResourceType, name: Name) {
+        if matches!(self.exceptions.get(&name), Some(Held::Probable { .. })) {
+            return;
+        }
         let held = self.cell(resource_type, &name).cloned();
         let is_doubtful = self.exceptions.get(&name).is_some_and(|held| held.doubtful().is_some());
         if held.is_some() || !is_doubtful {
@@ -87,10 +100,17 @@ impl View {
     /// The client accepted the whole set in response number `number`: what it had refused before is not in it.
     pub(crate) fn settle(&mut self, number: u64) {
         for held in self.exceptions.values_mut() {
-            if let Held::Doubtful { before, after, .. } = held
-                && *after < number
-            {
-                *held = before.take().map_or(Held::Nothing, Held::Cell);
+            match held {
+                Held::Doubtful { before, after, .. } if *after < number => {
+                    *held = before.take().map_or(Held::Nothing, Held::Cell);
+                }
+                Held::Probable { cell, after, .. } if *after < number => *held = Held::Cell(cell.clone()),
+                Held::Nothing
+                | Held::Cell(_)
+                | Held::Foreign(_)
+                | Held::Again(_)
+                | Held::Doubtful { .. }
+                | Held::Probable { .. } => {}
             }
         }
     }

@@ -233,6 +233,11 @@ impl Client {
             let brought = self.brought(&message);
             let state = self.kind(kind);
             state.doubtful.extend(message.resources.keys().chain(&message.removed).cloned());
+            if full {
+                // What the whole set leaves out is taken away like what delta names as removed.
+                let gone = state.held.keys().filter(|name| !message.resources.contains_key(*name));
+                state.doubtful.extend(gone.cloned());
+            }
             state.refused.push(brought);
         }
         if kind == Endpoints && bad.is_some() {
@@ -517,6 +522,9 @@ impl Client {
         state.names = names;
         if kind == Route {
             dropped.iter().for_each(|name| self.hosts.drop_route(name));
+            // A route configuration that is asked for brings its virtual hosts, which count as asked for, too.
+            let is_of_added = |host: &String| added.contains(host.split('/').next().unwrap());
+            self.kind(VirtualHost).refused.retain(|brought| !brought.keys().any(is_of_added));
         }
         self.ask(kind, &added, &dropped, first);
     }

@@ -14,11 +14,13 @@ use xds::Variant;
 use crate::client::Manner;
 use crate::run::{Action, Run, action, calm_action, manner, picky_action, spoiling_action};
 
+/// Unless `PROPTEST_CASES` says otherwise.
 const CASES: u32 = 2_500;
 
 fn config() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
     ProptestConfig {
-        cases: CASES,
+        cases: cases.unwrap_or(CASES),
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         max_shrink_iters: 5_000,
         ..ProptestConfig::default()

@@ -7,8 +7,8 @@ use proto::ResourceType;
 use snapshot::{Cell, Name, Snapshot, parent};
 
 use super::{Plan, Planner};
-use crate::stream::view::Held;
 use crate::stream::isolation::Turn;
+use crate::stream::view::Held;
 
 /// A domain within a route configuration.
 type Domain<'a> = (&'a str, &'a str);

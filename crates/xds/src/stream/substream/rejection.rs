@@ -121,8 +121,9 @@ impl Substream {
         }
         if applied == Applied::UnnamedAndMore && is_found && !blind {
             // Nearly all of it was taken. It is said again, and what is not taken then will be named.
-            for suspect in open {
-                self.go_back(suspect, &words, at);
+            let after = self.responses;
+            for Suspect { refused: cell, before } in open {
+                self.view.exceptions.insert(cell.name().clone(), Held::Probable { before, cell, after });
             }
             return outcomes;
         }
@@ -229,7 +230,7 @@ impl Substream {
                     }
                     // It was asked for and is not there: that has been told, and may not have been taken.
                     Held::Again(None) => Held::Foreign(None),
-                    Held::Nothing | Held::Foreign(_) | Held::Doubtful { .. } => held.clone(),
+                    Held::Nothing | Held::Foreign(_) | Held::Doubtful { .. } | Held::Probable { .. } => held.clone(),
                 };
                 self.view.exceptions.entry(name.clone()).or_insert(held);
             }
