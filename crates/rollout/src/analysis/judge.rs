@@ -1,0 +1,297 @@
+//! All metrics of a run together.
+
+use serde::{Deserialize, Serialize};
+use world::api::delivery::{AnalysisPolicy, MetricSpec};
+
+use super::counted::{Against, Counted};
+use super::explain::{Explanation, MetricExplanation, ThresholdExplanation};
+use super::threshold::Threshold;
+use super::{Evidence, Observation};
+use crate::Time;
+
+/// What speaks against the candidate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The metric.
+    pub metric: String,
+    /// In words, with the numbers.
+    pub words: String,
+}
+
+/// Why nothing can be known. The three are kept apart: none of them is a success, and none is a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// No proxy has reported since then.
+    Telemetry(Time),
+    /// Proxies report, and the candidate has had no request since then.
+    Traffic(Time),
+    /// A provider of a critical metric does not answer.
+    Provider(Failure),
+}
+
+/// Where the evidence stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// A critical metric fails.
+    pub failure: Option<Failure>,
+    /// A metric that is not critical fails: no reason to go back, and none to go on.
+    pub hold: Option<Failure>,
+    /// Candidate and stable break an SLO together.
+    pub shared: Option<Failure>,
+    /// What a step still waits for; `None` when every metric passes.
+    pub missing: Option<String>,
+}
+
+/// The metrics of a run and what is known of each. Survives a restart as it is; the gap is missing data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Judge {
+    alpha: f64,
+    beta: f64,
+    metrics: Vec<(MetricSpec, State)>,
+    /// When proxies reported last.
+    heard: Time,
+    /// When the candidate was last seen to have traffic.
+    busy: Time,
+    step_requests: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum State {
+    Counted(Box<Counted>),
+    Threshold(Threshold),
+}
+
+impl Judge {
+    /// Judges by these metrics from `now` on.
+    pub fn new(now: Time, policy: &AnalysisPolicy, metrics: &[MetricSpec]) -> Self {
+        let mut judge = Self {
+            alpha: policy.alpha,
+            beta: policy.beta,
+            metrics: Vec::new(),
+            heard: now,
+            busy: now,
+            step_requests: 0,
+        };
+        judge.also(metrics);
+        judge
+    }
+
+    /// Judges by these as well, if they are new. More metrics share the same `alpha`: each becomes stricter about
+    /// calling the candidate bad.
+    pub fn also(&mut self, metrics: &[MetricSpec]) {
+        for spec in metrics {
+            if self.metrics.iter().any(|(known, _)| known.name == spec.name) {
+                continue;
+            }
+            let state = match spec.is_counted() {
+                true => State::Counted(Box::new(Counted::new(spec))),
+                false => State::Threshold(Threshold::default()),
+            };
+            self.metrics.push((spec.clone(), state));
+        }
+    }
+
+    /// Uses other chances from now on.
+    pub fn set_chances(&mut self, alpha: f64, beta: f64) {
+        (self.alpha, self.beta) = (alpha, beta);
+    }
+
+    /// Weights have changed: requests of the step are counted anew, and silence begins now at the earliest.
+    pub fn begin_step(&mut self, now: Time) {
+        let alpha = self.test_alpha();
+        for (spec, state) in &mut self.metrics {
+            if let State::Counted(counted) = state {
+                counted.close(spec, alpha);
+            }
+        }
+        self.step_requests = 0;
+        self.listen_from(now);
+    }
+
+    /// Nothing could be heard before `now`, as after a restart.
+    pub fn listen_from(&mut self, now: Time) {
+        self.heard = self.heard.max(now);
+        self.busy = self.busy.max(now);
+    }
+
+    /// Notes that proxies report, without counting what they say: for the time after a change of weights.
+    pub fn hear(&mut self, evidence: &Evidence) {
+        if evidence.reporters > 0 {
+            self.heard = self.heard.max(evidence.until);
+        }
+        if candidate_requests(evidence) > 0 {
+            self.busy = self.busy.max(evidence.until);
+        }
+    }
+
+    /// Takes in a report.
+    pub fn observe(&mut self, evidence: &Evidence) {
+        self.hear(evidence);
+        self.step_requests += candidate_requests(evidence);
+        let alpha = self.test_alpha();
+        for (spec, state) in &mut self.metrics {
+            match (state, evidence.metrics.get(&spec.name)) {
+                (State::Counted(counted), Some(Observation::Counts { candidate, stable, parts })) => {
+                    counted.add((evidence.from, evidence.until), *candidate, *stable, parts, spec, alpha);
+                }
+                (State::Threshold(threshold), Some(Observation::Value(value))) => threshold.value(spec, *value),
+                (State::Threshold(threshold), Some(Observation::ProviderError(words))) => {
+                    threshold.provider_error(spec, words);
+                }
+                // Counts for a metric that wants a number, or the reverse, say nothing.
+                (
+                    _,
+                    Some(Observation::Counts { .. } | Observation::Value(_) | Observation::ProviderError(_)) | None,
+                ) => {}
+            }
+        }
+    }
+
+    /// Requests to the candidate since weights changed last.
+    pub fn step_requests(&self) -> u64 {
+        self.step_requests
+    }
+
+    /// Whether any metric counts requests; without one there is no telling whether there was traffic.
+    pub fn counts_requests(&self) -> bool {
+        self.metrics.iter().any(|(spec, _)| spec.is_counted())
+    }
+
+    /// What the evidence says now.
+    pub fn verdict(&self) -> Verdict {
+        let mut verdict = Verdict::default();
+        let (fail_bound, kept_bound) = self.bounds();
+        for (spec, state) in self.metrics.iter().filter(|(spec, _)| !spec.dry_run) {
+            let (against, missing) = state.judge(spec, fail_bound, kept_bound);
+            let failure = |words: String| Failure { metric: spec.name.clone(), words };
+            let slot = match &against {
+                Against::Fails(_) if spec.critical => &mut verdict.failure,
+                Against::Fails(_) => &mut verdict.hold,
+                Against::Shared(_) => &mut verdict.shared,
+                Against::Nothing => {
+                    if spec.critical && verdict.missing.is_none() {
+                        verdict.missing = missing.map(|words| format!("{}: {words}", spec.name));
+                    }
+                    continue;
+                }
+            };
+            if let (None, Against::Fails(words) | Against::Shared(words)) = (&slot, against) {
+                *slot = Some(failure(words));
+            }
+        }
+        verdict
+    }
+
+    /// What cannot be known, most fundamental first. Whether it has lasted long enough to matter is the caller's to say.
+    pub fn absences(&self, now: Time) -> Vec<Absence> {
+        let mut absences = Vec::new();
+        if self.heard < now {
+            absences.push(Absence::Telemetry(self.heard));
+        }
+        if self.busy < now && self.counts_requests() {
+            absences.push(Absence::Traffic(self.busy));
+        }
+        for (spec, state) in self.metrics.iter().filter(|(spec, _)| spec.critical && !spec.dry_run) {
+            if let State::Threshold(Threshold { error: Some(words), .. }) = state {
+                absences.push(Absence::Provider(Failure { metric: spec.name.clone(), words: words.clone() }));
+            }
+        }
+        absences
+    }
+
+    /// Every number that a verdict rests on.
+    pub fn explain(&self) -> Explanation {
+        let (fail_bound, kept_bound) = self.bounds();
+        let metrics = self.metrics.iter().map(|(spec, state)| {
+            let verdict = match state.judge(spec, fail_bound, kept_bound) {
+                (Against::Fails(words), _) => format!("fails: {words}"),
+                (Against::Shared(words), _) => format!("fails, and so does stable: {words}"),
+                (Against::Nothing, Some(words)) => format!("waits: {words}"),
+                (Against::Nothing, None) => "passes".to_owned(),
+            };
+            let (counted, threshold) = match state {
+                State::Counted(counted) => (Some(counted.explain(spec, fail_bound, kept_bound)), None),
+                State::Threshold(threshold) => {
+                    let explanation = ThresholdExplanation {
+                        last: threshold.last,
+                        good: threshold.good,
+                        bad: threshold.bad,
+                        counted: threshold.counted(spec),
+                        failure_limit: spec.failure_limit,
+                        error: threshold.error.clone(),
+                    };
+                    (None, Some(explanation))
+                }
+            };
+            MetricExplanation { name: spec.name.clone(), verdict, counted, threshold }
+        });
+        Explanation {
+            alpha: self.alpha,
+            beta: self.beta,
+            step_requests: self.step_requests,
+            metrics: metrics.collect(),
+        }
+    }
+
+    /// How many tests share the chances: one for each counted metric, two for one with an SLO.
+    fn tests(&self) -> f64 {
+        let counted = self.metrics.iter().filter(|(spec, _)| spec.is_counted() && !spec.dry_run);
+        counted.map(|(spec, _)| 1 + u32::from(spec.acceptable().is_some())).sum::<u32>().max(1).into()
+    }
+
+    fn test_alpha(&self) -> f64 {
+        self.alpha / self.tests()
+    }
+
+    /// The logarithms that evidence against the candidate, and evidence that an SLO is kept, have to reach.
+    fn bounds(&self) -> (f64, f64) {
+        let kept = self.metrics.iter().filter(|(spec, _)| spec.is_counted() && spec.acceptable().is_some());
+        (-self.test_alpha().ln(), (kept.count().max(1) as f64 / self.beta).ln())
+    }
+}
+
+impl State {
+    /// What there is against the candidate, and what is missing for it.
+    fn judge(&self, spec: &MetricSpec, fail_bound: f64, kept_bound: f64) -> (Against, Option<String>) {
+        match self {
+            State::Counted(counted) => {
+                let missing = if !counted.has_data() {
+                    Some("no request to the candidate has been counted")
+                } else if counted.is_doubtful(spec) {
+                    Some("the evidence leans against the candidate, and is not enough yet")
+                } else if !counted.is_kept(kept_bound) {
+                    Some("there is not enough evidence that the SLO is kept")
+                } else {
+                    None
+                };
+                let missing = missing.map(str::to_owned);
+                (counted.against(spec, fail_bound), missing)
+            }
+            State::Threshold(threshold) if threshold.has_failed(spec) => {
+                let count = threshold.counted(spec);
+                let last =
+                    threshold.last.map_or_else(|| "there is no value".to_owned(), |v| format!("the last is {v}"));
+                let words = format!("{count} bad values, more than the {} forgiven; {last}", spec.failure_limit);
+                (Against::Fails(words), None)
+            }
+            State::Threshold(threshold) => {
+                let missing = match (&threshold.error, threshold.last) {
+                    (Some(words), _) => Some(format!("the provider does not answer: {words}")),
+                    (None, None) => Some("there is no value yet".to_owned()),
+                    (None, Some(_)) if threshold.in_a_row > 0 => Some("the last value is bad".to_owned()),
+                    (None, Some(_)) => None,
+                };
+                (Against::Nothing, missing)
+            }
+        }
+    }
+}
+
+/// Requests to the candidate, by the metric that counted most of them.
+fn candidate_requests(evidence: &Evidence) -> u64 {
+    let totals = evidence.metrics.values().filter_map(|observation| match observation {
+        Observation::Counts { candidate, .. } => Some(candidate.total),
+        Observation::Value(_) | Observation::ProviderError(_) => None,
+    });
+    totals.max().unwrap_or_default()
+}

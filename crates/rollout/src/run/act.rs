@@ -1,0 +1,119 @@
+//! What people do to a run.
+
+use super::Run;
+use crate::action::{Action, ActionError, TakenAction, Verb};
+use crate::{Phase, Reason, Revision, Stage, Time};
+
+impl Run {
+    /// Takes an action. Poll effects afterwards. Taking the same action twice does nothing the second time, and one
+    /// that asks for what is already so is recorded and does nothing.
+    ///
+    /// # Errors
+    /// When it is meant for another run or another step, or makes no sense now; nothing has changed then.
+    pub fn act(&mut self, now: Time, action: Action) -> Result<(), ActionError> {
+        self.now = self.now.max(now);
+        if self.record.actions.iter().any(|taken| taken.action.id == action.id) {
+            return Ok(());
+        }
+        let plan = &self.record.plan;
+        if action.run != plan.run {
+            return Err(ActionError::WrongRun { asked: action.run, current: plan.run.clone() });
+        }
+        if let Some(expected) = action.expected_step
+            && self.record.phase.step() != Some(expected)
+        {
+            return Err(ActionError::Moved { expected, now: self.record.phase.to_string() });
+        }
+        self.check(&action.verb)?;
+        let text = format!("{} by {}: {}", action.verb.as_str(), action.actor, action.reason);
+        super::push(&mut self.record.actions, TakenAction { at: self.now, action: action.clone() });
+        self.notify("Action", text);
+        self.perform(action);
+        self.drive();
+        Ok(())
+    }
+
+    fn check(&self, verb: &Verb) -> Result<(), ActionError> {
+        let phase = self.record.phase;
+        let is_begun = matches!(phase, Phase::Step { .. } | Phase::Bake);
+        let (is_possible, hint) = match verb {
+            Verb::Promote => (is_begun, "it can be promoted while it waits in a step"),
+            Verb::PromoteFull => {
+                (is_begun || phase == Phase::PreGate, "it can be promoted once the candidate is prepared")
+            }
+            Verb::SkipStep => (phase.step().is_some(), "only a step can be skipped"),
+            Verb::Pause | Verb::Resume => (!phase.is_over(), "it has ended"),
+            Verb::Retry => {
+                let is_blocked = matches!(phase, Phase::Step { stage: Stage::Blocked, .. });
+                (
+                    is_blocked || phase == Phase::RolledBack,
+                    "a blocked step, or a run that has gone back, can be retried",
+                )
+            }
+            // Aborting what has ended changes nothing, and says so by doing nothing.
+            Verb::Abort => (phase != Phase::Completed, "it has completed; roll back to a revision instead"),
+            Verb::RollbackTo(revision) => {
+                let plan = &self.record.plan;
+                let is_known = *revision == plan.stable || plan.known_good.contains(revision);
+                (is_known, "the revision is not among those that completed runs left")
+            }
+        };
+        match is_possible {
+            true => Ok(()),
+            false => Err(ActionError::NotNow { verb: verb.as_str(), phase: phase.to_string(), hint: hint.to_owned() }),
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        let aborted = || Reason::Aborted { actor: action.actor.clone(), reason: action.reason.clone() };
+        match action.verb {
+            Verb::Promote => self.record.is_promoted = true,
+            Verb::PromoteFull => {
+                self.record.wanted = None;
+                self.promote();
+            }
+            Verb::Pause => {
+                if self.record.paused.is_none() {
+                    self.record.paused = Some((action.actor, action.reason));
+                }
+            }
+            Verb::Resume => self.record.paused = None,
+            Verb::Abort if self.record.phase.is_over() => {}
+            Verb::Abort => _ = self.go_back(aborted()),
+            Verb::Retry => match self.record.phase {
+                Phase::RolledBack => self.begin_again(self.record.plan.candidate.clone()),
+                _ => self.record.is_promoted = true,
+            },
+            Verb::SkipStep => {
+                if let Phase::Step { index, .. } = self.record.phase {
+                    self.next_step(index);
+                }
+            }
+            Verb::RollbackTo(revision) => self.roll_back_to(revision, aborted()),
+        }
+    }
+
+    fn roll_back_to(&mut self, revision: Revision, reason: Reason) {
+        let (is_terminal, is_stable) = (self.record.phase.is_terminal(), revision == self.record.plan.stable);
+        match (is_terminal, self.record.phase) {
+            (true, Phase::RolledBack | Phase::Superseded) if is_stable => {}
+            (true, _) => self.begin_again(revision),
+            (false, _) => {
+                if !is_stable {
+                    self.record.queued = Some(revision);
+                }
+                if self.record.phase != Phase::RollingBack {
+                    self.go_back(reason);
+                }
+            }
+        }
+    }
+
+    /// Gives the service to another run. Only a run that has ended does.
+    fn begin_again(&mut self, candidate: Revision) {
+        if self.record.successor.is_none() {
+            let successor = self.successor(candidate);
+            self.let_go(successor);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Why a run does not move: every wait has a name, a beginning, and a deadline if there is one.
+
+use serde::Serialize;
+
+use super::Run;
+use crate::event::GateId;
+use crate::{Absence, Phase, Reason, Refusal, Stage, Time};
+
+/// A wait.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Hold {
+    /// Why.
+    pub reason: HoldReason,
+    /// Since when.
+    pub since: Time,
+    /// When something changes by itself; `None` when only an event can.
+    pub deadline: Option<Time>,
+}
+
+/// What a run waits for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum HoldReason {
+    /// The store does not take its record, in its words; nothing is published meanwhile.
+    CommitFailed(String),
+    /// It should go back, and stable has no healthy endpoint.
+    StableUnhealthy(Reason),
+    /// A freeze, with its reason.
+    Frozen(String),
+    /// The intent says `suspend`.
+    Suspended,
+    /// Somebody has paused it.
+    Paused {
+        /// Who.
+        actor: String,
+        /// Why.
+        reason: String,
+    },
+    /// A restart: nodes, or evidence, are not back.
+    Recovering,
+    /// Nothing is known of the endpoints yet, or there are too few of them.
+    Endpoints,
+    /// Acknowledgements.
+    NotAcknowledged {
+        /// How many nodes have accepted.
+        accepted: u32,
+        /// Of how many.
+        concerned: u32,
+    },
+    /// Nodes have refused a step.
+    Refused(Vec<Refusal>),
+    /// A gate.
+    Gate(GateId),
+    /// A metric fails, and the policy is to hold; or it is not critical.
+    Failing {
+        /// Which.
+        metric: String,
+        /// With which numbers.
+        words: String,
+    },
+    /// Candidate and stable break an SLO together.
+    SharedIncident(String),
+    /// No proxy reports.
+    NoTelemetry,
+    /// Proxies report, and the candidate gets no request.
+    NoTraffic,
+    /// A provider does not answer.
+    ProviderError {
+        /// For which metric.
+        metric: String,
+        /// In its words.
+        words: String,
+    },
+    /// Evidence, in words.
+    Evidence(String),
+    /// Time, or somebody's decision.
+    Waiting,
+}
+
+impl Run {
+    /// Why the run does not move; `None` when it is over.
+    pub fn hold(&self) -> Option<Hold> {
+        let (reason, since) = self.held.clone()?;
+        Some(Hold { reason, since, deadline: self.poll_timeout() })
+    }
+
+    pub(super) fn update_hold(&mut self) {
+        let reason = self.hold_reason();
+        self.held = match (self.held.take(), reason) {
+            (_, None) => None,
+            (Some((known, since)), Some(reason))
+                if std::mem::discriminant(&known) == std::mem::discriminant(&reason) =>
+            {
+                Some((reason, since))
+            }
+            (_, Some(reason)) => Some((reason, self.now)),
+        };
+    }
+
+    fn hold_reason(&self) -> Option<HoldReason> {
+        let (record, plan) = (&self.record, &self.record.plan);
+        if let Some((words, _)) = &self.commit_failure {
+            return Some(HoldReason::CommitFailed(words.clone()));
+        }
+        if let Some(reason) = &record.wanted {
+            return Some(HoldReason::StableUnhealthy(reason.clone()));
+        }
+        let not_acknowledged =
+            || HoldReason::NotAcknowledged { accepted: self.standing.accepted, concerned: self.standing.concerned };
+        match record.phase {
+            phase if phase.is_terminal() => return None,
+            Phase::RollingBack | Phase::Promoting => return Some(not_acknowledged()),
+            Phase::Draining if record.settled.is_none() => return Some(not_acknowledged()),
+            Phase::Draining => return Some(HoldReason::Waiting),
+            Phase::Step { stage: Stage::Blocked, .. } => return Some(HoldReason::Refused(record.refusals.clone())),
+            Phase::Step { stage: Stage::Applying, .. } => return Some(not_acknowledged()),
+            _ => {}
+        }
+        if let Some(words) = &self.frozen {
+            return Some(HoldReason::Frozen(words.clone()));
+        }
+        if plan.spec.suspend {
+            return Some(HoldReason::Suspended);
+        }
+        if let Some((actor, reason)) = &record.paused {
+            return Some(HoldReason::Paused { actor: actor.clone(), reason: reason.clone() });
+        }
+        if self.recovering.is_some() {
+            return Some(HoldReason::Recovering);
+        }
+        if self.endpoints.is_none() {
+            return Some(HoldReason::Endpoints);
+        }
+        if let Some(id) = self.waits_for_gate() {
+            return Some(HoldReason::Gate(id.clone()));
+        }
+        let is_ready = self.healthy(&plan.candidate) >= plan.spec.safety.min_healthy_endpoints;
+        match record.phase {
+            Phase::Preparing if is_ready => Some(not_acknowledged()),
+            Phase::Pending | Phase::Preparing | Phase::PreGate => Some(HoldReason::Endpoints),
+            Phase::Step { stage: Stage::Guard, .. } => Some(HoldReason::Endpoints),
+            Phase::Step { stage: Stage::Settling, .. } => Some(HoldReason::Waiting),
+            _ => Some(self.evidence_hold()),
+        }
+    }
+
+    /// What the evidence waits for, most serious first.
+    fn evidence_hold(&self) -> HoldReason {
+        let judge = &self.record.judge;
+        let policy = &self.record.plan.spec.analysis;
+        let verdict = judge.verdict();
+        if let Some(failure) = verdict.failure.or(verdict.hold) {
+            return HoldReason::Failing { metric: failure.metric, words: failure.words };
+        }
+        if let Some(shared) = verdict.shared {
+            return HoldReason::SharedIncident(format!("{}: {}", shared.metric, shared.words));
+        }
+        for absence in judge.absences(self.now) {
+            match absence {
+                Absence::Telemetry(since)
+                    if judge.counts_requests() && self.now.since(since) >= policy.telemetry_timeout =>
+                {
+                    return HoldReason::NoTelemetry;
+                }
+                Absence::Traffic(since) if self.now.since(since) >= policy.no_traffic_timeout => {
+                    return HoldReason::NoTraffic;
+                }
+                Absence::Provider(failure) => {
+                    return HoldReason::ProviderError { metric: failure.metric, words: failure.words };
+                }
+                Absence::Telemetry(_) | Absence::Traffic(_) => {}
+            }
+        }
+        match verdict.missing {
+            Some(words) if self.record.is_exposed() => HoldReason::Evidence(words),
+            _ => HoldReason::Waiting,
+        }
+    }
+}

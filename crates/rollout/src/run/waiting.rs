@@ -1,0 +1,151 @@
+//! What a step waits for.
+
+use std::time::Duration;
+
+use world::api::delivery::{OnAbsence, OnTelemetryLoss, SharedIncident, StepAnalysis, Winner};
+
+use super::Run;
+use crate::analysis::TRIM;
+use crate::event::GateId;
+use crate::steps::Step;
+use crate::{Absence, Phase, Reason, Stage};
+
+impl Run {
+    /// Whether the step's own condition holds. Policies may send the run back meanwhile, which changes its phase.
+    pub(super) fn is_waiting_over(&mut self, index: usize, step: &Step) -> bool {
+        match step {
+            Step::Pause(None) => false,
+            Step::Pause(Some(span)) => self.is_due(self.record.since, *span),
+            Step::Analysis(analysis) => self.is_judged(analysis),
+            Step::Require(needed) => {
+                let candidate = self.healthy(&self.record.plan.candidate.clone());
+                let stable = u64::from(self.healthy(&self.record.plan.stable.clone()));
+                let share = needed.percent_of_stable.map_or(0, |percent| (stable * u64::from(percent)).div_ceil(100));
+                candidate >= needed.absolute.unwrap_or(0) && u64::from(candidate) >= share && candidate > 0
+            }
+            Step::Gate(gate) => match &gate.webhook {
+                Some(url) => {
+                    let id = GateId { phase: world::api::delivery::GatePhase::PreStep, step: index, index: None };
+                    let url = url.clone();
+                    self.is_gate_open(id, &url, &world::api::delivery::GateSpec::default())
+                }
+                None => false,
+            },
+            Step::End { at, winner } => self.is_test_over(*at, *winner),
+            // Steps that assign something do not wait.
+            Step::Weight(_) | Step::Members { .. } | Step::Variants | Step::Route(_) | Step::Mirror(_) => true,
+        }
+    }
+
+    /// An A/B test: its time, and who says which variant wins.
+    fn is_test_over(&mut self, at: Option<crate::Time>, winner: Winner) -> bool {
+        let is_time = match at {
+            Some(at) => self.is_due(at, Duration::ZERO),
+            None => winner == Winner::BySignal,
+        };
+        if !is_time {
+            return false;
+        }
+        if winner == Winner::BySignal && self.is_judged(&StepAnalysis::default()) {
+            return true;
+        }
+        // At the end of its time a test without a winner leaves everything as it was before.
+        if at.is_some() && self.may_advance() {
+            self.go_back(Reason::TestEnded);
+        }
+        false
+    }
+
+    /// Whether the evidence allows to go on.
+    pub(super) fn is_judged(&mut self, step: &StepAnalysis) -> bool {
+        let policy = self.record.plan.spec.analysis.clone();
+        let (phase, since) = (self.record.phase, self.record.since);
+        if self.is_absent() {
+            return false;
+        }
+        if self.record.phase != phase {
+            return false;
+        }
+        let verdict = self.record.judge.verdict();
+        let is_shared = verdict.shared.is_some() && policy.shared_incident != SharedIncident::Ignore;
+        let is_clear = verdict.failure.is_none() && verdict.hold.is_none() && !is_shared;
+        let needed =
+            if self.record.judge.counts_requests() { step.min_requests.unwrap_or(policy.min_requests) } else { 0 };
+        let is_known = verdict.missing.is_none() && self.record.judge.step_requests() >= needed;
+        // Less time than is deleted from the evidence could not have shown anything.
+        let least = if self.record.judge.counts_requests() { TRIM } else { Duration::ZERO };
+        let is_long = self.is_due(since, step.min_duration.unwrap_or(least));
+        if is_clear && is_known && is_long {
+            return true;
+        }
+        if self.record.judge.counts_requests()
+            && self.record.judge.step_requests() == 0
+            && self.is_due(self.traffic_since(), policy.no_traffic_timeout)
+        {
+            match policy.on_no_traffic {
+                OnAbsence::Hold => {}
+                OnAbsence::Advance => return is_clear,
+                OnAbsence::Rollback => _ = self.go_back(Reason::NoTraffic),
+            }
+            return false;
+        }
+        if self.is_due(since, step.max_duration.unwrap_or(policy.max_step_duration)) {
+            match policy.on_inconclusive {
+                OnAbsence::Hold => {}
+                OnAbsence::Advance => return is_clear,
+                OnAbsence::Rollback => _ = self.go_back(Reason::Inconclusive),
+            }
+        }
+        false
+    }
+
+    /// Whether no proxy has reported for too long. Then nothing is known, and nothing that the evidence says counts
+    /// for going on.
+    fn is_absent(&mut self) -> bool {
+        let policy = &self.record.plan.spec.analysis;
+        let (timeout, reaction) = (policy.telemetry_timeout, policy.on_telemetry_loss);
+        if !self.record.judge.counts_requests() {
+            return false;
+        }
+        let absences = self.record.judge.absences(self.now);
+        let silent = absences.iter().find_map(|absence| match absence {
+            Absence::Telemetry(since) => Some(*since),
+            Absence::Traffic(_) | Absence::Provider(_) => None,
+        });
+        let Some(since) = silent else { return false };
+        if !self.is_due(since, timeout) {
+            return false;
+        }
+        match reaction {
+            OnTelemetryLoss::Hold => {}
+            OnTelemetryLoss::StepBack => self.step_back(),
+            OnTelemetryLoss::Rollback => _ = self.go_back(Reason::TelemetryLoss),
+        }
+        true
+    }
+
+    /// Once: weights as they were before the current ones.
+    fn step_back(&mut self) {
+        if self.record.has_stepped_back {
+            return;
+        }
+        self.record.has_stepped_back = true;
+        let before = self.record.before.clone();
+        if before.weight_of(&self.record.plan.candidate) < self.record.weight() && self.assign(before) {
+            self.notify("Blocked", "no proxy reports: weights go back a step".to_owned());
+            if let Phase::Step { index, .. } = self.record.phase {
+                self.enter(Phase::Step { index, stage: Stage::Blocked });
+            }
+        }
+    }
+
+    /// Since when the candidate has had no traffic.
+    pub(super) fn traffic_since(&self) -> crate::Time {
+        let absences = self.record.judge.absences(self.now);
+        let since = absences.iter().find_map(|absence| match absence {
+            Absence::Traffic(since) => Some(*since),
+            Absence::Telemetry(_) | Absence::Provider(_) => None,
+        });
+        since.unwrap_or(self.now)
+    }
+}
