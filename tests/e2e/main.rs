@@ -20,6 +20,7 @@ mod mesh;
 mod missing;
 mod nack;
 mod raw;
+mod removals;
 mod restart;
 mod splits;
 mod swarm;

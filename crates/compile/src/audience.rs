@@ -66,6 +66,12 @@ impl Audience {
         Scope { namespace: self.namespace.clone() }
     }
 
+    /// The audience as far as the way into its workload depends on it, and the same for all audiences that share that.
+    pub fn workload(&self) -> Self {
+        // Route configurations on that way have one virtual host each, which is always inside.
+        Self { hosts: HostDelivery::Inline, ..self.clone() }
+    }
+
     /// How traffic gets into it; [`Interception::None`] for everything but sidecars.
     pub fn interception(&self) -> Interception {
         match self.proxy {

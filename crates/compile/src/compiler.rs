@@ -1,13 +1,14 @@
 //! The compiler's state: one layer per distinct input, and who is made of which layers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use snapshot::Snapshot;
 use world::{Key, Problem, World};
 
-use crate::layers::{Layers, Stack};
+use crate::layers::{LayerKey, Layers, Stack};
 use crate::raw::RawLayer;
-use crate::{Audience, Options};
+use crate::{Audience, Options, Proxy, Served};
 
 /// Counts what an update cost, for tests and metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,8 +25,23 @@ pub struct Work {
 pub struct Update {
     /// The audiences whose snapshot is another now, with the new one.
     pub snapshots: Vec<(Audience, Snapshot)>,
+    /// Those of them for which more has changed than what leads into their workload: their nodes may send requests
+    /// elsewhere than before.
+    pub outward: Vec<Audience>,
     /// What it cost.
     pub work: Work,
+}
+
+/// What a sidecar's workload is no longer served by, or is again.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    /// The audience, as [`Audience::workload`] has it.
+    pub audience: Audience,
+    /// What was there when it was compiled last, and would not be there, or would take less than it did, in order of
+    /// the workload's port.
+    pub lost: Vec<Served>,
+    /// What is held, and would be there without that: in order of the workload's port.
+    pub returned: Vec<Served>,
 }
 
 /// Compiles a world for a changing set of audiences.
@@ -75,15 +91,60 @@ impl Compiler {
             self.restack(world);
         }
         let work = self.layers.update(world, touched);
-        let mut snapshots = Vec::new();
+        let mut update = Update { work, ..Update::default() };
         for (audience, member) in &mut self.audiences {
             let snapshot = member.raw.stack(self.layers.of_stack(&member.stack));
             if !snapshot.same_as(&member.snapshot) {
+                let pairs = member.snapshot.layers().iter().zip(snapshot.layers());
+                let mut others = pairs.enumerate().filter(|(place, _)| !member.stack.is_inbound(*place));
+                if others.any(|(_, (old, new))| !Arc::ptr_eq(old, new)) {
+                    update.outward.push(audience.clone());
+                }
                 member.snapshot = snapshot.clone();
-                snapshots.push((audience.clone(), snapshot));
+                update.snapshots.push((audience.clone(), snapshot));
             }
         }
-        Update { snapshots, work }
+        update
+    }
+
+    /// What the next [`Compiler::update`] with the same arguments would take from workloads that are compiled for, or
+    /// give back to them; none of the entries is empty. Costs a question for each workload of the namespaces in which
+    /// something was touched.
+    pub fn losses(&self, world: &World, touched: &BTreeSet<Key>) -> Vec<Loss> {
+        let shifts = self.layers.shifts(world, touched);
+        shifts.filter_map(|(audience, before, now)| self.loss(audience, before.to_vec(), &now)).collect()
+    }
+
+    /// What a workload would lose or get back if its sidecar went from one audience to another before the next
+    /// [`Compiler::update`].
+    pub fn loss_by_move(&self, world: &World, from: &Audience, to: &Audience) -> Option<Loss> {
+        let (old, new) = (LayerKey::inbound(from), LayerKey::inbound(to));
+        if old == new || !matches!((&from.proxy, &to.proxy), (Proxy::Sidecar { .. }, Proxy::Sidecar { .. })) {
+            return None;
+        }
+        let before = self.layers.served_before(&old).to_vec();
+        self.loss(&new.audience, before, &self.layers.served(world, &new))
+    }
+
+    /// Whether any audience is compiled for that shares this way into the workload.
+    pub fn has_workload(&self, audience: &Audience) -> bool {
+        self.layers.has(&LayerKey::inbound(audience))
+    }
+
+    fn loss(&self, audience: &Audience, mut lost: Vec<Served>, now: &[Served]) -> Option<Loss> {
+        let is_there = |old: &Served| now.iter().any(|new| new.takes_all_of(old));
+        lost.retain(|old| !is_there(old));
+        let held = self.layers.held(&LayerKey::inbound(audience));
+        let returned: Vec<_> = held.iter().filter(|held| is_there(held)).cloned().collect();
+        let is_empty = lost.is_empty() && returned.is_empty();
+        (!is_empty).then(|| Loss { audience: audience.clone(), lost, returned })
+    }
+
+    /// Keeps these ports of a workload, and no others, although no service leads there any more, from the next
+    /// [`Compiler::update`] on; also while nobody of this audience is compiled for. Where a service leads to one of them,
+    /// what takes more counts.
+    pub fn hold(&mut self, audience: &Audience, held: Vec<Served>) {
+        self.layers.hold(LayerKey::inbound(audience), held);
     }
 
     /// Other labels of clients matter now than before: who shares a layer with whom is found again.

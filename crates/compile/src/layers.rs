@@ -23,10 +23,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use snapshot::Layer;
-use world::{Key, Labels, Problem, World};
+use world::{Key, Labels, Problem, Reader, World};
 
-use crate::{Audience, HostDelivery, Options, Proxy, Work};
+use crate::{Audience, Options, Proxy, Served, Work};
 use layer::LayerCompiler;
+use resolver::Resolver;
 
 /// What a layer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,6 +49,13 @@ pub(crate) struct LayerKey {
     pub(crate) audience: Audience,
 }
 
+impl LayerKey {
+    /// What leads into the workload of a sidecar.
+    pub(crate) fn inbound(audience: &Audience) -> Self {
+        Self { role: Role::Inbound, audience: audience.workload() }
+    }
+}
+
 /// The layers of one audience, first to last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stack(Vec<LayerKey>);
@@ -63,9 +71,7 @@ impl Stack {
         let mut keys = vec![LayerKey { role: Role::Outbound, audience: outbound }];
         match audience.proxy {
             Proxy::Sidecar { .. } => {
-                // Its route configurations have one virtual host each, which is always inside.
-                let inbound = Audience { hosts: HostDelivery::Inline, ..audience.clone() };
-                keys.push(LayerKey { role: Role::Inbound, audience: inbound });
+                keys.push(LayerKey::inbound(audience));
             }
             Proxy::Gateway => {
                 let edge = Audience { addresses: Vec::new(), ..audience.clone() };
@@ -75,6 +81,11 @@ impl Stack {
         }
         keys.push(raw);
         Self(keys)
+    }
+
+    /// Whether the layer at this place leads into the workload.
+    pub(crate) fn is_inbound(&self, place: usize) -> bool {
+        self.0.get(place).is_some_and(|key| key.role == Role::Inbound)
     }
 }
 
@@ -87,6 +98,9 @@ fn owned((key, value): (&String, &String)) -> (String, String) {
 pub(crate) struct Layers {
     options: Options,
     layers: HashMap<LayerKey, Shared>,
+    /// Ports of workloads that are kept although no service leads there any more. A layer that is dropped and comes back
+    /// has them still.
+    held: HashMap<LayerKey, Vec<Served>>,
 }
 
 #[derive(Debug)]
@@ -97,13 +111,16 @@ struct Shared {
 
 impl Layers {
     pub(crate) fn new(options: Options) -> Self {
-        Self { options, layers: HashMap::new() }
+        Self { options, layers: HashMap::new(), held: HashMap::new() }
     }
 
     /// One more user of these layers; new ones are empty until [`Layers::build`].
     pub(crate) fn retain_stack(&mut self, stack: &Stack) {
         for key in &stack.0 {
-            let new = || Shared { compiler: LayerCompiler::new(key.clone(), self.options.clone()), users: 0 };
+            let new = || {
+                let held = self.held.get(key).cloned().unwrap_or_default();
+                Shared { compiler: LayerCompiler::new(key.clone(), self.options.clone(), held), users: 0 }
+            };
             self.layers.entry(key.clone()).or_insert_with(new).users += 1;
         }
     }
@@ -134,6 +151,50 @@ impl Layers {
             shared.compiler.update(world, touched, &mut work);
         }
         work
+    }
+
+    /// Keeps these ports of a workload, and no others, from the next update on.
+    pub(crate) fn hold(&mut self, key: LayerKey, held: Vec<Served>) {
+        if let Some(shared) = self.layers.get_mut(&key) {
+            shared.compiler.hold(held.clone());
+        }
+        if held.is_empty() {
+            self.held.remove(&key);
+        } else {
+            self.held.insert(key, held);
+        }
+    }
+
+    /// The inbound layers that may serve other ports since something was touched, each with those that it served before
+    /// and those that it is to serve.
+    pub(crate) fn shifts(
+        &self,
+        world: &World,
+        touched: &BTreeSet<Key>,
+    ) -> impl Iterator<Item = (&Audience, &[Served], Vec<Served>)> {
+        let affected = self.layers.iter().filter(|(_, shared)| shared.compiler.may_serve_others(touched));
+        affected.map(|(key, shared)| (&key.audience, shared.compiler.served(), self.served(world, key)))
+    }
+
+    /// The ports of a workload that services led to when its layer was compiled; none if it never was.
+    pub(crate) fn served_before(&self, key: &LayerKey) -> &[Served] {
+        self.layers.get(key).map_or(&[], |shared| shared.compiler.served())
+    }
+
+    /// Whether anybody uses a layer.
+    pub(crate) fn has(&self, key: &LayerKey) -> bool {
+        self.layers.contains_key(key)
+    }
+
+    /// Those that are held beside them.
+    pub(crate) fn held(&self, key: &LayerKey) -> &[Served] {
+        self.held.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// The ports of a workload that services lead to now.
+    pub(crate) fn served(&self, world: &World, key: &LayerKey) -> Vec<Served> {
+        let reader = Reader::new(world);
+        unit::served(&Resolver::new(&reader, &key.audience, &self.options))
     }
 
     /// The layers of a stack, first to last; all of them are built.

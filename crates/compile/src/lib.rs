@@ -24,7 +24,8 @@ mod target;
 
 pub use audience::{Audience, HostDelivery, Interception, Proxy};
 pub use built::Built;
-pub use compiler::{Compiler, Update, Work};
+pub use compiler::{Compiler, Loss, Update, Work};
+pub use listener::Served;
 pub use options::{MissingDestination, Options, OutboundPolicy};
 pub use proto::{Extension, Extensions};
 pub use target::{Missing, Resolve, Target};

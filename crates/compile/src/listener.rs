@@ -22,6 +22,7 @@ mod inbound;
 mod l4;
 mod merge;
 mod outbound;
+mod served;
 mod shares;
 mod tcp_proxy;
 #[cfg(test)]
@@ -34,8 +35,10 @@ pub(crate) use connection_manager::{
     ConnectionManagerInput, Routes, Side, connection_manager, connection_manager_filter,
 };
 pub(crate) use contribution::{Contribution, ContributionInput, Key, contributions};
-pub(crate) use inbound::{InboundInput, bound_inbound, served, virtual_inbound};
+pub(crate) use inbound::{InboundInput, bound_inbound, virtual_inbound};
 pub(crate) use l4::{L4Input, is_whole, names_matching, narrower, tcp_chains, tls_chains};
 pub(crate) use outbound::{OutboundInput, http_proxy, outbound, virtual_outbound};
+pub use served::Served;
+pub(crate) use served::{served, with_held};
 pub(crate) use shares::Policies;
 pub(crate) use tcp_proxy::{TcpProxyInput, tcp_proxy};

@@ -1,9 +1,16 @@
 //! World and compiler as one deterministic machine: changes and nodes go in, snapshots come out.
 //!
-//! It does no IO and knows no time; the server owns one, feeds it and carries its snapshots to streams.
+//! It does no IO and knows no time but what it is told; the server owns one, feeds it and carries its snapshots to
+//! streams.
 
+mod held;
+mod holds;
+mod member;
 mod node;
 mod plane;
 
+pub use held::Held;
+pub use holds::Patience;
+pub use member::{MemberId, Membership};
 pub use node::{Node, NodeError};
-pub use plane::{MemberId, Membership, ObjectView, Plane, Publication};
+pub use plane::{Moment, ObjectView, Plane, Publication};

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
-use compile::{Audience, Compiler, HostDelivery, Interception, Options, Proxy, Work};
+use compile::{Audience, Compiler, HostDelivery, Interception, Loss, Options, Proxy, Work};
 use snapshot::Snapshot;
 use world::{Change, Key, Labels, Object, ObjectRef, Problem, Reader, Settings, Spec, World};
 
-use crate::{Node, NodeError};
+use crate::holds::{Entry, Holds, Missing};
+use crate::{Held, MemberId, Membership, Node, NodeError, Patience};
 
 /// What applying changes led to.
 #[derive(Debug, Default)]
@@ -18,21 +20,17 @@ pub struct Publication {
     pub moved: Vec<Membership>,
     /// What compiling cost.
     pub work: Work,
+    /// Ports of workloads of which this publication begins to hold some, or stops to hold them; in order.
+    pub held: Vec<Held>,
 }
 
-/// Names an attached node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct MemberId(u64);
-
-/// What an attached node has a part in.
-#[derive(Clone, Debug)]
-pub struct Membership {
-    /// The node.
-    pub member: MemberId,
-    /// The audience that it belongs to.
-    pub audience: Audience,
-    /// The audience's snapshot.
-    pub snapshot: Snapshot,
+/// When something is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The generation that it is published as; never less than before.
+    pub generation: u64,
+    /// The time.
+    pub now: Instant,
 }
 
 /// One object as the admin API shows it, without what nodes say about it.
@@ -48,6 +46,14 @@ pub struct ObjectView {
     pub problems: Vec<Problem>,
 }
 
+/// The members of an audience.
+#[derive(Clone, Copy, Debug, Default)]
+struct Group {
+    members: usize,
+    /// When its nodes were last told to send requests elsewhere than before; whoever has settled that does so.
+    turned: u64,
+}
+
 /// World, compiler, and the audiences in use.
 #[derive(Debug)]
 pub struct Plane {
@@ -55,9 +61,12 @@ pub struct Plane {
     compiler: Compiler,
     members: BTreeMap<MemberId, (Node, Audience)>,
     last_member: u64,
-    /// Members per audience; a snapshot is kept up to date while there is one.
-    users: HashMap<Audience, usize>,
+    /// Who is in each audience; a snapshot is kept up to date while there is somebody.
+    groups: HashMap<Audience, Group>,
+    holds: Holds,
     source_problems: Vec<Problem>,
+    /// Of the last [`Plane::compile`] or [`Plane::release`].
+    generation: u64,
 }
 
 impl Plane {
@@ -68,18 +77,29 @@ impl Plane {
             compiler: Compiler::new(options),
             members: BTreeMap::new(),
             last_member: 0,
-            users: HashMap::new(),
+            groups: HashMap::new(),
+            holds: Holds::default(),
             source_problems: Vec::new(),
+            generation: 0,
         }
     }
 
-    /// Takes in changes of sources, with all problems that the sources have now, and compiles once.
-    pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>, source_problems: Vec<Problem>) -> Publication {
-        let touched = self.take_in(changes, source_problems);
-        self.compile(&touched)
+    /// The same with another patience for clients that may still use what is gone.
+    pub fn patient(self, patience: Patience) -> Self {
+        Self { holds: Holds::new(patience), ..self }
     }
 
-    /// The first half of [`Plane::apply`]: the world knows, and nothing is compiled. Returns what to compile for.
+    /// Takes in changes of sources, with all problems that the sources have now, and compiles once: for those who have no
+    /// clock, and whose nodes say nothing. What is gone is gone at once.
+    pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>, source_problems: Vec<Problem>) -> Publication {
+        let touched = self.take_in(changes, source_problems);
+        let moves = self.moves(&touched);
+        let update = self.compiler.update(&self.world, &touched);
+        Publication { snapshots: update.snapshots, moved: self.regroup(moves), work: update.work, held: Vec::new() }
+    }
+
+    /// The world takes in changes of sources, with all problems that the sources have now, and nothing is compiled.
+    /// Returns what to compile for.
     #[must_use]
     pub fn take_in(
         &mut self,
@@ -94,11 +114,122 @@ impl Plane {
         touched
     }
 
-    /// The second half of [`Plane::apply`]: compiles what depends on what was touched.
-    pub fn compile(&mut self, touched: &BTreeSet<Key>) -> Publication {
+    /// Compiles what depends on what was touched. Ports that workloads lose stay as long as nodes may use them; `settled`
+    /// tells the newest generation that a member has settled, 0 for none, and is asked only if there are any.
+    pub fn compile(
+        &mut self,
+        touched: &BTreeSet<Key>,
+        moment: &Moment,
+        settled: &dyn Fn(MemberId) -> u64,
+    ) -> Publication {
+        let moves = self.moves(touched);
+        let left = self.carry_held(&moves);
+        let losses = self.losses(touched, &moves);
+        for loss in &losses {
+            self.holds.cancel(&loss.audience, &loss.returned);
+            self.holds.begin(&loss.audience, loss.lost.clone(), moment.generation);
+            self.compiler.hold(&loss.audience, self.holds.of(&loss.audience));
+        }
         let update = self.compiler.update(&self.world, touched);
-        let moved = self.regroup(touched);
-        Publication { snapshots: update.snapshots, moved, work: update.work }
+        self.generation = moment.generation;
+        for audience in &update.outward {
+            self.groups.entry(audience.clone()).and_modify(|group| group.turned = moment.generation);
+        }
+        let moved = self.regroup(moves);
+        for audience in left {
+            if !self.compiler.has_workload(&audience) {
+                self.holds.forget(&audience);
+                self.compiler.hold(&audience, Vec::new());
+            }
+        }
+        let mut held = Vec::new();
+        if !losses.is_empty() {
+            let moved: BTreeSet<MemberId> = moved.iter().map(|membership| membership.member).collect();
+            let missing = self.unsettled(&moved, moment.generation, settled);
+            self.holds.wait_for(moment.generation, moment.now, missing);
+            held = self.held_where(|entry| entry.generation == moment.generation);
+        }
+        Publication { snapshots: update.snapshots, moved, work: update.work, held }
+    }
+
+    /// What is held goes with those who move. Returns the audiences that they leave and that something is held for.
+    fn carry_held(&mut self, moves: &[(MemberId, Audience)]) -> BTreeSet<Audience> {
+        let mut left = BTreeSet::new();
+        for (member, to) in moves {
+            let Some(from) = self.members.get(member).map(|(_, audience)| audience.workload()) else { continue };
+            let to = to.workload();
+            if self.holds.carry(&from, &to) {
+                self.compiler.hold(&to, self.holds.of(&to));
+                left.insert(from);
+            }
+        }
+        left
+    }
+
+    /// What workloads lose or get back: because of the world, and because they are others' now.
+    fn losses(&self, touched: &BTreeSet<Key>, moves: &[(MemberId, Audience)]) -> Vec<Loss> {
+        let mut losses = self.compiler.losses(&self.world, touched);
+        for (member, to) in moves {
+            let from = self.members.get(member).map(|(_, audience)| audience);
+            losses.extend(from.and_then(|from| self.compiler.loss_by_move(&self.world, from, to)));
+        }
+        losses
+    }
+
+    /// Members that may not yet do what they were told last.
+    fn unsettled(
+        &self,
+        moved: &BTreeSet<MemberId>,
+        generation: u64,
+        settled: &dyn Fn(MemberId) -> u64,
+    ) -> Vec<(MemberId, Missing)> {
+        let missing = |(member, (node, audience)): (&MemberId, &(Node, Audience))| {
+            let needs = match self.groups.get(audience) {
+                _ if moved.contains(member) => generation,
+                Some(group) => group.turned,
+                None => 0,
+            };
+            (settled(*member) < needs).then(|| (*member, Missing { node: node.id.clone(), needs }))
+        };
+        self.members.iter().filter_map(missing).collect()
+    }
+
+    /// A member has settled what was published as this generation, and all before.
+    pub fn settled(&mut self, member: MemberId, generation: u64, now: Instant) {
+        self.holds.settled(member, generation, now);
+    }
+
+    /// When [`Plane::release`] has something to do, if nothing is heard until then; `None` while nothing is held.
+    pub fn due(&self) -> Option<Instant> {
+        self.holds.due()
+    }
+
+    /// Takes away what nobody can use any more, or what was kept as long as may be: the latter names who is missing.
+    pub fn release(&mut self, moment: &Moment) -> Publication {
+        let generations = self.holds.due_at(moment.now);
+        let held = self.held_where(|entry| generations.contains(&entry.generation));
+        for audience in self.holds.lift(&generations) {
+            self.compiler.hold(&audience, self.holds.of(&audience));
+        }
+        let update = self.compiler.update(&self.world, &BTreeSet::new());
+        self.generation = moment.generation;
+        Publication { snapshots: update.snapshots, moved: Vec::new(), work: update.work, held }
+    }
+
+    /// Ports of workloads that are gone and are still kept, in order.
+    pub fn held(&self) -> Vec<Held> {
+        self.held_where(|_| true)
+    }
+
+    fn held_where(&self, wanted: impl Fn(&Entry<'_>) -> bool) -> Vec<Held> {
+        if self.holds.is_empty() {
+            return Vec::new();
+        }
+        let mut nodes: HashMap<Audience, BTreeSet<&str>> = HashMap::new();
+        for (node, audience) in self.members.values() {
+            nodes.entry(audience.workload()).or_default().insert(&node.id);
+        }
+        Held::of(self.holds.entries().filter(|entry| wanted(entry)), &nodes)
     }
 
     /// A node connects: the audience that it belongs to, and the snapshot to begin with. Each call needs one
@@ -112,17 +243,20 @@ impl Plane {
         let member = MemberId(self.last_member);
         let snapshot = self.join(&audience);
         self.members.insert(member, (node.clone(), audience.clone()));
+        self.holds.came(member, &node.id);
         Ok(Membership { member, audience, snapshot })
     }
 
     /// A node is gone. Returns the audience that it belonged to, if nobody else does now.
-    pub fn detach(&mut self, member: MemberId) -> Option<Audience> {
-        let (_, audience) = self.members.remove(&member)?;
+    pub fn detach(&mut self, member: MemberId, now: Instant) -> Option<Audience> {
+        let (node, audience) = self.members.remove(&member)?;
+        self.holds.left(member, node.id, now);
         self.leave(&audience).then_some(audience)
     }
 
-    /// Finds the members that a change of pods or workload entries gives other labels than they had when they came.
-    fn regroup(&mut self, touched: &BTreeSet<Key>) -> Vec<Membership> {
+    /// The members that a change of pods or workload entries gives other labels than they had when they came, with the
+    /// audiences that they are to belong to.
+    fn moves(&self, touched: &BTreeSet<Key>) -> Vec<(MemberId, Audience)> {
         let of_workload = |audience: &Audience| touched.contains(&Key::Workloads(audience.namespace.clone()));
         let reader = Reader::new(&self.world);
         let mut moves = Vec::new();
@@ -133,6 +267,10 @@ impl Plane {
                 Ok(_) | Err(_) => {}
             }
         }
+        moves
+    }
+
+    fn regroup(&mut self, moves: Vec<(MemberId, Audience)>) -> Vec<Membership> {
         let mut moved = Vec::new();
         for (member, audience) in moves {
             let snapshot = self.join(&audience);
@@ -145,17 +283,18 @@ impl Plane {
     }
 
     fn join(&mut self, audience: &Audience) -> Snapshot {
-        *self.users.entry(audience.clone()).or_default() += 1;
+        let new = || Group { members: 0, turned: self.generation };
+        self.groups.entry(audience.clone()).or_insert_with(new).members += 1;
         self.compiler.add(&self.world, audience)
     }
 
     /// One member less; whether it was the last.
     fn leave(&mut self, audience: &Audience) -> bool {
-        let Some(users) = self.users.get_mut(audience) else { return false };
-        *users -= 1;
-        let last = *users == 0;
+        let Some(group) = self.groups.get_mut(audience) else { return false };
+        group.members -= 1;
+        let last = group.members == 0;
         if last {
-            self.users.remove(audience);
+            self.groups.remove(audience);
             self.compiler.remove(audience);
         }
         last
@@ -194,7 +333,7 @@ impl Plane {
             self.compiler.add(&self.world, audience);
         }
         let problems = self.problems();
-        for audience in audiences.iter().filter(|audience| !self.users.contains_key(audience)) {
+        for audience in audiences.iter().filter(|audience| !self.groups.contains_key(audience)) {
             self.compiler.remove(audience);
         }
         problems

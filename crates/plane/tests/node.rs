@@ -1,7 +1,8 @@
 //! From what clients say about themselves to the audience that they belong to.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use compile::{Audience, Interception, Options, Proxy};
 use plane::{Node, NodeError, Plane};
@@ -86,10 +87,11 @@ fn an_audience_is_compiled_while_somebody_uses_it() {
     let one = node("sidecar~10.0.0.7~a.b~b.svc.cluster.local", json!({}));
     let first = plane.attach(&one).unwrap();
     let second = plane.attach(&one).unwrap();
-    assert_eq!(plane.detach(first.member), None);
+    let now = Instant::now();
+    assert_eq!(plane.detach(first.member, now), None);
     assert_eq!(plane.snapshots().len(), 1);
-    assert_eq!(plane.detach(second.member), Some(second.audience));
-    assert_eq!(plane.detach(second.member), None);
+    assert_eq!(plane.detach(second.member, now), Some(second.audience));
+    assert_eq!(plane.detach(second.member, now), None);
     assert_eq!(plane.snapshots().len(), 0);
 }
 

@@ -8,6 +8,7 @@ mod attachment;
 mod bell;
 mod input;
 mod plane_handle;
+mod progress;
 mod report;
 mod tide;
 
@@ -17,10 +18,11 @@ pub(crate) use plane_handle::{Counts, PlaneHandle};
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
 use compile::Audience;
-use plane::{MemberId, Membership, NodeError, ObjectView, Plane, Publication};
+use plane::{Held, MemberId, Membership, Moment, NodeError, ObjectView, Plane, Publication};
 use proto::ResourceType;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -28,9 +30,10 @@ use world::{Change, ObjectRef, Problem};
 
 use crate::journal::{About, Journal, NAMES, Trace};
 use crate::metrics::Metrics;
-use crate::view;
-use attachment::Joined;
+use crate::view::{self, EventKind};
+use attachment::{Joined, Told};
 use bell::Bell;
+use progress::Progress;
 use report::Report;
 use tide::Tide;
 
@@ -38,6 +41,9 @@ use tide::Tide;
 const CHANGES: usize = 64;
 /// Questions that may wait. When it is full those who ask wait.
 const QUESTIONS: usize = 1024;
+
+/// The reason for which ports that are gone are held, in metrics.
+const STILL_USED: &str = "still_used";
 
 /// Of so many audiences a publication's resources are named; there may be thousands that have the same.
 const AUDIENCES_LOOKED_AT: usize = 32;
@@ -61,13 +67,16 @@ enum Question {
     Objects { reply: oneshot::Sender<Vec<ObjectView>> },
     Object { reference: ObjectRef, reply: oneshot::Sender<Option<ObjectView>> },
     Problems { reply: oneshot::Sender<Vec<Problem>> },
+    Held { reply: oneshot::Sender<Vec<Held>> },
     Counts { reply: oneshot::Sender<Counts> },
 }
 
 enum Event {
     Said(Word),
-    Detached(MemberId),
+    Told(Told),
     Asked(Question),
+    /// It is time to give up something that is held.
+    Due,
     /// It is time to say what is wrong.
     Report,
     Stop,
@@ -78,14 +87,16 @@ enum Event {
 pub(crate) struct PlaneTask {
     plane: Plane,
     audiences: HashMap<Audience, watch::Sender<Published>>,
-    /// Where each attachment learns that it belongs to another audience now.
-    members: HashMap<MemberId, mpsc::UnboundedSender<Joined>>,
+    members: HashMap<MemberId, Member>,
+    /// Attachments tell of each step that their clients take.
+    is_awaited: Arc<AtomicBool>,
     words: mpsc::Receiver<Word>,
     questions: mpsc::Receiver<Question>,
-    /// Holds at most one entry for each attachment that there ever is at one time, so it needs no bound of its own;
-    /// an attachment cannot wait for room while it is dropped.
-    detached: mpsc::UnboundedReceiver<MemberId>,
-    detach: mpsc::UnboundedSender<MemberId>,
+    /// Holds at most one departure of each attachment that there ever is at one time, and one step for each publication,
+    /// of which there are none while nobody reads; so it needs no bound of its own. An attachment cannot wait for room
+    /// while it is dropped.
+    told: mpsc::UnboundedReceiver<Told>,
+    tell: mpsc::UnboundedSender<Told>,
     synced: watch::Sender<bool>,
     metrics: Arc<Metrics>,
     journal: Arc<Journal>,
@@ -94,22 +105,40 @@ pub(crate) struct PlaneTask {
     report: Report,
 }
 
+/// An attachment, from this side.
+#[derive(Debug)]
+struct Member {
+    /// Where it learns that it belongs to another audience now.
+    moves: mpsc::UnboundedSender<Joined>,
+    progress: Arc<Progress>,
+}
+
+/// When the parts of a publication were done, and since when its source has known.
+#[derive(Clone, Copy, Debug)]
+struct Course {
+    seen: Option<Instant>,
+    begun: Instant,
+    applied: Instant,
+    compiled: Instant,
+}
+
 impl PlaneTask {
     /// The task, not yet running, with the two ways to talk to it.
     pub(crate) fn new(plane: Plane, metrics: Arc<Metrics>, journal: Arc<Journal>) -> (Self, Input, PlaneHandle) {
         let (say, words) = mpsc::channel(CHANGES);
         let (ask, questions) = mpsc::channel(QUESTIONS);
-        let (detach, detached) = mpsc::unbounded_channel();
+        let (tell, told) = mpsc::unbounded_channel();
         let (synced, synced_seen) = watch::channel(false);
         let (audiences, members) = (HashMap::new(), HashMap::new());
         let task = Self {
             plane,
             audiences,
             members,
+            is_awaited: Arc::default(),
             words,
             questions,
-            detached,
-            detach,
+            told,
+            tell,
             synced,
             metrics,
             journal,
@@ -124,7 +153,11 @@ impl PlaneTask {
         loop {
             match runtime.block_on(self.next_event(stop)) {
                 Event::Said(word) => self.take_in(word),
-                Event::Detached(member) => self.detach(member),
+                Event::Told(Told::Detached(member)) => self.detach(member),
+                Event::Told(Told::Settled(member, generation)) => {
+                    self.plane.settled(member, generation, Instant::now());
+                }
+                Event::Due => self.release(),
                 Event::Asked(question) => self.answer(question),
                 Event::Report => self.report.say(self.plane.found_problems()),
                 Event::Stop => return,
@@ -132,13 +165,15 @@ impl PlaneTask {
         }
     }
 
-    /// Changes come first: they are what somebody waits to see. Then departures, so that nobody compiles for them.
+    /// What has waited as long as it may comes first, however much else there is. Then changes: they are what somebody
+    /// waits to see. Then departures, so that nobody compiles for them.
     async fn next_event(&mut self, stop: &CancellationToken) -> Event {
         tokio::select! {
             biased;
             () = stop.cancelled() => Event::Stop,
+            () = until(self.plane.due()) => Event::Due,
             Some(word) = self.words.recv() => Event::Said(word),
-            Some(member) = self.detached.recv() => Event::Detached(member),
+            Some(told) = self.told.recv() => Event::Told(told),
             Some(question) = self.questions.recv() => Event::Asked(question),
             () = self.report.due() => Event::Report,
             else => Event::Stop,
@@ -177,11 +212,66 @@ impl PlaneTask {
         let object_count = changes.len();
         let touched = self.plane.take_in(changes, problems);
         let applied = Instant::now();
-        let publication = self.plane.compile(&touched);
-        let compiled = Instant::now();
         self.generation += u64::from(object_count > 0);
+        let moment = Moment { generation: self.generation, now: applied };
+        let members = &self.members;
+        let settled = |member: MemberId| members.get(&member).map_or(0, |member| member.progress.look());
+        let publication = self.plane.compile(&touched, &moment, &settled);
+        let course = Course { seen: seen_at.iter().min().copied(), begun, applied, compiled: Instant::now() };
+        self.is_awaited.store(self.plane.due().is_some(), Ordering::SeqCst);
+        let objects = changed.into_iter().map(|(reference, change)| self.describe_change(&reference, change)).collect();
+        self.report.something_changed();
+        publication.held.iter().for_each(|held| self.hold_begins(held));
+        self.announce(publication, objects, object_count, course, seen_at);
+    }
+
+    /// Takes away what nobody can use any more.
+    fn release(&mut self) {
+        let begun = Instant::now();
+        self.generation += 1;
+        let publication = self.plane.release(&Moment { generation: self.generation, now: begun });
+        let course = Course { seen: None, begun, applied: begun, compiled: Instant::now() };
+        self.is_awaited.store(self.plane.due().is_some(), Ordering::SeqCst);
+        let services: BTreeSet<_> = publication.held.iter().map(|held| &held.service).collect();
+        let released = |service: &&ObjectRef| self.describe_change(service, view::ObjectChange::Released);
+        let (objects, object_count) = (services.iter().take(NAMES).map(released).collect(), services.len());
+        publication.held.iter().for_each(|held| self.hold_ends(held));
+        self.announce(publication, objects, object_count, course, &[]);
+    }
+
+    /// A workload lost a port, and keeps it.
+    fn hold_begins(&self, held: &Held) {
+        self.metrics.waiting(STILL_USED, workloads(held));
+        tracing::info!(workloads = workloads(held), "{held}; it stays open for now");
+        self.journal.record(event(EventKind::Held, held));
+    }
+
+    /// A port that was kept is taken away, because nobody can use it, or because it was kept for too long.
+    fn hold_ends(&self, held: &Held) {
+        let seconds = held.since.elapsed().as_secs_f64();
+        let kind = if held.missing.is_empty() {
+            tracing::info!(workloads = workloads(held), seconds, "{held}; it is closed");
+            EventKind::Released
+        } else {
+            self.metrics.wait_expired(STILL_USED, workloads(held));
+            let missing = &held.missing[..held.missing.len().min(NAMES)];
+            tracing::warn!(workloads = workloads(held), seconds, ?missing, "{held}; it is closed all the same");
+            EventKind::WaitExpired
+        };
+        self.journal.record(view::Event { seconds: Some(seconds), ..event(kind, held) });
+    }
+
+    /// Publishes what was compiled, and tells of it.
+    fn announce(
+        &mut self,
+        publication: Publication,
+        objects: Vec<view::ChangedObject>,
+        object_count: usize,
+        course: Course,
+        seen_at: &[Instant],
+    ) {
+        let Course { seen, begun, applied, compiled } = course;
         let (resources, has_more_resources) = self.changed_resources(&publication);
-        let seen = seen_at.iter().min().copied();
         let about = About {
             generation: self.generation,
             time: SystemTime::now(),
@@ -189,7 +279,7 @@ impl PlaneTask {
             begun,
             applied,
             compiled,
-            objects: changed.into_iter().map(|(reference, change)| self.describe_change(&reference, change)).collect(),
+            objects,
             object_count,
             resources,
             has_more_resources,
@@ -202,7 +292,6 @@ impl PlaneTask {
         let (work, audiences) = (publication.work, publication.snapshots.len());
         self.send(publication, &trace, seen);
         trace.published();
-        self.report.something_changed();
         let took = begun.elapsed();
         self.metrics.published(took, work, seen_at);
         tracing::debug!(
@@ -234,7 +323,7 @@ impl PlaneTask {
             let joined = self.join(membership);
             if let Some(attachment) = self.members.get(&member) {
                 // An attachment that is gone will say so.
-                let _ = attachment.send(joined);
+                let _ = attachment.moves.send(joined);
             }
         }
         if has_moved {
@@ -281,6 +370,7 @@ impl PlaneTask {
             Question::Objects { reply } => drop(reply.send(self.plane.objects())),
             Question::Object { reference, reply } => drop(reply.send(self.plane.object(&reference))),
             Question::Problems { reply } => drop(reply.send(self.plane.problems())),
+            Question::Held { reply } => drop(reply.send(self.plane.held())),
             Question::Counts { reply } => drop(reply.send(Counts::of(&self.plane))),
         }
     }
@@ -290,10 +380,11 @@ impl PlaneTask {
         let member = membership.member;
         let joined = self.join(membership);
         let (moved, moves) = mpsc::unbounded_channel();
-        self.members.insert(member, moved);
+        let progress = Arc::new(Progress::new(self.is_awaited.clone()));
+        self.members.insert(member, Member { moves: moved, progress: progress.clone() });
         // A new audience may be the first for which an object is wrong.
         self.report.something_changed();
-        Ok(Attachment::new(member, node.id.as_str().into(), joined, moves, self.detach.clone()))
+        Ok(Attachment::new(member, node.id.as_str().into(), joined, moves, self.tell.clone(), progress))
     }
 
     /// A place in the audience of a membership.
@@ -304,12 +395,12 @@ impl PlaneTask {
         let first = || Published { snapshot, seen: None, generation, trace: None, tide, bell };
         let published = self.audiences.entry(audience).or_insert_with(|| watch::Sender::new(first())).subscribe();
         let counted = published.borrow().generation;
-        Joined { published, counted, is_listening: false }
+        Joined { published, counted, since: generation, is_listening: false }
     }
 
     fn detach(&mut self, member: MemberId) {
         self.members.remove(&member);
-        if self.plane.detach(member).is_some() {
+        if self.plane.detach(member, Instant::now()).is_some() {
             self.drop_audiences();
         }
     }
@@ -319,6 +410,29 @@ impl PlaneTask {
     fn drop_audiences(&mut self) {
         let compiled = self.plane.snapshots();
         self.audiences.retain(|audience, _| compiled.contains_key(audience));
+    }
+}
+
+/// How many keep the port, as far as they are connected.
+fn workloads(held: &Held) -> usize {
+    held.kept_by.len()
+}
+
+fn event(kind: EventKind, held: &Held) -> view::Event {
+    view::Event {
+        generation: held.generation,
+        objects: vec![held.service.path()],
+        count: workloads(held),
+        message: held.to_string(),
+        ..view::Event::new(kind)
+    }
+}
+
+/// Returns at this time; never if there is none. Cancel safe.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -78,6 +78,11 @@ impl Server {
         let metrics = Metrics::new();
         let lobby = Arc::new(Lobby::new(max_connections(&config.limits)));
         let journal = Journal::new();
+        let plane = plane.patient(plane::Patience {
+            // What refers to a port that goes may wait itself, before a client can give it up.
+            longest: 2 * config.streams.order_wait,
+            ..plane::Patience::default()
+        });
         let (plane_task, input, plane) = PlaneTask::new(plane, metrics.clone(), journal.clone());
         let patience = config.deadlines.inspect;
         let draining = CancellationToken::new();

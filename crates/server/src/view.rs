@@ -56,6 +56,10 @@ pub struct Node {
     /// several streams the oldest one's.
     #[serde(default)]
     pub accepted_generation: u64,
+    /// Ports that are gone and that it keeps open because others may still use them, or that others keep open because of
+    /// it, in words.
+    #[serde(default)]
+    pub waiting: Vec<String>,
     /// When it left, and why; absent while it is connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disconnected: Option<Disconnected>,
@@ -203,6 +207,9 @@ pub struct Object {
     pub line: u32,
     /// What is wrong with it, in order.
     pub problems: Vec<Problem>,
+    /// Ports of workloads that it no longer leads to and that stay open because nodes may still use them, in words.
+    #[serde(default)]
+    pub waiting: Vec<String>,
     /// How many nodes it concerns that have accepted all that came of it.
     #[serde(default)]
     pub accepted: usize,

@@ -13,7 +13,7 @@ use super::table::Table;
 use super::unit::Unit;
 use super::unit::catch_all;
 use super::{LayerKey, Role};
-use crate::{Options, Work};
+use crate::{Options, Served, Work};
 
 /// Compiles one layer and keeps it up to date.
 #[derive(Debug)]
@@ -29,6 +29,12 @@ pub(super) struct LayerCompiler {
     listeners: ListenerTable,
     /// Problems of tables and listeners, found when they were last put together.
     shared_problems: BTreeMap<Name, Vec<Problem>>,
+    /// The ports of the workload that services lead to.
+    served: Vec<Served>,
+    /// Those that none leads to any more, and that are kept all the same.
+    held: Vec<Served>,
+    /// What is held has changed since the last run.
+    is_held_stale: bool,
 }
 
 /// What the last run of a unit left behind.
@@ -41,7 +47,7 @@ struct Run {
 }
 
 impl LayerCompiler {
-    pub(super) fn new(key: LayerKey, options: Options) -> Self {
+    pub(super) fn new(key: LayerKey, options: Options, held: Vec<Served>) -> Self {
         let listeners = ListenerTable::new(key.clone(), options.clone());
         Self {
             key,
@@ -53,6 +59,9 @@ impl LayerCompiler {
             tables: BTreeMap::new(),
             listeners,
             shared_problems: BTreeMap::new(),
+            served: Vec::new(),
+            held,
+            is_held_stale: false,
         }
     }
 
@@ -80,9 +89,29 @@ impl LayerCompiler {
         self.run(world, dirty, &mut Work::default());
     }
 
+    /// The ports of the workload that services lead to, as of the last run.
+    pub(super) fn served(&self) -> &[Served] {
+        &self.served
+    }
+
+    /// Keeps these ports of the workload, from the next run on.
+    pub(super) fn hold(&mut self, held: Vec<Served>) {
+        self.held = held;
+        self.is_held_stale = true;
+    }
+
+    /// Whether what was touched can change which ports of the workload services lead to.
+    pub(super) fn may_serve_others(&self, touched: &BTreeSet<Key>) -> bool {
+        self.key.role == Role::Inbound
+            && touched.iter().any(|key| self.readers.get(key).is_some_and(|units| units.contains(&Unit::Inbound)))
+    }
+
     /// Runs the units that read something that was touched, and those of hosts that are new.
     pub(super) fn update(&mut self, world: &World, touched: &BTreeSet<Key>, work: &mut Work) {
         let mut dirty = BTreeSet::new();
+        if std::mem::take(&mut self.is_held_stale) {
+            dirty.insert(Unit::Inbound);
+        }
         for key in touched {
             dirty.extend(self.readers.get(key).into_iter().flatten().cloned());
             if self.key.role == Role::Outbound {
@@ -112,7 +141,10 @@ impl LayerCompiler {
                 continue;
             }
             let reader = Reader::new(world);
-            let output = unit.run(&reader, &self.key.audience, &self.options);
+            let mut output = unit.run(&reader, &self.key.audience, &self.options, &self.held);
+            if unit == Unit::Inbound {
+                self.served = std::mem::take(&mut output.served);
+            }
             work.units += 1;
             work.resources += output.cells.len() + output.hosts.len();
             self.take(world, unit, reader.into_reads(), output, &mut edit, &mut stale_tables);

@@ -11,7 +11,7 @@ use world::{ObjectRef, Problem, World};
 
 use super::encode;
 use crate::Built;
-use crate::listener::Contribution;
+use crate::listener::{Contribution, Served};
 
 /// Everything that one run of a unit built.
 #[derive(Debug, Default)]
@@ -22,6 +22,8 @@ pub(super) struct Output {
     pub(super) hosts: Vec<HostPart>,
     /// Filter chains for listeners that several units share.
     pub(super) chains: Vec<Contribution>,
+    /// The ports of the workload that services lead to, without those that are held.
+    pub(super) served: Vec<Served>,
     /// What was wrong.
     pub(super) problems: Vec<Problem>,
 }

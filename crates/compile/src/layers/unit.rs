@@ -10,11 +10,12 @@ mod raw;
 use world::{Hostname, Reader};
 
 pub(super) use hosts::catch_all;
+pub(super) use inbound::served;
 
 use super::Role;
 use super::output::Output;
 use super::resolver::Resolver;
-use crate::{Audience, Options, Proxy};
+use crate::{Audience, Options, Proxy, Served};
 
 /// What is compiled in one go. The order is the order of building; it does not matter for the result.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,8 +70,8 @@ impl Unit {
         matches!(audience.proxy, Proxy::Sidecar { .. }).then(|| Unit::RouteHost(host.clone())).into_iter()
     }
 
-    /// Builds what the unit is about, for this audience.
-    pub(super) fn run(&self, reader: &Reader<'_>, audience: &Audience, options: &Options) -> Output {
+    /// Builds what the unit is about, for this audience; with the ports of its workload that are held.
+    pub(super) fn run(&self, reader: &Reader<'_>, audience: &Audience, options: &Options, held: &[Served]) -> Output {
         let resolver = Resolver::new(reader, audience, options);
         match self {
             Unit::Statics => clusters::statics(&resolver),
@@ -80,7 +81,7 @@ impl Unit {
             Unit::RouteHost(host) => hosts::of_routes(&resolver, host),
             Unit::Chains(host) => hosts::chains(&resolver, host),
             Unit::ApiListeners(host) => grpc::of_service(&resolver, host),
-            Unit::Inbound => inbound::inbound(&resolver),
+            Unit::Inbound => inbound::inbound(&resolver, held),
             Unit::Edge => edge::edge(&resolver),
             Unit::Raw => raw::raw(&resolver),
         }

@@ -2,9 +2,7 @@
 //!
 //! TLS that arrives is not terminated: on every port it goes to the workload as it is.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use proto::pb::envoy::config::core::v3::TrafficDirection;
@@ -15,13 +13,14 @@ use proto::pb::envoy::config::route::v3::{
 };
 use proto::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use proto::pb::envoy::extensions::filters::listener::original_src::v3::OriginalSrc;
-use world::{Problem, Protocol, Service};
+use world::Protocol;
 
 use super::assemble::listener_filter;
 use super::outbound::forward;
+use super::served::{Treatment, treatment};
 use super::{
-    Assembly, Chain, ConnectionManagerInput, Inspection, Matching, Place, Routes, Side, TcpProxyInput, Transport,
-    assemble, connection_manager_filter, listener_name, tcp_proxy, wildcards,
+    Assembly, Chain, ConnectionManagerInput, Inspection, Matching, Place, Routes, Served, Side, TcpProxyInput,
+    Transport, assemble, connection_manager_filter, listener_name, tcp_proxy, wildcards,
 };
 use crate::pack::{boolean, duration, uint32};
 use crate::{Audience, Built, Interception, names};
@@ -34,94 +33,15 @@ const ORIGINAL_SOURCE_MARK: u32 = 1337;
 /// the server speaks first work, if late.
 const DETECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One port of the workload that some service leads to.
-#[derive(Clone, Debug)]
-pub(crate) struct Served {
-    /// The service; of several the oldest.
-    pub(crate) service: Arc<Service>,
-    /// The service's port.
-    pub(crate) port: u16,
-    /// The workload's port.
-    pub(crate) target: u16,
-    /// What it carries; never UDP.
-    pub(crate) protocol: Protocol,
-}
-
 /// All that inbound listeners depend on.
 #[derive(Clone, Debug)]
 pub(crate) struct InboundInput<'a> {
     /// The workload's sidecar.
     pub(crate) audience: &'a Audience,
-    /// What it serves, one for each target port, from [`served`].
+    /// What it serves, one for each target port, from [`super::served()`].
     pub(crate) served: &'a [Served],
     /// File that requests are logged to.
     pub(crate) access_log: Option<&'a str>,
-}
-
-/// How the bytes of a port are treated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Treatment {
-    Http,
-    Tcp,
-    Auto,
-}
-
-/// One entry for each port of the workload, in order, from `(service, service port, target port)` in order of age. Of
-/// services that lead to one port the oldest decides; a younger one is told only if it is treated differently.
-pub(crate) fn served(by: &[(Arc<Service>, u16, u16)]) -> Built<Vec<Served>> {
-    let mut built = Built::new(());
-    let mut taken: BTreeMap<u16, Served> = BTreeMap::new();
-    for (service, port, target) in by {
-        let Some((at, declared)) = service.ports.iter().enumerate().find(|(_, p)| p.number == *port) else { continue };
-        let Some(treatment) = treatment(declared.protocol).filter(|_| *target != 0) else { continue };
-        built.origins.insert(service.origin.clone());
-        if let Some(first) = taken.get(target) {
-            if self::treatment(first.protocol) != Some(treatment) {
-                built.problems.push(
-                    Problem::warning(
-                        &service.origin,
-                        format!("spec.ports[{at}]"),
-                        format!(
-                            "port {target} of the workload is {} already by port {} of {}",
-                            word(first.protocol),
-                            first.port,
-                            first.service.origin
-                        ),
-                    )
-                    .consequence(format!("what reaches the workload is not treated as {}", word(declared.protocol)))
-                    .hint("Declare the same protocol in both services."),
-                );
-            }
-            continue;
-        }
-        let served = Served { service: service.clone(), port: *port, target: *target, protocol: declared.protocol };
-        taken.insert(*target, served);
-    }
-    built.map(|()| taken.into_values().collect())
-}
-
-/// A protocol as users write it.
-fn word(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Http => "HTTP",
-        Protocol::Http2 => "HTTP2",
-        Protocol::Grpc => "GRPC",
-        Protocol::GrpcWeb => "GRPC-WEB",
-        Protocol::Https => "HTTPS",
-        Protocol::Tls => "TLS",
-        Protocol::Tcp => "TCP",
-        Protocol::Auto => "undeclared",
-        Protocol::Udp => "UDP",
-    }
-}
-
-fn treatment(protocol: Protocol) -> Option<Treatment> {
-    match protocol {
-        Protocol::Http | Protocol::Http2 | Protocol::Grpc | Protocol::GrpcWeb => Some(Treatment::Http),
-        Protocol::Https | Protocol::Tls | Protocol::Tcp => Some(Treatment::Tcp),
-        Protocol::Auto => Some(Treatment::Auto),
-        Protocol::Udp => None,
-    }
 }
 
 /// The listener that is bound where interception redirects inbound connections to. `None` without interception.

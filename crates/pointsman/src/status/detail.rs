@@ -47,6 +47,7 @@ pub(super) fn object(view: &view::ObjectNodes) {
             say!("    {}", problem.consequence);
         }
     }
+    object.waiting.iter().for_each(|waiting| say!("waiting: {waiting}"));
     if view.nodes.is_empty() {
         say!("It concerns no connected node.");
     } else {

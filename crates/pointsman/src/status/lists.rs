@@ -65,6 +65,7 @@ pub(super) fn remarks(node: &view::Node) {
         say!("{} disconnected {ago} s ago ({reason}); last accepted generation {accepted}", node.id);
         return;
     }
+    node.waiting.iter().for_each(|waiting| say!("{} waiting: {waiting}", node.id));
     for subscription in &node.subscriptions {
         // What was mended meanwhile is history, which the admin API still tells.
         let in_force = |rejection: &&view::Rejection| {
@@ -124,6 +125,7 @@ pub(super) fn objects(view: &view::Objects) {
         for problem in &object.problems {
             say!("{}: {}: {}", name(object), problem.field, problem.message);
         }
+        object.waiting.iter().for_each(|waiting| say!("{} waiting: {waiting}", name(object)));
         for rejection in &object.rejected_nodes {
             say!("{} refused {}: {}", rejection.node_id, rejection.resource, rejection.message);
         }

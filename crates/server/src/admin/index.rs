@@ -134,6 +134,7 @@ impl Index {
             file: location.map(|location| location.file.to_string()).unwrap_or_default(),
             line: location.map_or(0, |location| location.line),
             problems: object.problems.iter().map(view::Problem::from).collect(),
+            waiting: Vec::new(),
             accepted: accepted.count(),
             pending: pending.count(),
             rejected: rejected.count(),

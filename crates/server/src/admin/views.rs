@@ -1,5 +1,6 @@
 //! Puts together what the admin API answers, from what the streams say about themselves and from the plane.
 
+mod held;
 mod nodes;
 mod objects;
 mod wait;

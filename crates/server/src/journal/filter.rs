@@ -50,9 +50,9 @@ impl EventFilter {
                 }
                 may_be
             }
-            EventKind::Sent | EventKind::Accepted | EventKind::Waiting | EventKind::WaitExpired => {
-                self.generations.contains(&event.generation)
-            }
+            EventKind::Sent | EventKind::Accepted | EventKind::Waiting => self.generations.contains(&event.generation),
+            EventKind::WaitExpired => names_it || self.generations.contains(&event.generation),
+            EventKind::Held | EventKind::Released => names_it,
             EventKind::Rejected | EventKind::Isolated | EventKind::Cleared => {
                 names_it || event.objects.is_empty() && self.generations.contains(&event.generation)
             }

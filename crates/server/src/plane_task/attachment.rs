@@ -8,6 +8,7 @@ use plane::MemberId;
 use snapshot::Snapshot;
 use tokio::sync::{mpsc, watch};
 
+use super::progress::Progress;
 use super::{Bell, Tide};
 use crate::journal::{Settled, Trace};
 
@@ -35,6 +36,8 @@ pub(super) struct Joined {
     pub(super) published: watch::Receiver<Published>,
     /// The generation after which the tide of the audience counts the stream.
     pub(super) counted: u64,
+    /// The generation that was published last when it joined: what it begins with is no older.
+    pub(super) since: u64,
     /// The stream's task is woken by the bell of the audience.
     pub(super) is_listening: bool,
 }
@@ -48,6 +51,15 @@ impl Joined {
     }
 }
 
+/// What attachments tell the plane's task.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// It is gone.
+    Detached(MemberId),
+    /// Its client has settled this generation; told only while the task wants to know.
+    Settled(MemberId, u64),
+}
+
 /// A node's part in the audience that it belongs to at the time; the audience is compiled for as long as there is one.
 /// Dropping it detaches the node.
 #[derive(Debug)]
@@ -57,7 +69,8 @@ pub(crate) struct Attachment {
     joined: Joined,
     /// Other audiences that the node has moved to.
     moves: mpsc::UnboundedReceiver<Joined>,
-    detach: mpsc::UnboundedSender<MemberId>,
+    tell: mpsc::UnboundedSender<Told>,
+    progress: Arc<Progress>,
     /// What was returned last.
     taken: Option<Published>,
     /// The newest generation that the client has dealt with.
@@ -71,11 +84,12 @@ impl Attachment {
         node: Arc<str>,
         mut joined: Joined,
         moves: mpsc::UnboundedReceiver<Joined>,
-        detach: mpsc::UnboundedSender<MemberId>,
+        tell: mpsc::UnboundedSender<Told>,
+        progress: Arc<Progress>,
     ) -> Self {
         // The first snapshot counts as news.
         joined.published.mark_changed();
-        Self { member, node, joined, moves, detach, taken: None, settled: None, sent_at: None }
+        Self { member, node, joined, moves, tell, progress, taken: None, settled: None, sent_at: None }
     }
 
     /// The newest snapshot, if it was not returned yet; the first at once. Otherwise `cx` is woken when there is one; it
@@ -120,6 +134,11 @@ impl Attachment {
         taken.tide.settle(self.joined.counted, taken.generation, &how, self.sent_at, Instant::now());
         self.joined.counted = self.joined.counted.max(taken.generation);
         self.settled = Some(taken.generation);
+        let settled = taken.generation.max(self.joined.since);
+        if self.progress.settle(settled) {
+            // An error means that the plane's task has ended.
+            let _ = self.tell.send(Told::Settled(self.member, settled));
+        }
     }
 
     /// The newest generation that the client has dealt with.
@@ -141,6 +160,6 @@ impl Drop for Attachment {
             joined.leave(self.member);
         }
         // An error means that the plane's task has ended, and with it every audience.
-        let _ = self.detach.send(self.member);
+        let _ = self.tell.send(Told::Detached(self.member));
     }
 }

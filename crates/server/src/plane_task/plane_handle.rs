@@ -1,6 +1,6 @@
 //! The way to ask the plane.
 
-use plane::{NodeError, ObjectView, Plane};
+use plane::{Held, NodeError, ObjectView, Plane};
 use tokio::sync::{mpsc, oneshot, watch};
 use world::{Kind, ObjectRef, Problem, Severity};
 
@@ -77,6 +77,11 @@ impl PlaneHandle {
     /// Every problem, in order.
     pub(crate) async fn problems(&self) -> Result<Vec<Problem>, Stopped> {
         self.question(|reply| Question::Problems { reply }).await
+    }
+
+    /// Ports of workloads that are gone and that are still kept, in order.
+    pub(crate) async fn held(&self) -> Result<Vec<Held>, Stopped> {
+        self.question(|reply| Question::Held { reply }).await
     }
 
     /// How much of what there is.

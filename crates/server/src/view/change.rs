@@ -74,6 +74,8 @@ pub enum ObjectChange {
     Applied,
     /// It is gone.
     Removed,
+    /// Ports of workloads that it no longer leads to were held, and are closed.
+    Released,
 }
 
 /// Names a resource.

@@ -34,7 +34,8 @@ pub struct Event {
     /// Resources: those that changed, those that a rejection is about.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<ResourceName>,
-    /// How many: objects of a publication, new and changed resources of a response, resources that wait.
+    /// How many: objects of a publication, new and changed resources of a response, resources that wait, workloads that
+    /// hold a port.
     #[serde(skip_serializing_if = "is_nothing")]
     pub count: usize,
     /// How many resources a response takes away.
@@ -46,7 +47,7 @@ pub struct Event {
     /// Events that are gone.
     #[serde(skip_serializing_if = "is_zero")]
     pub lost: u64,
-    /// From a response being handed out until it was answered.
+    /// From a response being handed out until it was answered; how long a port was held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
     /// The client's words, or the reason.
@@ -76,15 +77,19 @@ pub enum EventKind {
     Disconnected,
     /// Resources began to wait for another type.
     Waiting,
-    /// Resources waited as long as they may.
+    /// Resources waited as long as they may; or a port of workloads was held as long as it may be, and was closed.
     WaitExpired,
+    /// A port of workloads is gone, and stays open, because nodes may still use it.
+    Held,
+    /// Such a port was closed, because nobody can use it any more.
+    Released,
     /// Events before this point are not told.
     Lost,
 }
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [EventKind; 11] = [
+    pub const ALL: [EventKind; 13] = [
         EventKind::Published,
         EventKind::Sent,
         EventKind::Accepted,
@@ -95,6 +100,8 @@ impl EventKind {
         EventKind::Disconnected,
         EventKind::Waiting,
         EventKind::WaitExpired,
+        EventKind::Held,
+        EventKind::Released,
         EventKind::Lost,
     ];
 
@@ -111,6 +118,8 @@ impl EventKind {
             EventKind::Disconnected => "disconnected",
             EventKind::Waiting => "waiting",
             EventKind::WaitExpired => "wait_expired",
+            EventKind::Held => "held",
+            EventKind::Released => "released",
             EventKind::Lost => "lost",
         }
     }
@@ -126,6 +135,8 @@ impl EventKind {
             | EventKind::Connected
             | EventKind::Disconnected
             | EventKind::WaitExpired
+            | EventKind::Held
+            | EventKind::Released
             | EventKind::Lost => false,
         }
     }

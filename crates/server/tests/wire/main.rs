@@ -6,6 +6,7 @@ mod bad_clients;
 mod broken_connections;
 mod capabilities;
 mod fixture;
+mod held;
 mod lifecycle;
 mod services;
 mod streams;

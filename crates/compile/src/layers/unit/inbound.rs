@@ -6,21 +6,32 @@ use std::sync::Arc;
 use proto::ResourceType;
 use world::Service;
 
-use crate::cluster;
 use crate::layers::output::Output;
 use crate::layers::resolver::Resolver;
-use crate::listener::{self, InboundInput};
+use crate::listener::{self, InboundInput, Served};
+use crate::{Audience, cluster};
 
-/// Listeners and clusters for the ports that services lead to.
-pub(in crate::layers) fn inbound(resolver: &Resolver<'_, '_>) -> Output {
+/// The ports that services lead to.
+pub(in crate::layers) fn served(resolver: &Resolver<'_, '_>) -> Vec<Served> {
+    let Audience { namespace, labels, addresses, .. } = resolver.audience;
+    listener::served(&resolver.reader.served_by(namespace, labels, addresses)).value
+}
+
+/// Listeners and clusters for the ports that services lead to, and for those that are held.
+pub(in crate::layers) fn inbound(resolver: &Resolver<'_, '_>, held: &[Served]) -> Output {
     let mut output = Output::default();
     let audience = resolver.audience;
     let by = resolver.reader.served_by(&audience.namespace, &audience.labels, &audience.addresses);
-    let served = listener::served(&by);
-    output.problems.extend(served.problems);
-    let served = served.value;
+    let built = listener::served(&by);
+    output.problems.extend(built.problems);
+    output.served = built.value;
+    let served = listener::with_held(&output.served, held);
     for port in &served {
-        let services: Vec<&Arc<Service>> = by.iter().filter(|(_, _, t)| *t == port.target).map(|(s, _, _)| s).collect();
+        let mut services: Vec<&Arc<Service>> =
+            by.iter().filter(|(_, _, t)| *t == port.target).map(|(s, _, _)| s).collect();
+        if services.is_empty() {
+            services.push(&port.service);
+        }
         let cluster = cluster::inbound(&cluster::InboundInput {
             target_port: port.target,
             protocol: port.protocol,

@@ -74,6 +74,8 @@ fn message_kind(kind: EventKind) -> admin::EventKind {
         EventKind::Disconnected => admin::EventKind::Disconnected,
         EventKind::Waiting => admin::EventKind::Waiting,
         EventKind::WaitExpired => admin::EventKind::WaitExpired,
+        EventKind::Held => admin::EventKind::Held,
+        EventKind::Released => admin::EventKind::Released,
         EventKind::Lost => admin::EventKind::Lost,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use xds::{Node, Service, Summary, Variant};
 
-use super::{Page, Views, by_id};
+use super::{Page, Views, by_id, held};
 use crate::admin::index::Index;
 use crate::discovery::{Departed, Entry, Report, Roster};
 use crate::{Stopped, view};
@@ -49,6 +49,7 @@ impl Views {
             None => None,
         };
         nodes.truncate(count);
+        held::tell_nodes(&mut nodes, &self.held().await);
         view::Nodes { nodes, next: last.unwrap_or_default() }
     }
 
@@ -63,7 +64,8 @@ impl Views {
         }
         let newest = self.plane.objects().await?;
         let reports = Roster::inspect(entries, false, self.patience).await;
-        let connections = join_connections(&reports, &departed);
+        let mut connections = join_connections(&reports, &departed);
+        held::tell_nodes(&mut connections, &self.held().await);
         let work = move || {
             let generations: BTreeMap<String, i64> =
                 newest.iter().map(|object| (object.reference.path(), object.generation)).collect();
@@ -143,6 +145,7 @@ fn describe(node: &Node, address: String, connected_since: view::Timestamp) -> v
         sync: view::Sync::Synced,
         generation: 0,
         accepted_generation: 0,
+        waiting: Vec::new(),
         disconnected: None,
         subscriptions: Vec::new(),
     }

@@ -3,7 +3,7 @@
 use plane::ObjectView;
 use world::{Kind, ObjectRef};
 
-use super::{Page, Views, by_id};
+use super::{Page, Views, by_id, held};
 use crate::admin::index::Index;
 use crate::discovery::Roster;
 use crate::view::{ObjectState, ResourceState};
@@ -32,6 +32,7 @@ impl Views {
     pub(crate) async fn objects(&self, filter: ObjectFilter, page: Page) -> Result<view::Objects, Stopped> {
         let objects = self.plane.objects().await?;
         let reports = Roster::inspect(self.roster.identified(), false, self.patience).await;
+        let held = self.held().await;
         let work = move || {
             let index = Index::new(by_id(reports), None);
             let mut wanted: Vec<_> = objects.iter().filter(|object| filter.takes(&object.reference)).collect();
@@ -41,7 +42,10 @@ impl Views {
             let mut shown: Vec<view::Object> = wanted
                 .iter()
                 .filter(is_after)
-                .map(|object| index.describe(object))
+                .map(|object| {
+                    let waiting = held::of_object(&object.reference, &held);
+                    view::Object { waiting, ..index.describe(object) }
+                })
                 .filter(|object| filter.state.is_none_or(|state| object.state == state))
                 .take(page.limit.saturating_add(1))
                 .collect();
@@ -54,7 +58,8 @@ impl Views {
         tokio::task::spawn_blocking(work).await.map_err(|_| Stopped)
     }
 
-    /// One object with all of its nodes; `None` when there is none of that name, and no node holds anything of it.
+    /// One object with all of its nodes; `None` when there is none of that name, no node holds anything of it, and
+    /// nothing is kept of it.
     pub(crate) async fn object(
         &self,
         reference: ObjectRef,
@@ -63,7 +68,8 @@ impl Views {
     ) -> Result<Option<view::ObjectNodes>, Stopped> {
         let (object, index) = self.look_at(&reference).await?;
         let path = reference.path();
-        if object.is_none() && !index.knows(&path) {
+        let waiting = held::of_object(&reference, &self.held().await);
+        if object.is_none() && !index.knows(&path) && waiting.is_empty() {
             return Ok(None);
         }
         // Somebody still holds something of an object that is gone.
@@ -79,7 +85,8 @@ impl Views {
         nodes.truncate(page.limit);
         let next = nodes.last().filter(|_| has_more).map(|node| node.node_id.clone()).unwrap_or_default();
         let silent_nodes = index.silent_nodes();
-        Ok(Some(view::ObjectNodes { object: index.describe(&object), nodes, silent_nodes, next }))
+        let object = view::Object { waiting, ..index.describe(&object) };
+        Ok(Some(view::ObjectNodes { object, nodes, silent_nodes, next }))
     }
 
     /// One object, and how everybody stands to it. The plane is asked first: what it says of the object was published
