@@ -43,7 +43,7 @@ pub struct Connection {
     streams: BTreeMap<u32, Box<Stream>>,
     /// The last stream that the client has begun.
     last_stream: u32,
-    /// Streams that have something to send and room in their own window.
+    /// Streams that have data to send and room in their own window, and some that are gone since.
     ready: VecDeque<u32>,
     output: Output,
     /// What may be sent, and what the client may send, on all streams together.
@@ -51,8 +51,10 @@ pub struct Connection {
     receive_window: i64,
     /// Received and released, but not given back to the client yet.
     released: usize,
-    /// What the client's streams begin with.
+    /// What the windows of streams begin with, of which the client may change its mind at any time.
     initial_window: i64,
+    /// It has become larger, and the streams have not been looked at since.
+    is_initial_window_larger: bool,
     phase: Phase,
 }
 
@@ -85,6 +87,7 @@ impl Connection {
             receive_window,
             released: 0,
             initial_window: INITIAL_WINDOW,
+            is_initial_window_larger: false,
             phase: Phase::Open,
             settings,
         };
@@ -135,11 +138,16 @@ impl Connection {
         if let Some(found) = self.streams.get_mut(&stream.0)
             && found.ending.is_none()
         {
-            found.ending = Some(match trailers {
+            let ending = match trailers {
                 Some(trailers) => Ending::Trailers(hpack::trailers(trailers)),
                 None => Ending::Plain,
-            });
-            self.make_ready(stream.0);
+            };
+            if found.unsent.is_empty() {
+                // An end needs no room in any window.
+                self.end_stream(stream.0, ending);
+            } else {
+                found.ending = Some(ending);
+            }
         }
     }
 
@@ -182,6 +190,11 @@ impl Connection {
         self.phase = self.phase.max(Phase::Draining);
     }
 
+    /// Ends the connection at once, because the client asks too much.
+    pub fn end(&mut self, reason: Reason) {
+        self.fail(reason);
+    }
+
     /// Whether any stream is open.
     pub fn has_streams(&self) -> bool {
         !self.streams.is_empty()
@@ -201,19 +214,30 @@ impl Connection {
         self.output.own() < OWN_UNTIL && self.phase != Phase::Broken
     }
 
+    /// Bytes of memory that it holds for the client, about: all but the data that was given to be sent.
+    pub fn held(&self) -> usize {
+        let payload = match &self.reading {
+            Reading::Payload { held, .. } => held.capacity(),
+            _ => 0,
+        };
+        let block = self.block.as_ref().map_or(0, |block| block.len());
+        let lines = self.ready.capacity() * size_of::<u32>();
+        let streams = self.streams.len() * (size_of::<Stream>() + size_of::<(u32, Box<Stream>)>());
+        payload + block + lines + streams + self.decoder.held() + self.output.held()
+    }
+
     /// Makes frames of what was given, as far as the client's windows have room. True if that changed something.
     pub fn pump(&mut self) -> bool {
+        if std::mem::take(&mut self.is_initial_window_larger)
+            && let Err(reason) = self.widen_windows()
+        {
+            self.fail(reason);
+        }
         let before = self.output.len();
-        while self.output.len() < PUMP_UNTIL {
+        while self.output.len() < PUMP_UNTIL && self.send_window > 0 {
             let Some(id) = self.ready.pop_front() else { break };
             let Some(stream) = self.streams.get_mut(&id) else { continue };
             stream.is_ready = false;
-            if !stream.unsent.is_empty() && self.send_window <= 0 {
-                // Windows open for all streams together: this one stays the first.
-                stream.is_ready = true;
-                self.ready.push_front(id);
-                break;
-            }
             if self.send_frame(id) {
                 self.make_ready(id);
             }
@@ -239,34 +263,35 @@ impl Connection {
         self.output.advance(count);
     }
 
-    /// Makes one frame. True if the stream has more for which its window has room.
+    /// Makes one frame of data. True if the stream has more for which its window has room.
     fn send_frame(&mut self, id: u32) -> bool {
         let Some(stream) = self.streams.get_mut(&id) else { return false };
-        if !stream.unsent.is_empty() {
-            let room = stream.send_window.min(self.send_window).clamp(0, MAX_PAYLOAD as i64) as usize;
-            let len = stream.unsent_bytes.min(room);
-            if len == 0 {
-                return false;
-            }
-            stream.send_window -= len as i64;
-            self.send_window -= len as i64;
-            let is_last = len == stream.unsent_bytes && matches!(stream.ending, Some(Ending::Plain));
-            let flags = if is_last { frame::END_STREAM } else { 0 };
-            self.output.copy(&Head { len, kind: frame::DATA, flags, stream: id }.encode());
-            stream.take(len, |piece| self.output.share(piece));
-            if !is_last {
-                let has_room = stream.send_window > 0 && !stream.unsent.is_empty();
-                return has_room || stream.unsent.is_empty() && stream.ending.is_some();
-            }
-        } else {
-            match stream.ending.take() {
-                None => return false,
-                Some(Ending::Plain) => self.control(frame::DATA, frame::END_STREAM, id, &[]),
-                Some(Ending::Trailers(block)) => self.headers(id, &block, frame::END_STREAM),
-            }
+        let room = stream.send_window(self.initial_window).min(self.send_window).clamp(0, MAX_PAYLOAD as i64) as usize;
+        let len = stream.unsent_bytes.min(room);
+        if len == 0 {
+            return false;
+        }
+        stream.credit -= len as i64;
+        self.send_window -= len as i64;
+        let ending = stream.ending.take_if(|_| len == stream.unsent_bytes);
+        let flags = if matches!(ending, Some(Ending::Plain)) { frame::END_STREAM } else { 0 };
+        self.output.copy(&Head { len, kind: frame::DATA, flags, stream: id }.encode());
+        stream.take(len, |piece| self.output.share(piece));
+        match ending {
+            Some(Ending::Plain) => self.forget(id),
+            Some(ending) => self.end_stream(id, ending),
+            None => return stream.can_send(self.initial_window),
+        }
+        false
+    }
+
+    /// Ends this side of a stream all of whose data was sent.
+    fn end_stream(&mut self, id: u32, ending: Ending) {
+        match ending {
+            Ending::Plain => self.control(frame::DATA, frame::END_STREAM, id, &[]),
+            Ending::Trailers(block) => self.headers(id, &block, frame::END_STREAM),
         }
         self.forget(id);
-        false
     }
 
     /// The answer is complete, and the rest of the request is not wanted (RFC 9113, 8.1).
@@ -278,20 +303,42 @@ impl Connection {
         }
     }
 
-    /// Puts a stream in line if it has something to send and its window lets it.
+    /// Puts a stream in line if it has data to send and its window lets it.
     fn make_ready(&mut self, id: u32) {
         if let Some(stream) = self.streams.get_mut(&id)
             && !stream.is_ready
-            && stream.can_send()
+            && stream.can_send(self.initial_window)
         {
             stream.is_ready = true;
+            if self.ready.len() > 2 * self.streams.len() {
+                // A client that resets its streams and keeps its windows shut would make the line grow without end.
+                self.ready.retain(|id| self.streams.contains_key(id));
+            }
             self.ready.push_back(id);
         }
     }
 
+    /// The windows of all streams are larger than they were. Not done for each setting: a client may change it in
+    /// every fifteen bytes and have very many streams.
+    ///
+    /// # Errors
+    /// The window of one is too large.
+    fn widen_windows(&mut self) -> Result<(), Reason> {
+        for (id, stream) in &mut self.streams {
+            if stream.send_window(self.initial_window) > MAX_WINDOW {
+                return Err(Reason::FlowControl);
+            }
+            if !stream.is_ready && stream.can_send(self.initial_window) {
+                stream.is_ready = true;
+                self.ready.push_back(*id);
+            }
+        }
+        Ok(())
+    }
+
     fn release_on_connection(&mut self, count: usize) {
         self.released += count;
-        if self.released >= self.settings.connection_window as usize / 2 {
+        if self.released as i64 >= INITIAL_WINDOW.max(self.settings.connection_window.into()) / 2 {
             let increment = std::mem::take(&mut self.released);
             self.receive_window += increment as i64;
             self.control(frame::WINDOW_UPDATE, 0, 0, &(increment as u32).to_be_bytes());
@@ -315,6 +362,10 @@ impl Connection {
     }
 
     fn control(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        if self.phase == Phase::Broken {
+            // GOAWAY was the last word.
+            return;
+        }
         self.output.copy(&Head { len: payload.len(), kind, flags, stream }.encode());
         self.output.copy(payload);
     }

@@ -7,6 +7,10 @@ use bytes::Bytes;
 /// Data below this size is copied beside the head of its frame: that costs less than another slice to write.
 const COPY_BELOW: usize = 512;
 
+/// A piece that is not shared grows to about this size. It is kept until all of it is written, and when there is
+/// always something more to write, only the next piece can be let go of.
+const PIECE: usize = 16 * 1024;
+
 /// Bytes in order, some of them shared. Holds no memory while there are none.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
@@ -39,8 +43,8 @@ impl Output {
         self.len += bytes.len();
         self.own += bytes.len();
         match self.pieces.back_mut() {
-            Some(Piece::Own(last)) => last.extend_from_slice(bytes),
-            Some(Piece::Shared(_)) | None => self.pieces.push_back(Piece::Own(bytes.to_vec())),
+            Some(Piece::Own(last)) if last.len() < PIECE => last.extend_from_slice(bytes),
+            Some(_) | None => self.pieces.push_back(Piece::Own(bytes.to_vec())),
         }
     }
 
@@ -61,6 +65,15 @@ impl Output {
     /// Bytes that are not shared, among them some that were written already.
     pub(crate) fn own(&self) -> usize {
         self.own
+    }
+
+    /// Bytes of memory, without what is shared.
+    pub(crate) fn held(&self) -> usize {
+        let own = self.pieces.iter().map(|piece| match piece {
+            Piece::Own(bytes) => bytes.capacity(),
+            Piece::Shared(_) => 0,
+        });
+        own.sum::<usize>() + self.pieces.capacity() * size_of::<Piece>()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {

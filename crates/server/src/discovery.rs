@@ -7,6 +7,7 @@ mod method;
 mod node;
 mod roster;
 mod stream_task;
+mod tolerance;
 mod witness;
 mod woken;
 

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-#[path = "../../../tests/fuzz/drive.rs"]
+#[path = "../../../tests/fuzz/drive/stream.rs"]
 mod drive;
 
 #[test]

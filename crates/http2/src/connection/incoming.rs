@@ -8,6 +8,10 @@ use crate::{Event, Reason, StreamId};
 /// What a client says first (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// A header block whose fields are so many times larger than they may be ends the connection, and not only its stream:
+/// no more of it is decoded.
+const BOMB: usize = 4;
+
 /// Where in the client's bytes reading stands.
 #[derive(Debug)]
 pub(super) enum Reading {
@@ -33,6 +37,13 @@ pub(super) struct Block {
     bytes: Vec<u8>,
 }
 
+impl Block {
+    /// How much has come.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
 impl Connection {
     /// Takes in what was read, up to the next event; the rest stays in `bytes`. `None` when nothing is left. Call it
     /// again until then.
@@ -42,7 +53,9 @@ impl Connection {
                 *bytes = &[];
                 return None;
             }
-            if let Some(stream) = self.ended.take() {
+            if let Some(stream) = self.ended.take()
+                && self.streams.contains_key(&stream)
+            {
                 return Some(Event::Ended { stream: StreamId(stream) });
             }
             if bytes.is_empty() {
@@ -264,39 +277,25 @@ impl Connection {
         if head.has(frame::ACK) {
             return Ok(None);
         }
+        let mut initial_window = self.initial_window;
         for [i0, i1, v0, v1, v2, v3] in entries {
             let value = u32::from_be_bytes([*v0, *v1, *v2, *v3]);
             match u16::from_be_bytes([*i0, *i1]) {
                 // SETTINGS_ENABLE_PUSH.
                 2 if value > 1 => return Err(Reason::Protocol),
                 // SETTINGS_INITIAL_WINDOW_SIZE, which holds for open streams, too (RFC 9113, 6.9.2).
-                4 => self.set_initial_window(i64::from(value))?,
+                4 if i64::from(value) > MAX_WINDOW => return Err(Reason::FlowControl),
+                4 => initial_window = value.into(),
                 // SETTINGS_MAX_FRAME_SIZE; no frame is ever larger than the least that it may be.
                 5 if !(16_384..=16_777_215).contains(&value) => return Err(Reason::Protocol),
                 _ => {}
             }
         }
+        self.is_initial_window_larger |= initial_window > self.initial_window;
+        self.initial_window = initial_window;
         self.has_begun = true;
         self.control(frame::SETTINGS, frame::ACK, 0, &[]);
         Ok(None)
-    }
-
-    fn set_initial_window(&mut self, window: i64) -> Result<(), Reason> {
-        if window > MAX_WINDOW {
-            return Err(Reason::FlowControl);
-        }
-        let more = window - std::mem::replace(&mut self.initial_window, window);
-        let ids: Vec<u32> = self.streams.keys().copied().collect();
-        for id in ids {
-            if let Some(stream) = self.streams.get_mut(&id) {
-                stream.send_window += more;
-                if stream.send_window > MAX_WINDOW {
-                    return Err(Reason::FlowControl);
-                }
-            }
-            self.make_ready(id);
-        }
-        Ok(())
     }
 
     fn client_ping<'a>(&mut self, head: Head, payload: &[u8]) -> Result<Option<Event<'a>>, Reason> {
@@ -325,11 +324,12 @@ impl Connection {
         }
         self.is_known(head.stream)?;
         let Some(stream) = self.streams.get_mut(&head.stream) else { return Ok(None) };
-        stream.send_window += more;
+        stream.credit += more;
+        let window = stream.send_window(self.initial_window);
         if more == 0 {
             return Ok(self.give_up(head.stream, Reason::Protocol));
         }
-        if stream.send_window > MAX_WINDOW {
+        if window > MAX_WINDOW {
             return Ok(self.give_up(head.stream, Reason::FlowControl));
         }
         self.make_ready(head.stream);
@@ -360,7 +360,11 @@ impl Connection {
     fn end_block<'a>(&mut self, stream: u32, ends: bool, block: &[u8]) -> Result<Option<Event<'a>>, Reason> {
         let most = self.settings.max_header_bytes as usize;
         let mut request = RequestHead::default();
-        self.decoder.decode(block, |name, value| request.add(name, value, most))?;
+        self.decoder.decode(block, |name, value| {
+            request.add(name, value, most);
+            // A few bytes of a block can stand for much. What goes far beyond the announced limit is meant to.
+            if request.size() > BOMB * most { Err(Reason::EnhanceYourCalm) } else { Ok(()) }
+        })?;
         if stream <= self.last_stream {
             return Ok(self.client_trailers(stream, ends));
         }
@@ -374,7 +378,7 @@ impl Connection {
         } else if self.streams.len() >= self.settings.max_streams as usize {
             Reason::RefusedStream
         } else if let Some(head) = request.finish() {
-            let mut opened = Stream::new(self.initial_window, INITIAL_WINDOW);
+            let mut opened = Stream::new(INITIAL_WINDOW);
             opened.is_remote_done = ends;
             self.ended = ends.then_some(stream);
             self.streams.insert(stream, Box::new(opened));

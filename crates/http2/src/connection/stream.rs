@@ -7,8 +7,8 @@ use bytes::Bytes;
 /// A stream that is open from this side.
 #[derive(Debug)]
 pub(super) struct Stream {
-    /// What may be sent; below zero after the client has made its windows smaller.
-    pub(super) send_window: i64,
+    /// What the client gave to this stream's window beyond what all begin with, less what was sent.
+    pub(super) credit: i64,
     /// What the client may send.
     pub(super) receive_window: i64,
     /// Released, but not given back to the client yet.
@@ -19,7 +19,7 @@ pub(super) struct Stream {
     pub(super) ending: Option<Ending>,
     /// The client has ended its side.
     pub(super) is_remote_done: bool,
-    /// It stands in the line of those that can send.
+    /// It stands in the line of those that can send data.
     pub(super) is_ready: bool,
 }
 
@@ -33,9 +33,9 @@ pub(super) enum Ending {
 }
 
 impl Stream {
-    pub(super) fn new(send_window: i64, receive_window: i64) -> Self {
+    pub(super) fn new(receive_window: i64) -> Self {
         Self {
-            send_window,
+            credit: 0,
             receive_window,
             released: 0,
             unsent: VecDeque::new(),
@@ -46,9 +46,14 @@ impl Stream {
         }
     }
 
-    /// Whether it has something to send that its own window lets it.
-    pub(super) fn can_send(&self) -> bool {
-        if self.unsent.is_empty() { self.ending.is_some() } else { self.send_window > 0 }
+    /// What may be sent when windows begin with `initial`; below zero after the client has made them smaller.
+    pub(super) fn send_window(&self, initial: i64) -> i64 {
+        initial + self.credit
+    }
+
+    /// Whether it has data to send that its own window lets it.
+    pub(super) fn can_send(&self, initial: i64) -> bool {
+        !self.unsent.is_empty() && self.send_window(initial) > 0
     }
 
     /// Takes the first `len` bytes of what is unsent.

@@ -23,21 +23,30 @@ impl Decoder {
         Self { table: Table::new(TABLE) }
     }
 
+    /// Bytes of its table, about.
+    pub(crate) fn held(&self) -> usize {
+        self.table.size()
+    }
+
     /// Gives each field of a block to `take`.
     ///
     /// # Errors
-    /// The block cannot be decoded, so that none after it can.
-    pub(crate) fn decode(&mut self, mut block: &[u8], mut take: impl FnMut(&[u8], &[u8])) -> Result<(), Reason> {
+    /// The block cannot be decoded, or `take` wants no more of it, so that none after it can be decoded.
+    pub(crate) fn decode(
+        &mut self,
+        mut block: &[u8],
+        mut take: impl FnMut(&[u8], &[u8]) -> Result<(), Reason>,
+    ) -> Result<(), Reason> {
         let mut may_resize = true;
         while let Some(first) = block.first() {
             let is_resize = first & 0xe0 == 0x20;
             if first & 0x80 != 0 {
                 let index = integer::decode(&mut block, 7)?;
                 let (name, value) = self.table.get(index).ok_or(Reason::Compression)?;
-                take(name, value);
+                take(name, value)?;
             } else if first & 0x40 != 0 {
                 let (name, value) = self.literal(&mut block, 6)?;
-                take(&name, &value);
+                take(&name, &value)?;
                 let name = name.into_owned();
                 self.table.add(&name, &value);
             } else if is_resize {
@@ -48,7 +57,7 @@ impl Decoder {
                 self.table.set_max(max);
             } else {
                 let (name, value) = self.literal(&mut block, 4)?;
-                take(&name, &value);
+                take(&name, &value)?;
             }
             // Sizes change at the beginning of a block (RFC 7541, 4.2).
             may_resize = is_resize && may_resize;
@@ -82,6 +91,7 @@ mod tests {
         let mut fields = Vec::new();
         decoder.decode(block, |name, value| {
             fields.push(format!("{}: {}", String::from_utf8_lossy(name), String::from_utf8_lossy(value)));
+            Ok(())
         })?;
         Ok(fields)
     }

@@ -86,6 +86,11 @@ impl Table {
         Self { entries: VecDeque::new(), size: 0, max }
     }
 
+    /// Size of all entries.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
     /// Name and value of an index.
     pub(super) fn get(&self, index: usize) -> Option<(&[u8], &[u8])> {
         let at = index.checked_sub(1)?;

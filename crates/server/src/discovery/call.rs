@@ -135,6 +135,11 @@ impl Call {
         Poll::Pending
     }
 
+    /// Whether the service has begun to answer.
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self.answer, Answer::Body(_))
+    }
+
     /// Whether more of the answer could be taken if there were room.
     pub(super) fn wants_room(&self, http2: &http2::Connection, stream: StreamId) -> bool {
         matches!(self.answer, Answer::Body(_)) && !has_room(http2, stream)

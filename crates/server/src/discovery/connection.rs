@@ -22,6 +22,7 @@ use tonic::service::Routes;
 
 use super::call::Call;
 use super::stream_task::{End, StreamTask};
+use super::tolerance::Tolerance;
 use super::woken::{Mark, Woken};
 use super::{Connection, Discovery, method};
 use crate::grpc;
@@ -36,6 +37,9 @@ const SLICES: usize = 64;
 /// What a client may have on the way to us on all streams of a connection. Requests are small and acted on at once, so
 /// little is enough for full speed; a large one just takes a few more round trips.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Requests that have come in part may together be so many times as long as one may be. A client has one or two on the
+/// way; one that begins thousands and finishes none would fill the memory.
+const PARTIAL_REQUESTS: usize = 4;
 
 /// Serves a connection until the client leaves, is cut off, has said nothing for too long, or the server's end is
 /// reached.
@@ -83,6 +87,8 @@ struct Stream {
     work: Work,
     mark: Arc<Mark>,
     waker: Waker,
+    /// It is in the line of those that have something to send and no room.
+    is_waiting: bool,
 }
 
 struct ConnectionTask<S> {
@@ -95,6 +101,9 @@ struct ConnectionTask<S> {
     woken: Arc<Woken>,
     /// Streams that have something to send and no room.
     waiting: Vec<StreamId>,
+    /// Bytes of requests that have come in part.
+    partial: usize,
+    tolerance: Tolerance,
     /// Set to the earliest thing that happens by itself, or earlier: it is not set back when that moves on, so that
     /// the timer need not be touched for every message.
     timer: Pin<Box<Sleep>>,
@@ -136,6 +145,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             streams: BTreeMap::new(),
             woken: Arc::default(),
             waiting: Vec::new(),
+            partial: 0,
+            tolerance: Tolerance::new(),
             timer: Box::pin(tokio::time::sleep_until(now.into())),
             timer_at: now,
             opened: now,
@@ -182,11 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {
-        if self.timer.as_mut().poll(cx).is_ready()
-            && let ControlFlow::Break(closed) = self.pass_time(Instant::now())
-        {
-            return Poll::Ready(closed);
-        }
+        let is_due = self.timer.as_mut().poll(cx).is_ready();
         let was_stuck = self.http2.pending_len() > 0;
         let mut is_taking = false;
         for turn in 0.. {
@@ -217,6 +224,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             }
         }
         self.watch_for_stalling(is_taking);
+        if is_due {
+            // Only now: what a client has said in time must count even if it was not heard in time, as when a whole
+            // fleet comes at once.
+            if let ControlFlow::Break(closed) = self.pass_time(Instant::now()) {
+                return Poll::Ready(closed);
+            }
+            cx.waker().wake_by_ref();
+        }
         self.set_timer(cx);
         Poll::Pending
     }
@@ -307,7 +322,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
                 Work::Discovery(Box::new(StreamTask::new(discovery, connection, service, variant)))
             }
         };
-        self.streams.insert(stream, Stream { work, mark, waker });
+        self.streams.insert(stream, Stream { work, mark, waker, is_waiting: false });
     }
 
     fn receive(&mut self, stream: StreamId, data: &[u8]) {
@@ -318,7 +333,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         let next = match &mut found.work {
             Work::Discovery(task) => {
                 self.http2.release(stream, data.len());
-                task.receive(data)
+                let before = task.partial();
+                let next = task.receive(data);
+                self.partial = self.partial - before + task.partial();
+                let most = self.discovery.config.limits.max_request_bytes.saturating_mul(PARTIAL_REQUESTS);
+                if next.is_continue() && self.partial > most {
+                    let message =
+                        format!("requests that have come in part have {} bytes on this connection", self.partial);
+                    ControlFlow::Break(End::Status(Status::resource_exhausted(message)))
+                } else {
+                    next
+                }
             }
             Work::Call(call) => {
                 call.receive(data);
@@ -343,9 +368,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
 
     /// The client has given a stream up.
     fn forget(&mut self, stream: StreamId) {
-        if let Some(Stream { work: Work::Discovery(task), .. }) = self.streams.remove(&stream) {
-            task.finish(&End::Gone);
+        let was_served = match self.take_out(stream) {
+            None => return,
+            Some(Work::Discovery(task)) => {
+                let was_served = task.has_been_served();
+                task.finish(&End::Gone);
+                was_served
+            }
+            Some(Work::Call(call)) => call.is_answered(),
+        };
+        if !self.tolerance.bears(was_served) && !self.http2.is_over() {
+            let peer = self.connection.peer;
+            tracing::warn!(%peer, "closing the connection of a client that resets its streams before they are served");
+            self.discovery.metrics.connection_closed("resets");
+            self.http2.end(Reason::EnhanceYourCalm);
         }
+    }
+
+    /// A stream is served no more.
+    fn take_out(&mut self, stream: StreamId) -> Option<Work> {
+        let work = self.streams.remove(&stream)?.work;
+        if let Work::Discovery(task) = &work {
+            self.partial -= task.partial();
+        }
+        Some(work)
     }
 
     /// Looks at the streams that were woken.
@@ -372,7 +418,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
                 (ControlFlow::Continue(()), call.wants_room(&self.http2, stream), None)
             }
         };
-        if wants_room && !self.waiting.contains(&stream) {
+        if wants_room && !std::mem::replace(&mut found.is_waiting, true) {
             self.waiting.push(stream);
         }
         if let Some(deadline) = deadline {
@@ -389,12 +435,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         let mut waiting = std::mem::take(&mut self.waiting);
         let before = waiting.len();
         waiting.retain(|stream| {
-            let Some(found) = self.streams.get(stream) else { return false };
-            let is_full = !super::call::has_room(&self.http2, *stream);
-            if !is_full {
+            let Some(found) = self.streams.get_mut(stream) else { return false };
+            found.is_waiting = !super::call::has_room(&self.http2, *stream);
+            if !found.is_waiting {
                 found.mark.set();
             }
-            is_full
+            found.is_waiting
         });
         let has_room = waiting.len() < before;
         self.waiting = waiting;
@@ -404,7 +450,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
     /// Ends a stream from this side if it is to end.
     fn end_if(&mut self, stream: StreamId, next: ControlFlow<End>) {
         let ControlFlow::Break(end) = next else { return };
-        if let Some(Stream { work: Work::Discovery(task), .. }) = self.streams.remove(&stream) {
+        if let Some(Work::Discovery(task)) = self.take_out(stream) {
             match &end {
                 End::Gone => self.http2.reset(stream, Reason::Cancel),
                 End::Status(status) => self.http2.finish(stream, Some(&grpc::trailers(status))),

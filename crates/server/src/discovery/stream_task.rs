@@ -156,6 +156,11 @@ impl StreamTask {
         ControlFlow::Continue(())
     }
 
+    /// Bytes of a request that has come in part.
+    pub(super) fn partial(&self) -> usize {
+        self.requests.held_bytes()
+    }
+
     /// Takes in whatever has come for it, and sends what is owed while there is room.
     pub(super) fn poll(
         &mut self,

@@ -29,6 +29,11 @@ impl Requests {
         !self.held.is_empty()
     }
 
+    /// Bytes of a message that has come in part.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held.len()
+    }
+
     /// The next message, of what is held and then `data`, of which the rest remains. `None` when all of it was taken.
     ///
     /// # Errors

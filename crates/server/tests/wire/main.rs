@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 mod admin;
+mod attacks;
 mod bad_clients;
+mod bad_requests;
 mod broken_connections;
 mod capabilities;
 mod fixture;

@@ -21,13 +21,13 @@ use crate::fixture::{NODE, REVIEWS, Running, SOON, config, eventually, serving};
 const ADS: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 
 /// A connection that is moved by a task until this is dropped.
-struct Client {
+pub struct Client {
     requests: SendRequest<Bytes>,
     connection: JoinSet<Result<(), h2::Error>>,
 }
 
 impl Client {
-    async fn connect(server: &Running, builder: &Builder) -> Client {
+    pub async fn connect(server: &Running, builder: &Builder) -> Client {
         let socket = TcpStream::connect(server.tcp()).await.unwrap();
         let (requests, connection) = builder.handshake(socket).await.unwrap();
         let mut tasks = JoinSet::new();
@@ -45,7 +45,7 @@ impl Client {
         (answer.status(), send, answer.into_body())
     }
 
-    async fn ads(&mut self) -> (SendStream<Bytes>, RecvStream) {
+    pub async fn ads(&mut self) -> (SendStream<Bytes>, RecvStream) {
         let (status, send, receive) = self.call(ADS, "application/grpc").await;
         assert_eq!(status, StatusCode::OK);
         (send, receive)
@@ -54,6 +54,16 @@ impl Client {
     /// How the connection ends.
     async fn end(&mut self) -> Result<(), h2::Error> {
         tokio::time::timeout(SOON, self.connection.join_next()).await.unwrap().unwrap().unwrap()
+    }
+}
+
+/// Sends data as the server's windows allow.
+pub async fn send_all(send: &mut SendStream<Bytes>, mut data: Bytes) {
+    while !data.is_empty() {
+        send.reserve_capacity(data.len());
+        let room = std::future::poll_fn(|cx| send.poll_capacity(cx));
+        let Ok(Some(Ok(room))) = tokio::time::timeout(SOON, room).await else { return };
+        send.send_data(data.split_to(room.min(data.len())), false).unwrap();
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! The fuzzer makes up the bytes; the tests of the crate replay those that it found worth keeping.
 
+#[path = "input.rs"]
+mod input;
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -15,6 +18,8 @@ use proto::pb::google::rpc::Status;
 use snapshot::{Cell, Layer, Snapshot};
 use xds::{Request, Service, Settings, Stream, Variant};
 
+use self::input::Input;
+
 /// Few names, so that requests and resources meet; some that look like parts of each other.
 const NAMES: [&str; 12] =
     ["a", "b", "c", "d", "*", "", "a/b", "a/*", "xdstp:///t/a?x=1&y=2", "xdstp:///t/a?y=2&x=1", "xdstp:///t/a/*", "é"];
@@ -22,41 +27,10 @@ const RESOURCES: [&str; 7] = ["a", "b", "c", "d", "a/b", "xdstp:///t/a?x=1&y=2",
 const MESSAGES: [&str; 4] =
     ["", "Error adding/updating cluster(s) a: bad", "route: a, b and c", "Proto constraint validation failed"];
 
-/// The rest of the input. An end of it reads as zeros.
-struct Input<'a>(&'a [u8]);
-
-impl Input<'_> {
-    fn byte(&mut self) -> u8 {
-        let Some((first, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        *first
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[usize::from(self.byte()) % from.len()]
-    }
-
-    fn names(&mut self) -> Vec<String> {
-        let count = self.byte() % 5;
-        (0..count).map(|_| self.pick(&NAMES).to_owned()).collect()
-    }
-
-    fn bytes(&mut self) -> Vec<u8> {
-        let count = usize::from(self.byte()).min(self.0.len());
-        let (taken, rest) = self.0.split_at(count);
-        self.0 = rest;
-        taken.to_vec()
-    }
-
-    fn number(&mut self) -> u64 {
-        (0..8).fold(0, |number, _| number << 8 | u64::from(self.byte()))
-    }
-}
-
 /// Lives through `data`, and panics when the stream breaks a promise: it talks without end, uses a nonce twice, sends
 /// what cannot be read, names a resource twice, or leaves a deadline behind.
 pub fn live(data: &[u8]) {
-    let mut input = Input(data);
+    let mut input = Input::new(data);
     let variant = if input.byte() & 1 == 0 { Variant::Delta } else { Variant::StateOfTheWorld };
     let service = match input.byte() {
         at if at < 200 => Service::Aggregated,
@@ -67,7 +41,7 @@ pub fn live(data: &[u8]) {
     let mut now = Instant::now();
     let mut sent: Vec<(ResourceType, String)> = Vec::new();
     let mut nonces = BTreeSet::new();
-    while !input.0.is_empty() {
+    while !input.is_empty() {
         match input.byte() % 8 {
             0..=3 => {
                 let request = request(variant, &mut input, &sent);
@@ -134,8 +108,8 @@ fn request(variant: Variant, input: &mut Input<'_>, sent: &[(ResourceType, Strin
             Request::Delta(DeltaDiscoveryRequest {
                 node,
                 type_url,
-                resource_names_subscribe: input.names(),
-                resource_names_unsubscribe: input.names(),
+                resource_names_subscribe: names(input),
+                resource_names_unsubscribe: names(input),
                 initial_resource_versions: held,
                 response_nonce: nonce,
                 error_detail,
@@ -145,12 +119,17 @@ fn request(variant: Variant, input: &mut Input<'_>, sent: &[(ResourceType, Strin
         Variant::StateOfTheWorld => Request::StateOfTheWorld(DiscoveryRequest {
             node,
             type_url,
-            resource_names: input.names(),
+            resource_names: names(input),
             response_nonce: nonce,
             error_detail,
             ..DiscoveryRequest::default()
         }),
     }
+}
+
+fn names(input: &mut Input<'_>) -> Vec<String> {
+    let count = input.byte() % 5;
+    (0..count).map(|_| input.pick(&NAMES).to_owned()).collect()
 }
 
 /// A bit says of each type and name whether it exists; each resource refers to those of its name of earlier types.
