@@ -45,5 +45,5 @@ pub use request::{Code, Refusal, Request, Service, Variant};
 pub use response::Response;
 pub use settings::Settings;
 pub use standing::{Comparison, Signature, Standing};
-pub use stream::Stream;
+pub use stream::{NamePool, Stream};
 pub use wait::{Wait, Waiting};

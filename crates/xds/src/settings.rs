@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::NamePool;
+
 /// What a [`Stream`](crate::Stream) is told about the server that runs it, and how long it waits.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -21,6 +23,8 @@ pub struct Settings {
     /// Resources of one response, in bytes; the rest follows after its acknowledgement (rule P-46). One resource
     /// larger than this goes alone. State-of-the-world listeners and clusters cannot be split.
     pub max_response_bytes: usize,
+    /// Sets of names that the streams with these settings, and with clones of them, have in common.
+    pub names: NamePool,
 }
 
 impl Default for Settings {
@@ -34,6 +38,7 @@ impl Default for Settings {
             max_names: 1_000_000,
             max_name_bytes: 64 << 20,
             max_response_bytes: usize::MAX,
+            names: NamePool::default(),
         }
     }
 }

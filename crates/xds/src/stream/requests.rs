@@ -22,11 +22,12 @@ impl Stream {
         self.check_names(resource_type, &Interest::default(), request.resource_names.iter())?;
         let snapshot = self.snapshot.clone();
         let first = self.substreams[resource_type.index()].is_none();
+        let pool = self.settings.names.clone();
         let substream = self.substream(resource_type);
         substream.returning |= first && !request.version_info.is_empty();
         let amendment = substream
             .subscription
-            .replace(resource_type, &request.resource_names, |name| intern(&snapshot, resource_type, name));
+            .replace(resource_type, &request.resource_names, &pool, |name| intern(&snapshot, resource_type, name));
         self.acknowledge(now, resource_type, &request.response_nonce, request.error_detail, &request.version_info);
         if let Some(amendment) = amendment {
             let substream = self.substream(resource_type);
@@ -46,12 +47,14 @@ impl Stream {
         self.check_names(resource_type, &subscribed.unwrap_or_default(), asked)?;
         let snapshot = self.snapshot.clone();
         self.acknowledge(now, resource_type, &request.response_nonce, request.error_detail, "");
+        let pool = self.settings.names.clone();
         let substream = self.substream(resource_type);
         let amendment = substream.subscription.amend(
             resource_type,
             first,
             &request.resource_names_subscribe,
             &request.resource_names_unsubscribe,
+            &pool,
             |name| intern(&snapshot, resource_type, name),
         );
         // Rule P-49: versions from an earlier stream come with the first request of a type, and only then.
@@ -59,11 +62,9 @@ impl Stream {
         if first {
             for (name, version) in request.initial_resource_versions {
                 let name = intern(&snapshot, resource_type, &xdstp::canonical(&name));
-                if !substream.subscription.covers(&name) {
-                    substream.subscription.insert(name.clone());
-                }
                 claims.insert(name, Version::parse(&version));
             }
+            substream.subscription.insert(claims.keys().cloned().collect(), &pool);
         }
         if !claims.is_empty() && self.service == Service::Aggregated {
             self.returning_until.get_or_insert(now + self.settings.order_wait);

@@ -6,6 +6,7 @@ use proto::{ResourceType, xdstp};
 use snapshot::Name;
 
 use super::interest::Interest;
+use super::name_pool::NamePool;
 use super::name_set::NameSet;
 use crate::Variant;
 
@@ -84,6 +85,7 @@ impl Subscription {
         &mut self,
         resource_type: ResourceType,
         asked: &[String],
+        pool: &NamePool,
         intern: impl Fn(&str) -> Name,
     ) -> Option<Amendment> {
         let wildcard_before = self.interest.wildcard;
@@ -102,10 +104,10 @@ impl Subscription {
         if same {
             return None;
         }
-        let mut next = NameSet::default();
+        let mut next = Vec::new();
         let mut collections = NameSet::default();
         let mut collections_asked = Vec::new();
-        let mut subscribed = Vec::new();
+        let mut added = Vec::new();
         for name in asked.iter().filter(|name| *name != WILDCARD) {
             let name = xdstp::canonical(name);
             if xdstp::is_collection(&name) {
@@ -113,22 +115,22 @@ impl Subscription {
                 if !self.interest.collections.contains(&name) {
                     collections_asked.push(name.clone());
                 }
-                collections.insert(name);
-                continue;
-            }
-            match self.interest.names.take(&name) {
-                Some(kept) => _ = next.insert(kept),
-                None if next.contains(&*name) => {}
-                None => {
-                    let name = intern(&name);
-                    next.insert(name.clone());
-                    subscribed.push((name, false));
-                }
+                collections.insert(name, pool);
+            } else if let Some(kept) = self.interest.names.get(&*name) {
+                next.push(kept.clone());
+            } else {
+                added.push(intern(&name));
             }
         }
-        let unsubscribed = std::mem::replace(&mut self.interest.names, next).iter().cloned().collect();
+        next.sort_unstable();
+        added.sort_unstable();
+        added.dedup();
+        let names = self.interest.names.iter();
+        let unsubscribed: Vec<_> = names.filter(|name| next.binary_search(name).is_err()).cloned().collect();
+        self.interest.names.change(added.clone(), unsubscribed.clone(), Some(pool));
         let collections_dropped = !self.interest.collections.is_subset(&collections);
         self.interest.collections = collections;
+        let subscribed = added.into_iter().map(|name| (name, false)).collect();
         Some(Amendment {
             subscribed,
             unsubscribed,
@@ -147,6 +149,7 @@ impl Subscription {
         first: bool,
         subscribe: &[String],
         unsubscribe: &[String],
+        pool: &NamePool,
         intern: impl Fn(&str) -> Name,
     ) -> Amendment {
         let mut amendment = Amendment { wildcard_before: self.interest.wildcard, ..Amendment::default() };
@@ -154,6 +157,7 @@ impl Subscription {
             (self.interest.wildcard, self.legacy) = (true, true);
             amendment.wildcard_asked = true;
         }
+        let mut added = Vec::new();
         for name in subscribe {
             if name == WILDCARD {
                 (self.interest.wildcard, self.legacy) = (true, false);
@@ -163,14 +167,19 @@ impl Subscription {
             let name = xdstp::canonical(name);
             if xdstp::is_collection(&name) {
                 let name: Name = name.as_ref().into();
-                self.interest.collections.insert(name.clone());
+                self.interest.collections.insert(name.clone(), pool);
                 amendment.collections_asked.push(name);
                 continue;
             }
-            let name = intern(&name);
-            let already = !self.interest.names.insert(name.clone());
+            let known = self.interest.names.get(&*name).cloned();
+            let already = known.is_some();
+            let name = known.unwrap_or_else(|| intern(&name));
+            if !already {
+                added.push(name.clone());
+            }
             amendment.subscribed.push((name, already));
         }
+        let mut removed = BTreeSet::new();
         let mut collections_dropped = BTreeSet::new();
         for name in unsubscribe {
             if name == WILDCARD {
@@ -179,24 +188,36 @@ impl Subscription {
                 continue;
             }
             let name = xdstp::canonical(name);
-            if let Some(name) = self.interest.names.take(&name) {
-                amendment.unsubscribed.push(name);
-            } else if let Some(name) = self.interest.collections.take(&name) {
+            let name: Name = name.as_ref().into();
+            if self.interest.collections.contains(&name) {
                 collections_dropped.insert(name);
+            } else {
+                removed.insert(name);
             }
         }
-        if !amendment.unsubscribed.is_empty() {
-            let dropped: BTreeSet<&Name> = amendment.unsubscribed.iter().collect();
-            amendment.subscribed.retain(|(name, _)| !dropped.contains(name));
+        let names = &mut self.interest.names;
+        if !removed.is_empty() {
+            // What the same request asks for is given up, too.
+            amendment.subscribed.retain(|(name, _)| !removed.contains(name));
+            added.sort_unstable();
+            let was_subscribed = |name: &&Name| names.contains(*name) || added.binary_search(name).is_ok();
+            amendment.unsubscribed = removed.iter().filter(was_subscribed).cloned().collect();
+            added.retain(|name| !removed.contains(name));
+            removed.retain(|name| names.contains(name));
+        }
+        names.change(added, removed.into_iter().collect(), Some(pool));
+        for name in &collections_dropped {
+            self.interest.collections.change(Vec::new(), vec![name.clone()], Some(pool));
         }
         amendment.collections_asked.retain(|name| !collections_dropped.contains(name));
         amendment.collections_dropped = !collections_dropped.is_empty();
         amendment
     }
 
-    /// Counts names that the client says it holds as subscribed (rule P-49).
-    pub(crate) fn insert(&mut self, name: Name) {
-        self.interest.names.insert(name);
+    /// Counts names that the client says it holds as subscribed, of those that nothing covers (rule P-49).
+    pub(crate) fn insert(&mut self, mut names: Vec<Name>, pool: &NamePool) {
+        names.retain(|name| !self.covers(name));
+        self.interest.names.change(names, Vec::new(), Some(pool));
     }
 }
 

@@ -453,8 +453,10 @@ impl Substream {
         let mut interest = Interest { parents: parents.map(Arc::new), ..self.subscription.interest().clone() };
         if self.resource_type == ResourceType::VirtualHost {
             let by_alias = |name: &Name| self.view.base.as_ref()?.by_alias(self.resource_type, name);
-            let held = self.subscription.names().iter().filter_map(by_alias);
-            held.for_each(|cell| _ = interest.names.insert(cell.name().clone()));
+            let mut held: Vec<_> =
+                self.subscription.names().iter().filter_map(by_alias).map(|c| c.name().clone()).collect();
+            held.retain(|name| !interest.names.contains(name));
+            interest.names.change(held, Vec::new(), None);
         }
         interest
     }
