@@ -10,7 +10,7 @@
 //! Wald 1945; Robbins 1970; Johari, Pekelis and Walsh, "Always Valid Inference"; Lindon and Malek, "Anytime-Valid
 //! Inference for Multinomial Count Data", arXiv 2011.03567; that requests are drawn without replacement only lowers the
 //! expectation (Hoeffding 1963). What holds alpha is that requests within a block are exchangeable. Errors come in
-//! bursts, too: the trimmed rule, the dispersion among stable's endpoints and the calibration between halves of stable
+//! bursts, too: the trimmed rule, the dispersion among stable's endpoints, and the calibration by single endpoints of stable
 //! answer that as far as they can, and [`Explanation`] shows the numbers of all of them.
 
 mod block;

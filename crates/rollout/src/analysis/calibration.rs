@@ -1,57 +1,81 @@
-//! The same test between halves of stable, where every alarm is a false one.
+//! The same test of single endpoints of stable against the others, where every alarm is a false one.
+//!
+//! Errors come in bursts: an endpoint stalls for some seconds and is well again. No test that takes requests for
+//! exchangeable can tell a candidate's burst from a fault by itself, but endpoints of stable have bursts, too. So the
+//! candidate has to show more than any of them did lately: if the candidate is only one more of the same kind, it
+//! rarely does, whatever the bursts look like; if it is faulty, its evidence outgrows theirs soon.
 
-use std::time::Duration;
+use serde::{Deserialize, Serialize};
 
 use super::block::Block;
-use super::counted::relative_row;
+use super::counted::{TRIM, relative_row};
 use super::process::{Onset, Process};
 use super::{Part, Tally};
 
-/// So many ways of cutting stable's endpoints in two are tried at once.
-const CUTS: usize = 6;
-/// A trial ends without an alarm after so many blocks: about as long as a step.
+/// So many endpoints are watched at once; it is always the same ones while they are there.
+const WATCHED: usize = 8;
+/// A trial ends after so many blocks: about as long as a step.
 const BLOCKS: u64 = 300;
-/// No longer stretch than this is ever deleted.
-const LONGEST_TRIM: Duration = Duration::from_secs(60);
+/// What endpoints showed is forgotten with this time constant, in seconds: one that broke down for good must not blind
+/// the test for the rest of the run.
+const MEMORY_SECONDS: f64 = 1_800.0;
 
-/// Not kept over a restart: it begins anew, and the trim that it led to is kept elsewhere.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// Trials begin anew after a restart; what they have shown is kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Calibration {
-    trials: Vec<Process>,
+    #[serde(skip)]
+    trials: Vec<Trial>,
     ended: u64,
     alarms: u64,
+    floor: f64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Trial {
+    endpoint: u64,
+    process: Process,
+    is_alarmed: bool,
 }
 
 impl Calibration {
-    /// Takes in a block. Returns a longer trim when alarms are more frequent than `alpha` allows.
-    pub(super) fn add(&mut self, block: &Block, alpha: f64, trim: Duration, dispersion: f64) -> Option<Duration> {
+    /// Takes in a block; `bound` is a logarithm.
+    pub(super) fn add(&mut self, block: &Block, bound: f64, dispersion: f64) {
+        self.floor *= (-block.until.since(block.from).as_secs_f64() / MEMORY_SECONDS).exp();
+        let mut pooled = Tally::default();
+        block.parts.iter().for_each(|part| pooled.add(part.tally));
         if block.parts.len() < 2 {
-            return None;
+            return;
         }
-        if self.trials.len() < CUTS {
-            self.trials = vec![Process::new(Onset::Any, trim); CUTS];
-        }
-        let mut is_raised = false;
-        for (cut, trial) in self.trials.iter_mut().enumerate() {
-            let (one, other) = halves(&block.parts, cut);
-            if one.total == 0 || other.total == 0 {
+        self.trials.retain(|trial| block.parts.iter().any(|part| part.endpoint == trial.endpoint));
+        for part in watched(&block.parts) {
+            let rest = Tally::new(pooled.total - part.tally.total, pooled.bad - part.tally.bad);
+            if part.tally.total == 0 || rest.total == 0 {
                 continue;
             }
-            trial.add(block.from, block.until, relative_row(one, other));
-            let is_alarm = trial.log_robust(dispersion) >= -alpha.ln();
-            if is_alarm || trial.blocks() >= BLOCKS {
+            let at = match self.trials.iter().position(|trial| trial.endpoint == part.endpoint) {
+                Some(at) => at,
+                None if self.trials.len() < WATCHED => {
+                    self.trials.push(Trial::new(part.endpoint));
+                    self.trials.len() - 1
+                }
+                None => continue,
+            };
+            let trial = &mut self.trials[at];
+            trial.process.add(block.from, block.until, relative_row(part.tally, rest));
+            let shown = trial.process.log_robust(dispersion);
+            self.floor = self.floor.max(shown);
+            trial.is_alarmed |= shown >= bound;
+            // The process goes on: the candidate's remembers its bursts for as long, too.
+            if trial.process.blocks().is_multiple_of(BLOCKS) {
                 self.ended += 1;
-                self.alarms += u64::from(is_alarm);
-                is_raised |= is_alarm;
-                *trial = Process::new(Onset::Any, trim);
+                self.alarms += u64::from(std::mem::take(&mut trial.is_alarmed));
             }
         }
-        let too_many = self.alarms >= 2 && self.rate().is_some_and(|rate| rate > alpha);
-        (is_raised && too_many && trim < LONGEST_TRIM).then(|| {
-            // What was seen under the shorter trim says nothing about the longer one.
-            *self = Self::default();
-            (trim * 2).min(LONGEST_TRIM)
-        })
+    }
+
+    /// The logarithm of the most that any endpoint of stable has shown lately; at least 0.
+    pub(super) fn floor(&self) -> f64 {
+        self.floor
     }
 
     /// Alarms per trial that has ended; `None` before the first.
@@ -64,17 +88,17 @@ impl Calibration {
     }
 }
 
-/// One cut: a bit of each endpoint's mixed key decides its half.
-fn halves(parts: &[Part], cut: usize) -> (Tally, Tally) {
-    let mut halves = (Tally::default(), Tally::default());
-    for part in parts {
-        // The multiplier of Fibonacci hashing: neighbouring keys part company in the high bits.
-        let mixed =
-            part.endpoint.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(17).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        match mixed >> (58 - 5 * cut) & 1 {
-            0 => halves.0.add(part.tally),
-            _ => halves.1.add(part.tally),
-        }
+impl Trial {
+    fn new(endpoint: u64) -> Self {
+        Self { endpoint, process: Process::new(Onset::Any, TRIM), is_alarmed: false }
     }
-    halves
+}
+
+/// The endpoints that come first by a mixed key: any few, and the same in every block.
+fn watched(parts: &[Part]) -> Vec<&Part> {
+    let mut parts: Vec<_> = parts.iter().collect();
+    // The multiplier of Fibonacci hashing: neighbouring keys part company in the high bits.
+    parts.sort_by_key(|part| part.endpoint.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23));
+    parts.truncate(WATCHED);
+    parts
 }

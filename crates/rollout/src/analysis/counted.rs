@@ -22,6 +22,8 @@ const MEMORY_SECONDS: f64 = 60.0;
 const FAST_RATE: f64 = 0.5;
 const FAST_SPAN: Duration = Duration::from_secs(5);
 const FAST_REQUESTS: u64 = 50;
+/// One report of that stretch has a say of its own with so many requests.
+const FAST_REPORT: u64 = 5;
 /// Evidence beyond this, untrimmed, is a reason to wait: it is rare by chance, and comes soon when there is a cause.
 const DOUBT: f64 = 5.0;
 /// A share of stable counts as known with so many recent requests.
@@ -54,7 +56,8 @@ pub(super) struct Counted {
     freedom: f64,
     /// The last few seconds, both arms.
     fast: VecDeque<(Time, Time, Tally, Tally)>,
-    #[serde(skip)]
+    /// How many endpoints stable had in the last block.
+    block_parts: u32,
     calibration: Calibration,
 }
 
@@ -72,6 +75,7 @@ impl Counted {
             chi_square: 0.0,
             freedom: 0.0,
             fast: VecDeque::new(),
+            block_parts: 0,
             calibration: Calibration::default(),
         }
     }
@@ -119,6 +123,7 @@ impl Counted {
             *recent = [recent[0] * fade + new.total as f64, recent[1] * fade + new.bad as f64];
         }
         self.spread(&block.parts);
+        self.block_parts = block.parts.len() as u32;
         if candidate.total > 0 && stable.total > 0 {
             self.relative.add(block.from, block.until, relative_row(candidate, stable));
         }
@@ -131,10 +136,7 @@ impl Counted {
             }
         }
         let dispersion = self.dispersion();
-        if let Some(trim) = self.calibration.add(block, alpha, self.relative.trim(), dispersion) {
-            self.relative.lengthen_trim(trim);
-            self.slo.iter_mut().for_each(|slo| slo.lengthen_trim(trim));
-        }
+        self.calibration.add(block, -alpha.ln(), dispersion);
     }
 
     /// Adds to Pearson's statistic what one block says about stable's endpoints.
@@ -159,6 +161,13 @@ impl Counted {
         if self.freedom < 10.0 { 1.0 } else { (self.chi_square / self.freedom).max(1.0) }
     }
 
+    /// What endpoints of stable have shown, scaled to the candidate where it has fewer requests than one of them:
+    /// evidence grows with requests.
+    fn floor(&self) -> f64 {
+        let busy = self.block_parts as f64 * self.recent[0][0];
+        self.calibration.floor() * (busy / self.recent[1][0].max(1.0)).min(1.0)
+    }
+
     fn recent_rate(&self, arm: usize) -> Option<f64> {
         let [total, bad] = self.recent[arm];
         (total >= 1.0).then(|| bad / total)
@@ -170,9 +179,11 @@ impl Counted {
             return Against::Fails(words);
         }
         let (candidate, stable) = (self.recent_rate(0), self.recent_rate(1));
-        let exceeds = |process: &Process| process.log() >= bound && process.log_robust(self.dispersion()) >= bound;
+        let exceeds = |process: &Process, floor: f64| {
+            process.log() >= bound && process.log_robust(self.dispersion()) >= bound + floor
+        };
         if let (Some(candidate), Some(stable)) = (candidate, stable)
-            && exceeds(&self.relative)
+            && exceeds(&self.relative, self.floor())
             && candidate - stable >= spec.tolerance.delta
             && candidate >= stable * spec.tolerance.ratio
         {
@@ -186,7 +197,7 @@ impl Counted {
             ));
         }
         if let (Some(slo), Some(limit), Some(candidate)) = (&self.slo, spec.acceptable(), candidate)
-            && exceeds(slo)
+            && exceeds(slo, 0.0)
             && candidate > limit
         {
             let words = format!(
@@ -213,6 +224,13 @@ impl Counted {
             stable.add(*of_stable);
         }
         let rate = candidate.rate().filter(|rate| *rate >= FAST_RATE && candidate.total >= FAST_REQUESTS)?;
+        // A burst that is over within the stretch is none of this rule's.
+        let is_steady = self.fast.iter().all(|(_, _, of_candidate, _)| {
+            of_candidate.total < FAST_REPORT || of_candidate.rate().is_some_and(|rate| rate >= FAST_RATE / 2.0)
+        });
+        if !is_steady {
+            return None;
+        }
         let is_alone = stable.rate().is_none_or(|stable| stable < rate / 2.0);
         is_alone
             .then(|| format!("{} of {} requests in {:?} failed", percent(rate), candidate.total, last.1.since(first.0)))
@@ -252,7 +270,8 @@ impl Counted {
             slo: self.slo.as_ref().map(|slo| process(slo, fail_bound)),
             kept: self.kept.as_ref().map(|kept| process(kept, kept_bound)),
             dispersion,
-            trim_seconds: self.relative.trim().as_secs_f64(),
+            trim_seconds: TRIM.as_secs_f64(),
+            endpoint_e_value: self.floor().exp().min(1e300),
             false_alarm_rate: self.calibration.rate(),
             trials: self.calibration.ended(),
         }

@@ -56,7 +56,10 @@ pub struct CountedExplanation {
     pub dispersion: f64,
     /// The length of the best stretch that is deleted, in seconds.
     pub trim_seconds: f64,
-    /// Alarms between halves of stable per trial, where all are false; `None` before a trial has ended.
+    /// The most evidence that a single endpoint of stable has shown against itself lately, scaled to the candidate's
+    /// traffic: the candidate's has to be larger by the bound.
+    pub endpoint_e_value: f64,
+    /// Alarms of single endpoints of stable per trial, where all are false; `None` before a trial has ended.
     pub false_alarm_rate: Option<f64>,
     /// How many such trials have ended.
     pub trials: u64,
@@ -70,7 +73,7 @@ pub struct ProcessExplanation {
     pub e_value: f64,
     /// What is left of it after trimming and dispersion.
     pub robust_e_value: f64,
-    /// What both have to reach.
+    /// What both have to reach; the robust one as many times as endpoints of stable have shown themselves.
     pub bound: f64,
     /// The always-valid p-value of the untrimmed evidence.
     pub p_value: f64,

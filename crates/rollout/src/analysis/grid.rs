@@ -33,9 +33,10 @@ pub(super) fn log_add(a: f64, b: f64) -> f64 {
 }
 
 /// The logarithm of the mean of the exponentials.
-pub(super) fn log_mean(values: impl Iterator<Item = f64>) -> f64 {
-    let (sum, count) = values.fold((f64::NEG_INFINITY, 0u32), |(sum, count), v| (log_add(sum, v), count + 1));
-    sum - f64::from(count.max(1)).ln()
+pub(super) fn log_mean(values: impl Iterator<Item = f64> + Clone) -> f64 {
+    let most = values.clone().fold(f64::NEG_INFINITY, f64::max);
+    let (sum, count) = values.fold((0.0, 0u32), |(sum, count), v| (sum + (v - most).exp(), count + 1));
+    most + (sum / f64::from(count.max(1))).ln()
 }
 
 #[cfg(test)]

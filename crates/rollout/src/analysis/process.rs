@@ -93,20 +93,6 @@ impl Process {
     pub(super) fn blocks(&self) -> u64 {
         self.blocks
     }
-
-    pub(super) fn trim(&self) -> Duration {
-        self.trim
-    }
-
-    /// Deletes a longer stretch from now on. What the best longer one was is not known any more; as many of the best
-    /// shorter ones as fit are at least as much.
-    pub(super) fn lengthen_trim(&mut self, trim: Duration) {
-        if trim > self.trim {
-            let fit = (trim.as_secs_f64() / self.trim.as_secs_f64()).ceil();
-            self.stretches.iter_mut().for_each(|stretch| *stretch *= fit);
-            self.trim = trim;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -148,18 +134,5 @@ mod tests {
             start.add(at(second), at(second + 1), row(1.0));
         }
         assert!(any.log() > 20.0 && start.log() < -1000.0, "{} {}", any.log(), start.log());
-    }
-
-    #[test]
-    fn a_longer_stretch_never_deletes_less() {
-        let mut process = Process::new(Onset::Start, Duration::from_secs(10));
-        for second in 0..60 {
-            process.add(at(second), at(second + 1), row(1.0));
-        }
-        let before = process.log_robust(1.0);
-        process.lengthen_trim(Duration::from_secs(20));
-        assert!(process.log_robust(1.0) <= before - 9.9);
-        process.lengthen_trim(Duration::from_secs(10));
-        assert_eq!(process.trim(), Duration::from_secs(20));
     }
 }
