@@ -21,7 +21,7 @@ use traffic::{Bursts, Incident, Second, Traffic, fails_after, judge, quantile, r
 const WATCH: u64 = 1_800;
 /// So many lives make up a cell.
 const BAD: u64 = 60;
-const HEALTHY: u64 = 150;
+const HEALTHY: u64 = 100;
 /// Both tools look at counters that were scraped this often.
 const SCRAPE: u64 = 5;
 

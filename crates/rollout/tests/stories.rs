@@ -371,6 +371,22 @@ fn a_lost_telemetry_can_step_back_or_take_back() {
 }
 
 #[test]
+fn a_pause_does_not_end_by_itself_while_a_failure_is_only_held() {
+    let timed = r#","analysis":{"onFailure":"Hold"},
+        "strategy":{"canary":{"steps":[{"setWeight":10},{"pause":{"duration":"2m"}},{"setWeight":100}]}}"#;
+    let mut bed = Bed::new(plan(intent(timed)), 2);
+    bed.deliver_all();
+    bed.pass(5_000);
+    for _ in 0..300 {
+        bed.traffic(2_000, 0.2, 0.001);
+    }
+    assert_eq!(bed.weight(), percent(10.0));
+    assert!(matches!(hold(&bed), HoldReason::Failing { .. }));
+    bed.act(Verb::Promote);
+    assert_eq!(bed.weight(), Weight::FULL, "somebody has decided");
+}
+
+#[test]
 fn a_gate_that_says_not_yet_is_asked_again_and_one_that_refuses_ends_the_run() {
     let gated = r#","gates":[{"phase":"PreRun","url":"https://a"}]"#;
     let mut bed = Bed::new(plan(intent(gated)), 2);

@@ -1,9 +1,9 @@
 //! The same test of single endpoints of stable against the others, where every alarm is a false one.
 //!
 //! Errors come in bursts: an endpoint stalls for some seconds and is well again. No test that takes requests for
-//! exchangeable can tell a candidate's burst from a fault by itself, but endpoints of stable have bursts, too. So the
-//! candidate has to show more than any of them did lately: if the candidate is only one more of the same kind, it
-//! rarely does, whatever the bursts look like; if it is faulty, its evidence outgrows theirs soon.
+//! exchangeable can tell a candidate's burst from a fault by itself, but endpoints of stable have bursts, too. So
+//! the candidate, without its own best stretch, has to show more than any of them did lately with theirs. One more of
+//! the same kind rarely does, whatever the bursts look like; the evidence of a faulty one outgrows theirs soon.
 
 use serde::{Deserialize, Serialize};
 
@@ -62,9 +62,9 @@ impl Calibration {
             };
             let trial = &mut self.trials[at];
             trial.process.add(block.from, block.until, relative_row(part.tally, rest));
-            let shown = trial.process.log_robust(dispersion);
-            self.floor = self.floor.max(shown);
-            trial.is_alarmed |= shown >= bound;
+            // Untrimmed: with its own best stretch deleted, the candidate still has to show more than all of this.
+            self.floor = self.floor.max(trial.process.log() / dispersion);
+            trial.is_alarmed |= trial.process.log() >= bound && trial.process.log_robust(dispersion) >= bound;
             // The process goes on: the candidate's remembers its bursts for as long, too.
             if trial.process.blocks().is_multiple_of(BLOCKS) {
                 self.ended += 1;

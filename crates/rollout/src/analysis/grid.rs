@@ -29,7 +29,8 @@ fn spaced(from: f64, to: f64) -> impl Iterator<Item = f64> {
 /// `ln(exp(a) + exp(b))` without leaving the range.
 pub(super) fn log_add(a: f64, b: f64) -> f64 {
     let (high, low) = if a > b { (a, b) } else { (b, a) };
-    if high == f64::NEG_INFINITY { high } else { high + (low - high).exp().ln_1p() }
+    // Beyond this the smaller one is below the last bit of the larger.
+    if low - high < -40.0 || high == f64::NEG_INFINITY { high } else { high + (low - high).exp().ln_1p() }
 }
 
 /// The logarithm of the mean of the exponentials.

@@ -31,6 +31,8 @@ pub(super) struct Process {
     recent: VecDeque<(Time, Row)>,
     trim: Duration,
     blocks: u64,
+    /// The logarithm of the evidence.
+    log: f64,
     /// The largest logarithm of the evidence ever.
     peak: f64,
 }
@@ -41,7 +43,16 @@ impl Process {
             Onset::Start => vec![0.0; grid::SIZE],
             Onset::Any => vec![f64::MIN; grid::SIZE],
         };
-        Self { onset, logs, stretches: vec![0.0; grid::SIZE], recent: VecDeque::new(), trim, blocks: 0, peak: 0.0 }
+        Self {
+            onset,
+            logs,
+            stretches: vec![0.0; grid::SIZE],
+            recent: VecDeque::new(),
+            trim,
+            blocks: 0,
+            log: 0.0,
+            peak: 0.0,
+        }
     }
 
     /// Takes in what one block says for each alternative.
@@ -70,12 +81,13 @@ impl Process {
                 *most = most.max(*sum);
             }
         }
-        self.peak = self.peak.max(self.log());
+        self.log = grid::log_mean(self.logs.iter().copied());
+        self.peak = self.peak.max(self.log);
     }
 
     /// The logarithm of the evidence.
     pub(super) fn log(&self) -> f64 {
-        grid::log_mean(self.logs.iter().copied())
+        self.log
     }
 
     /// The same after the best stretch of `trim` is deleted, each alternative's own, and the rest divided by the

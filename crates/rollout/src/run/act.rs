@@ -1,7 +1,10 @@
 //! What people do to a run.
 
+use world::api::delivery::Weight;
+
 use super::Run;
 use crate::action::{Action, ActionError, TakenAction, Verb};
+use crate::steps::Step;
 use crate::{Phase, Reason, Revision, Stage, Time};
 
 impl Run {
@@ -39,7 +42,13 @@ impl Run {
         let (is_possible, hint) = match verb {
             Verb::Promote => (is_begun, "it can be promoted while it waits in a step"),
             Verb::PromoteFull => {
-                (is_begun || phase == Phase::PreGate, "it can be promoted once the candidate is prepared")
+                let is_prepared = is_begun || phase == Phase::PreGate;
+                let full = self.all_to_candidate();
+                let has_endpoints = self.has_capacity(&Step::Weight(Weight::FULL), &full);
+                (
+                    is_prepared && has_endpoints,
+                    "it can be promoted once the candidate is prepared and has the endpoints",
+                )
             }
             Verb::SkipStep => (phase.step().is_some(), "only a step can be skipped"),
             Verb::Pause | Verb::Resume => (!phase.is_over(), "it has ended"),

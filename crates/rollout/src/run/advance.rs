@@ -108,7 +108,8 @@ impl Run {
                 self.next_step(index)
             }
             Stage::Waiting => {
-                let is_over = self.record.is_promoted || self.is_waiting_over(index, &step);
+                let is_over =
+                    self.record.is_promoted || (!self.is_held_by_evidence() && self.is_waiting_over(index, &step));
                 // The policy for a step without a verdict may be to go back, which has happened by now.
                 if self.record.phase != (Phase::Step { index, stage }) {
                     return true;

@@ -11,6 +11,18 @@ use crate::steps::Step;
 use crate::{Absence, Phase, Reason, Stage};
 
 impl Run {
+    /// Whether what is known, or that nothing is, keeps the run from going on, whatever the step waits for. Policies may
+    /// send the run back meanwhile, which changes its phase.
+    pub(super) fn is_held_by_evidence(&mut self) -> bool {
+        if !self.record.is_exposed() {
+            return false;
+        }
+        let verdict = self.record.judge.verdict();
+        let is_shared =
+            verdict.shared.is_some() && self.record.plan.spec.analysis.shared_incident != SharedIncident::Ignore;
+        verdict.failure.is_some() || verdict.hold.is_some() || is_shared || self.is_absent()
+    }
+
     /// Whether the step's own condition holds. Policies may send the run back meanwhile, which changes its phase.
     pub(super) fn is_waiting_over(&mut self, index: usize, step: &Step) -> bool {
         match step {
@@ -60,22 +72,17 @@ impl Run {
     pub(super) fn is_judged(&mut self, step: &StepAnalysis) -> bool {
         let policy = self.record.plan.spec.analysis.clone();
         let (phase, since) = (self.record.phase, self.record.since);
-        if self.is_absent() {
-            return false;
-        }
-        if self.record.phase != phase {
+        if self.is_held_by_evidence() || self.record.phase != phase {
             return false;
         }
         let verdict = self.record.judge.verdict();
-        let is_shared = verdict.shared.is_some() && policy.shared_incident != SharedIncident::Ignore;
-        let is_clear = verdict.failure.is_none() && verdict.hold.is_none() && !is_shared;
         let needed =
             if self.record.judge.counts_requests() { step.min_requests.unwrap_or(policy.min_requests) } else { 0 };
         let is_known = verdict.missing.is_none() && self.record.judge.step_requests() >= needed;
         // Less time than is deleted from the evidence could not have shown anything.
         let least = if self.record.judge.counts_requests() { TRIM } else { Duration::ZERO };
         let is_long = self.is_due(since, step.min_duration.unwrap_or(least));
-        if is_clear && is_known && is_long {
+        if is_known && is_long {
             return true;
         }
         if self.record.judge.counts_requests()
@@ -84,7 +91,7 @@ impl Run {
         {
             match policy.on_no_traffic {
                 OnAbsence::Hold => {}
-                OnAbsence::Advance => return is_clear,
+                OnAbsence::Advance => return true,
                 OnAbsence::Rollback => _ = self.go_back(Reason::NoTraffic),
             }
             return false;
@@ -92,7 +99,7 @@ impl Run {
         if self.is_due(since, step.max_duration.unwrap_or(policy.max_step_duration)) {
             match policy.on_inconclusive {
                 OnAbsence::Hold => {}
-                OnAbsence::Advance => return is_clear,
+                OnAbsence::Advance => return true,
                 OnAbsence::Rollback => _ = self.go_back(Reason::Inconclusive),
             }
         }
