@@ -27,6 +27,7 @@ mod grpc;
 mod journal;
 mod listen;
 mod load_reports;
+mod mailbox;
 mod metrics;
 mod plane_task;
 mod server;

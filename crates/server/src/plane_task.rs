@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use world::{Change, ObjectRef, Problem};
 
 use crate::journal::{About, Journal, NAMES, Trace};
+use crate::mailbox::{self, mailbox};
 use crate::metrics::Metrics;
 use crate::view::{self, EventKind};
 use attachment::{Joined, Told};
@@ -109,7 +110,7 @@ pub(crate) struct PlaneTask {
 #[derive(Debug)]
 struct Member {
     /// Where it learns that it belongs to another audience now.
-    moves: mpsc::UnboundedSender<Joined>,
+    moves: mailbox::Sender<Joined>,
     progress: Arc<Progress>,
 }
 
@@ -379,7 +380,8 @@ impl PlaneTask {
         let membership = self.plane.attach(node)?;
         let member = membership.member;
         let joined = self.join(membership);
-        let (moved, moves) = mpsc::unbounded_channel();
+        // Each place that it moves to is taken there, so that none is lost.
+        let (moved, moves) = mailbox(usize::MAX);
         let progress = Arc::new(Progress::new(self.is_awaited.clone()));
         self.members.insert(member, Member { moves: moved, progress: progress.clone() });
         // A new audience may be the first for which an object is wrong.

@@ -99,6 +99,8 @@ struct ConnectionTask<S> {
     http2: http2::Connection,
     streams: BTreeMap<StreamId, Stream>,
     woken: Arc<Woken>,
+    /// Room for the streams that are looked at.
+    looked_at: Vec<StreamId>,
     /// Streams that have something to send and no room.
     waiting: Vec<StreamId>,
     /// Bytes of requests that have come in part.
@@ -144,6 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             http2,
             streams: BTreeMap::new(),
             woken: Arc::default(),
+            looked_at: Vec::new(),
             waiting: Vec::new(),
             partial: 0,
             tolerance: Tolerance::new(),
@@ -171,15 +174,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         let closed = std::future::poll_fn(|cx| {
             if std::mem::take(&mut is_first) {
                 self.woken.served_by(cx.waker());
-                // They wake this task; after that it is enough, and cheaper, to ask the tokens.
-                let _ = when_cut_off.as_mut().poll(cx);
-                let _ = when_draining.as_mut().poll(cx);
+                // The tokens are asked once, and again when they have called.
+                let waker = self.woken.call();
+                let _ = when_cut_off.as_mut().poll(&mut Context::from_waker(&waker));
+                let _ = when_draining.as_mut().poll(&mut Context::from_waker(&waker));
             }
-            if cut_off.is_cancelled() {
-                return Poll::Ready(Closed::By { reason: "cut_off" });
-            }
-            if draining.is_cancelled() && self.ending != Some(Ending::Draining) {
-                self.drain();
+            if self.woken.was_called() {
+                if cut_off.is_cancelled() {
+                    return Poll::Ready(Closed::By { reason: "cut_off" });
+                }
+                if draining.is_cancelled() && self.ending != Some(Ending::Draining) {
+                    self.drain();
+                }
             }
             self.poll(cx)
         })
@@ -396,9 +402,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
 
     /// Looks at the streams that were woken.
     fn poll_streams(&mut self) {
-        for stream in self.woken.take() {
+        let mut streams = std::mem::take(&mut self.looked_at);
+        self.woken.take(&mut streams);
+        for stream in streams.drain(..) {
             self.poll_stream(stream);
         }
+        self.looked_at = streams;
     }
 
     fn poll_stream(&mut self, stream: StreamId) {

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use proto::ResourceType;
 use snapshot::{Name, Snapshot};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use xds::{Holding, Node, Service, Standing, Summary, Variant};
 
 use super::Connection;
+use crate::mailbox::{self, mailbox};
 
 /// Questions that may wait at one stream. When it is full the stream counts as not answering.
 const INSPECTIONS: usize = 4;
@@ -67,7 +68,7 @@ pub(crate) struct Entry {
     pub(crate) variant: Variant,
     /// Who it is; `None` before the first request.
     pub(crate) node: Option<Arc<Node>>,
-    inspect: mpsc::Sender<Inspection>,
+    inspect: mailbox::Sender<Inspection>,
 }
 
 /// A question to a stream.
@@ -107,13 +108,13 @@ pub(super) struct Place {
     roster: Arc<Roster>,
     number: u64,
     /// The questions to the stream.
-    pub(super) inspections: mpsc::Receiver<Inspection>,
+    pub(super) inspections: mailbox::Receiver<Inspection>,
 }
 
 impl Roster {
     /// Enters a stream.
     pub(super) fn enter(self: &Arc<Self>, connection: Arc<Connection>, service: Service, variant: Variant) -> Place {
-        let (inspect, inspections) = mpsc::channel(INSPECTIONS);
+        let (inspect, inspections) = mailbox(INSPECTIONS);
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.next += 1;
         let number = entries.next;
@@ -152,7 +153,7 @@ impl Roster {
         let ask = |entry: Entry| {
             let (reply, answer) = oneshot::channel();
             // A full queue drops the question, and with it the other end of the answer.
-            let _ = entry.inspect.try_send(Inspection { with_holdings, reply });
+            let _ = entry.inspect.send(Inspection { with_holdings, reply });
             (entry, answer)
         };
         let asked: Vec<_> = entries.into_iter().map(ask).collect();

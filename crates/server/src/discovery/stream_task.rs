@@ -227,11 +227,7 @@ impl StreamTask {
         {
             return Poll::Ready(Event::Entered(entered));
         }
-        match self.place.inspections.poll_recv(cx) {
-            Poll::Ready(Some(inspection)) => Poll::Ready(Event::Inspected(inspection)),
-            // The roster keeps the other end for as long as the place is taken.
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
-        }
+        self.place.inspections.poll(cx).map(Event::Inspected)
     }
 
     fn take_in(&mut self, event: Event) -> ControlFlow<End> {

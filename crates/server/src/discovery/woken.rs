@@ -14,7 +14,12 @@ use http2::StreamId;
 pub(super) struct Woken {
     streams: Mutex<Vec<StreamId>>,
     task: OnceLock<Waker>,
+    is_called: AtomicBool,
 }
+
+/// Wakes the task on behalf of nobody in particular.
+#[derive(Debug)]
+struct Call(Arc<Woken>);
 
 /// Wakes the task on behalf of one stream.
 #[derive(Debug)]
@@ -37,9 +42,27 @@ impl Woken {
         mark
     }
 
-    /// Takes the streams that were woken, in order of waking.
-    pub(super) fn take(&self) -> Vec<StreamId> {
-        std::mem::take(&mut self.streams.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Puts the streams that were woken, in order of waking, into `streams`, which must be empty.
+    pub(super) fn take(&self, streams: &mut Vec<StreamId>) {
+        std::mem::swap(&mut *self.streams.lock().unwrap_or_else(PoisonError::into_inner), streams);
+    }
+
+    /// A waker for what concerns the whole connection. It counts as used from the start: what is waited for may have
+    /// happened before.
+    pub(super) fn call(self: &Arc<Self>) -> Waker {
+        self.is_called.store(true, Ordering::Release);
+        Waker::from(Arc::new(Call(self.clone())))
+    }
+
+    /// Whether such a waker was used since this was asked last.
+    pub(super) fn was_called(&self) -> bool {
+        self.is_called.load(Ordering::Acquire) && self.is_called.swap(false, Ordering::AcqRel)
+    }
+
+    fn wake_task(&self) {
+        if let Some(task) = self.task.get() {
+            task.wake_by_ref();
+        }
     }
 }
 
@@ -64,8 +87,17 @@ impl Wake for Mark {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.set();
-        if let Some(task) = self.woken.task.get() {
-            task.wake_by_ref();
-        }
+        self.woken.wake_task();
+    }
+}
+
+impl Wake for Call {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.is_called.store(true, Ordering::Release);
+        self.0.wake_task();
     }
 }

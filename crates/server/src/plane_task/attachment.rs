@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use super::progress::Progress;
 use super::{Bell, Tide};
 use crate::journal::{Settled, Trace};
+use crate::mailbox;
 
 /// The newest snapshot of an audience.
 #[derive(Clone, Debug)]
@@ -68,7 +69,7 @@ pub(crate) struct Attachment {
     node: Arc<str>,
     joined: Joined,
     /// Other audiences that the node has moved to.
-    moves: mpsc::UnboundedReceiver<Joined>,
+    moves: mailbox::Receiver<Joined>,
     tell: mpsc::UnboundedSender<Told>,
     progress: Arc<Progress>,
     /// What was returned last.
@@ -83,7 +84,7 @@ impl Attachment {
         member: MemberId,
         node: Arc<str>,
         mut joined: Joined,
-        moves: mpsc::UnboundedReceiver<Joined>,
+        moves: mailbox::Receiver<Joined>,
         tell: mpsc::UnboundedSender<Told>,
         progress: Arc<Progress>,
     ) -> Self {
@@ -95,7 +96,7 @@ impl Attachment {
     /// The newest snapshot, if it was not returned yet; the first at once. Otherwise `cx` is woken when there is one; it
     /// must be of the same task each time. Never ready once the plane's task has ended.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Published> {
-        while let Poll::Ready(Some(joined)) = self.moves.poll_recv(cx) {
+        while let Poll::Ready(joined) = self.moves.poll(cx) {
             self.move_to(joined);
         }
         // The bell is asked for first, so that it cannot ring unheard in between.
@@ -156,7 +157,7 @@ impl Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         self.joined.leave(self.member);
-        while let Ok(joined) = self.moves.try_recv() {
+        while let Some(joined) = self.moves.take() {
             joined.leave(self.member);
         }
         // An error means that the plane's task has ended, and with it every audience.
