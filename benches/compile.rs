@@ -29,7 +29,7 @@ fn cold(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("compile", services), |bench| {
             bench.iter_with_large_drop(|| {
                 let mut compiler = Compiler::new(Options::default());
-                let snapshot = compiler.add(black_box(&world), &meshes::audience());
+                let snapshot = compiler.add(black_box(&world), &meshes::audience()).1;
                 (compiler, snapshot)
             });
         });

@@ -34,7 +34,7 @@ impl Turns {
 
     fn snapshot(&self) -> Snapshot {
         let snapshots = self.plane.snapshots();
-        (*snapshots.values().next().expect("a node is attached")).clone()
+        snapshots.values().next().expect("a node is attached").clone()
     }
 
     /// The snapshots before and after the next change.

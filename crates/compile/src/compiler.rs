@@ -1,13 +1,14 @@
 //! The compiler's state: one layer per distinct input, and who is made of which layers.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use snapshot::Snapshot;
 use world::{Key, Problem, World};
 
-use crate::layers::{LayerKey, Layers, Stack};
+use crate::layers::{self, LayerId, LayerKey, Layers, Stack, Turn};
 use crate::raw::RawLayer;
+use crate::slots::Slots;
 use crate::{Audience, Options, Proxy, Served};
 
 /// Counts what an update cost, for tests and metrics.
@@ -23,13 +24,23 @@ pub struct Work {
 /// What an update changed.
 #[derive(Debug, Default)]
 pub struct Update {
-    /// The audiences whose snapshot is another now, with the new one.
-    pub snapshots: Vec<(Audience, Snapshot)>,
-    /// Those of them for which more has changed than what leads into their workload: their nodes may send requests
-    /// elsewhere than before.
-    pub outward: Vec<Audience>,
+    /// The layers that are others now.
+    pub turns: Vec<Turn>,
+    /// Audiences that have other layers than before, because other labels of clients matter now.
+    pub restacked: Vec<AudienceId>,
     /// What it cost.
     pub work: Work,
+}
+
+/// Names an audience that is compiled for; may name another one when it is not any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AudienceId(u32);
+
+impl AudienceId {
+    /// A small number.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
 /// What a sidecar's workload is no longer served by, or is again.
@@ -48,63 +59,111 @@ pub struct Loss {
 #[derive(Debug)]
 pub struct Compiler {
     layers: Layers,
-    audiences: HashMap<Audience, Member>,
+    ids: HashMap<Arc<Audience>, AudienceId>,
+    members: Slots<Member>,
 }
 
 #[derive(Debug)]
 struct Member {
+    audience: Arc<Audience>,
     stack: Stack,
     raw: RawLayer,
+    /// As of the last look.
     snapshot: Snapshot,
 }
 
 impl Compiler {
     /// A compiler without audiences.
     pub fn new(options: Options) -> Self {
-        Self { layers: Layers::new(options), audiences: HashMap::new() }
+        Self { layers: Layers::new(options), ids: HashMap::new(), members: Slots::default() }
     }
 
-    /// Begins to compile for `audience`, unless that is done already, and returns its snapshot.
-    pub fn add(&mut self, world: &World, audience: &Audience) -> Snapshot {
-        if let Some(member) = self.audiences.get(audience) {
-            return member.snapshot.clone();
+    /// Begins to compile for `audience`, unless that is done already. Returns what it is to have now, too.
+    pub fn add(&mut self, world: &World, audience: &Audience) -> (AudienceId, Snapshot) {
+        if let Some(id) = self.ids.get(audience).copied() {
+            return (id, self.snapshot(id));
         }
-        let stack = Stack::of(world, audience);
-        self.layers.retain_stack(&stack);
-        self.layers.build(world);
+        let stack = self.layers.retain(world, layers::keys_of(world, audience));
         let mut raw = RawLayer::default();
         let snapshot = raw.stack(self.layers.of_stack(&stack));
-        self.audiences.insert(audience.clone(), Member { stack, raw, snapshot: snapshot.clone() });
-        snapshot
+        let audience = Arc::new(audience.clone());
+        let member = Member { audience: audience.clone(), stack, raw, snapshot: snapshot.clone() };
+        let id = AudienceId(self.members.put(member));
+        self.ids.insert(audience, id);
+        (id, snapshot)
     }
 
-    /// Ends compiling for `audience`; layers that nobody else uses are dropped.
-    pub fn remove(&mut self, audience: &Audience) {
-        if let Some(member) = self.audiences.remove(audience) {
-            self.layers.release_stack(&member.stack);
+    /// Ends compiling for an audience; layers that nobody else uses are dropped.
+    pub fn remove(&mut self, id: AudienceId) {
+        if let Some(member) = self.members.take(id.0) {
+            self.ids.remove(&member.audience);
+            self.layers.release(&member.stack);
         }
     }
 
-    /// Compiles again what depends on `touched`, and nothing else.
+    /// The audience of this name.
+    pub fn audience(&self, id: AudienceId) -> Option<&Audience> {
+        Some(&*self.members.get(id.0)?.audience)
+    }
+
+    /// The name of an audience, if it is compiled for.
+    pub fn id(&self, audience: &Audience) -> Option<AudienceId> {
+        self.ids.get(audience).copied()
+    }
+
+    /// How many audiences there are.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the audience is to have now; empty for one that is not compiled for.
+    pub fn snapshot(&mut self, id: AudienceId) -> Snapshot {
+        self.refresh(id);
+        self.members.get(id.0).map(|member| member.snapshot.clone()).unwrap_or_default()
+    }
+
+    /// The same, if it is another than when it was last looked at.
+    pub fn refresh(&mut self, id: AudienceId) -> Option<Snapshot> {
+        let member = self.members.get_mut(id.0)?;
+        let snapshot = member.raw.stack(self.layers.of_stack(&member.stack));
+        if snapshot.same_as(&member.snapshot) {
+            return None;
+        }
+        member.snapshot = snapshot.clone();
+        Some(snapshot)
+    }
+
+    /// Compiles again what depends on `touched`, and nothing else. Costs what changed, however many audiences there are.
     pub fn update(&mut self, world: &World, touched: &BTreeSet<Key>) -> Update {
-        if touched.contains(&Key::ClientLabels) {
-            self.restack(world);
-        }
-        let work = self.layers.update(world, touched);
-        let mut update = Update { work, ..Update::default() };
-        for (audience, member) in &mut self.audiences {
-            let snapshot = member.raw.stack(self.layers.of_stack(&member.stack));
-            if !snapshot.same_as(&member.snapshot) {
-                let pairs = member.snapshot.layers().iter().zip(snapshot.layers());
-                let mut others = pairs.enumerate().filter(|(place, _)| !member.stack.is_inbound(*place));
-                if others.any(|(_, (old, new))| !Arc::ptr_eq(old, new)) {
-                    update.outward.push(audience.clone());
-                }
-                member.snapshot = snapshot.clone();
-                update.snapshots.push((audience.clone(), snapshot));
-            }
-        }
-        update
+        let restacked = if touched.contains(&Key::ClientLabels) { self.restack(world) } else { Vec::new() };
+        let mut work = Work::default();
+        let turns = self.layers.update(world, touched, &mut work);
+        Update { turns, restacked, work }
+    }
+
+    /// The audiences for which an update matters, in order. Costs the number of audiences.
+    pub fn concerned(&self, update: &Update) -> Vec<AudienceId> {
+        let turned: HashSet<LayerId> = update.turns.iter().map(|turn| turn.layer).collect();
+        let matters = |id: AudienceId, member: &Member| {
+            member.stack.layers().iter().any(|layer| turned.contains(layer)) || update.restacked.contains(&id)
+        };
+        let ids = self.members.iter().map(|(number, member)| (AudienceId(number), member));
+        ids.filter(|(id, member)| matters(*id, member)).map(|(id, _)| id).collect()
+    }
+
+    /// How many audiences an update concerns; one that has several of its layers may count several times.
+    pub fn reach(&self, update: &Update) -> usize {
+        update.turns.iter().map(|turn| self.layers.users(turn.layer)).sum::<usize>() + update.restacked.len()
+    }
+
+    /// The layers of an audience.
+    pub fn layers_of(&self, id: AudienceId) -> &[LayerId] {
+        self.members.get(id.0).map_or(&[], |member| member.stack.layers())
     }
 
     /// What the next [`Compiler::update`] with the same arguments would take from workloads that are compiled for, or
@@ -148,27 +207,39 @@ impl Compiler {
     }
 
     /// Other labels of clients matter now than before: who shares a layer with whom is found again.
-    fn restack(&mut self, world: &World) {
-        for (audience, member) in &mut self.audiences {
-            let stack = Stack::of(world, audience);
-            if stack != member.stack {
-                self.layers.retain_stack(&stack);
-                self.layers.release_stack(&member.stack);
-                member.stack = stack;
+    fn restack(&mut self, world: &World) -> Vec<AudienceId> {
+        let mut restacked = Vec::new();
+        for id in self.members.iter().map(|(number, _)| number).collect::<Vec<_>>() {
+            let Some(member) = self.members.get_mut(id) else { continue };
+            let stack = self.layers.retain(world, layers::keys_of(world, &member.audience));
+            let before = std::mem::replace(&mut member.stack, stack);
+            if before != member.stack {
+                restacked.push(AudienceId(id));
             }
+            self.layers.release(&before);
         }
-        self.layers.build(world);
+        restacked
     }
 
     /// What is wrong with the objects as far as any audience compiled them, each problem once, in order.
     pub fn problems(&self) -> Vec<Problem> {
-        let of_stacks = self.audiences.values().flat_map(|member| member.raw.problems(&member.snapshot));
+        let of_stacks = self.members.iter().flat_map(|(_, member)| {
+            let (raw, snapshot) = self.looked_at(member);
+            raw.problems(&snapshot)
+        });
         let all: BTreeSet<_> = self.layers.problems().cloned().chain(of_stacks).collect();
         all.into_iter().collect()
     }
 
     /// The snapshot of each audience, in order.
-    pub fn snapshots(&self) -> BTreeMap<&Audience, &Snapshot> {
-        self.audiences.iter().map(|(audience, member)| (audience, &member.snapshot)).collect()
+    pub fn snapshots(&self) -> BTreeMap<&Audience, Snapshot> {
+        self.members.iter().map(|(_, member)| (&*member.audience, self.looked_at(member).1)).collect()
+    }
+
+    /// What a member is to have now, without noting that it was looked at.
+    fn looked_at(&self, member: &Member) -> (RawLayer, Snapshot) {
+        let mut raw = member.raw.clone();
+        let snapshot = raw.stack(self.layers.of_stack(&member.stack));
+        (raw, snapshot)
     }
 }

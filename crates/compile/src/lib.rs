@@ -20,11 +20,13 @@ mod pack;
 pub mod policy;
 mod raw;
 pub mod route;
+mod slots;
 mod target;
 
 pub use audience::{Audience, HostDelivery, Interception, Proxy};
 pub use built::Built;
-pub use compiler::{Compiler, Loss, Update, Work};
+pub use compiler::{AudienceId, Compiler, Loss, Update, Work};
+pub use layers::{LayerId, Turn};
 pub use listener::Served;
 pub use options::{MissingDestination, Options, OutboundPolicy};
 pub use proto::{Extension, Extensions};

@@ -10,8 +10,8 @@ use proto::ResourceType;
 use snapshot::{Cell, Layer, Name, Snapshot};
 use world::{Kind, ObjectRef, Problem};
 
-/// The raw layer as one stack has it.
-#[derive(Debug, Default)]
+/// The raw layer as one stack has it. A copy is cheap.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct RawLayer {
     whole: Option<Arc<Layer>>,
     /// Resources that have the names of compiled ones.
@@ -30,6 +30,7 @@ impl RawLayer {
         let is_known = self.whole.as_ref().is_some_and(|known| Arc::ptr_eq(known, &whole)) && self.shadowed == shadowed;
         let layer = match &self.layer {
             Some(layer) if is_known => layer.clone(),
+            Some(_) | None if shadowed.is_empty() => whole.clone(),
             Some(_) | None => {
                 let mut edit = whole.edit();
                 shadowed.iter().for_each(|cell| edit.remove(cell.resource_type(), cell.name()));

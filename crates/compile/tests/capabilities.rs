@@ -54,12 +54,12 @@ fn filters_that_a_client_was_built_without_are_left_out_for_it_alone() {
     let mut world = World::new(Settings::default());
     parsed.objects.into_iter().for_each(|object| _ = world.apply(Change::Apply(object)));
     let mut compiler = Compiler::new(Options::default());
-    let whole = compiler.add(&world, &sidecar(Extensions::default()));
+    let whole = compiler.add(&world, &sidecar(Extensions::default())).1;
     assert_eq!(named(&whole), Extension::ALL);
     assert_eq!(compiler.problems(), []);
 
     let bare = sidecar(Extensions::lacking(["envoy.filters.http.router"]));
-    let reduced = compiler.add(&world, &bare);
+    let reduced = compiler.add(&world, &bare).1;
     assert_eq!(named(&reduced), []);
     assert_eq!(reduced.dangling(), []);
     let said: Vec<_> = compiler.problems().iter().map(ToString::to_string).collect();
@@ -72,9 +72,9 @@ fn filters_that_a_client_was_built_without_are_left_out_for_it_alone() {
 
     let no_cors =
         sidecar(Extensions::lacking(Extension::ALL.into_iter().filter(|e| *e != Extension::Cors).map(Extension::name)));
-    let reduced = compiler.add(&world, &no_cors);
+    let reduced = compiler.add(&world, &no_cors).1;
     assert_eq!(named(&reduced), [Extension::GrpcWeb, Extension::GrpcStats, Extension::Fault]);
-    compiler.remove(&bare);
-    compiler.remove(&no_cors);
+    compiler.remove(compiler.id(&bare).unwrap());
+    compiler.remove(compiler.id(&no_cors).unwrap());
     assert_eq!(compiler.problems(), [], "the problem goes with the clients that had it");
 }

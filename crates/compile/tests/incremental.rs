@@ -42,7 +42,8 @@ impl Plane {
             touched.extend(self.world.apply(change));
         }
         let update = self.compiler.update(&self.world, &touched);
-        (update.work, update.snapshots.into_iter().map(|(_, snapshot)| snapshot).collect())
+        let concerned = self.compiler.concerned(&update);
+        (update.work, concerned.into_iter().filter_map(|id| self.compiler.refresh(id)).collect())
     }
 }
 
@@ -122,7 +123,7 @@ fn separate(audience: Audience) -> Audience {
 fn a_changed_weight_runs_one_unit_whatever_the_number_of_services() {
     for services in [3, 30, 300] {
         let mut plane = Plane::new(&mesh(services), Options::default());
-        let before = plane.compiler.add(&plane.world, &sidecar(Interception::Redirect));
+        let before = plane.compiler.add(&plane.world, &sidecar(Interception::Redirect)).1;
         let (work, snapshots) = plane.apply(&routes("s1", 10, 90));
         // The virtual host; and the filter chains of the TCP port, which the same object could route.
         assert!(work.units <= 2, "{work:?} with {services} services");
@@ -144,7 +145,7 @@ fn a_changed_weight_encodes_one_virtual_host_where_they_are_separate() {
             ..separate(sidecar(Interception::Redirect))
         };
         let mut plane = Plane::new(&mesh(services), Options::default());
-        let before = plane.compiler.add(&plane.world, &audience);
+        let before = plane.compiler.add(&plane.world, &audience).1;
         assert_eq!(before.len(ResourceType::VirtualHost), services + 1, "one each, and what takes the rest");
         let (work, snapshots) = plane.apply(&routes("s1", 10, 90));
         assert_eq!(work.resources, 1, "{work:?} with {services} services");
@@ -167,8 +168,8 @@ fn both_ways_to_deliver_virtual_hosts_say_the_same() {
     let elsewhere = elsewhere.replace("hosts: [s2]", "hosts: [\"*.test\", s2.test]");
     let mut plane = Plane::new(&(mesh(4) + &elsewhere), Options::default());
     for inline in audiences().into_iter().filter(|audience| audience.hosts == HostDelivery::Inline) {
-        let apart = plane.compiler.add(&plane.world, &separate(inline.clone()));
-        let inline = plane.compiler.add(&plane.world, &inline);
+        let apart = plane.compiler.add(&plane.world, &separate(inline.clone())).1;
+        let inline = plane.compiler.add(&plane.world, &inline).1;
         assert_eq!(inline.len(ResourceType::VirtualHost), 0);
         assert_eq!(inline.len(ResourceType::Route), apart.len(ResourceType::Route));
         for cell in inline.iter(ResourceType::Route) {
@@ -193,7 +194,7 @@ fn both_ways_to_deliver_virtual_hosts_say_the_same() {
 fn a_domain_that_changes_its_host_changes_both_in_one_step() {
     let audience = separate(sidecar(Interception::Redirect));
     let mut plane = Plane::new(&service("s2"), Options::default());
-    let before = plane.compiler.add(&plane.world, &audience);
+    let before = plane.compiler.add(&plane.world, &audience).1;
     // It has the same address, and comes first by its name.
     let (_, snapshots) = plane.apply(&service("s1"));
     let changes = snapshots[0].changes(&before, ResourceType::VirtualHost);
@@ -208,7 +209,7 @@ fn a_domain_that_changes_its_host_changes_both_in_one_step() {
 #[test]
 fn an_endpoint_that_comes_runs_one_unit_and_changes_assignments_only() {
     let mut plane = Plane::new(&mesh(20), Options::default());
-    let before = plane.compiler.add(&plane.world, &sidecar(Interception::Redirect));
+    let before = plane.compiler.add(&plane.world, &sidecar(Interception::Redirect)).1;
     let slice = service("s7").split("---\n").nth(2).unwrap().replace("10.2.0.2", "10.2.0.3");
     let (work, snapshots) = plane.apply(&slice);
     assert_eq!(work.units, 1, "{work:?}");
@@ -237,8 +238,8 @@ fn what_is_compiled_incrementally_equals_what_is_compiled_from_scratch() {
         plane.apply(step);
         let mut fresh = Compiler::new(Options::default());
         for audience in audiences() {
-            let incremental = plane.compiler.add(&plane.world, &audience);
-            let scratch = fresh.add(&plane.world, &audience);
+            let incremental = plane.compiler.add(&plane.world, &audience).1;
+            let scratch = fresh.add(&plane.world, &audience).1;
             assert_eq!(incremental.dangling(), [], "step {at}, {audience:?}");
             for resource_type in ResourceType::ALL {
                 let content = |snapshot: &Snapshot| -> Vec<_> {
@@ -264,8 +265,8 @@ fn removing_everything_leaves_what_is_always_there() {
     plane.change(all);
     let empty = World::new(Settings::default());
     for audience in audiences() {
-        let left = plane.compiler.add(&plane.world, &audience);
-        let nothing = Compiler::new(Options::default()).add(&empty, &audience);
+        let left = plane.compiler.add(&plane.world, &audience).1;
+        let nothing = Compiler::new(Options::default()).add(&empty, &audience).1;
         for resource_type in ResourceType::ALL {
             assert_eq!(left.version(resource_type), nothing.version(resource_type), "{resource_type} {audience:?}");
         }
@@ -277,7 +278,7 @@ fn a_subset_that_nobody_defines_is_answered_and_its_rule_is_printed_ready_to_pas
     let lonely = service("my-app").split("---\napiVersion: networking").next().unwrap().to_owned();
     let plane_of = |options| {
         let mut plane = Plane::new(&(lonely.clone() + &routes("my-app", 80, 20)), options);
-        let snapshot = plane.compiler.add(&plane.world, &sidecar(Interception::Redirect));
+        let snapshot = plane.compiler.add(&plane.world, &sidecar(Interception::Redirect)).1;
         (plane, snapshot)
     };
     let (mut plane, snapshot) = plane_of(Options::default());
@@ -287,7 +288,7 @@ fn a_subset_that_nobody_defines_is_answered_and_its_rule_is_printed_ready_to_pas
     let manifest = problem.hint.find("apiVersion").map(|at| problem.hint[at..].to_owned()).expect("a manifest");
     plane.apply(&manifest);
     assert_eq!(plane.compiler.problems(), [], "the manifest mends it");
-    let mended = plane.compiler.add(&plane.world, &sidecar(Interception::Redirect));
+    let mended = plane.compiler.add(&plane.world, &sidecar(Interception::Redirect)).1;
     let route = mended.get(ResourceType::Route, "80").unwrap().value();
     let text = format!("{:?}", RouteConfiguration::decode(&*route).unwrap());
     assert!(text.contains("outbound|80|v1|my-app.default.svc.cluster.local"), "{text}");
@@ -309,7 +310,7 @@ status: {podIP: 10.2.0.2}
     let lonely = service("my-app").split("---\napiVersion: networking").next().unwrap().to_owned();
     let options = Options { infer_subsets: Some("version".into()), ..Options::default() };
     let mut plane = Plane::new(&(lonely + &routes("my-app", 80, 20) + pods), options);
-    let snapshot = plane.compiler.add(&plane.world, &sidecar(Interception::Redirect));
+    let snapshot = plane.compiler.add(&plane.world, &sidecar(Interception::Redirect)).1;
     assert_eq!(plane.compiler.problems(), []);
     assert_eq!(snapshot.dangling(), []);
     let name = "outbound|80|v2|my-app.default.svc.cluster.local";
@@ -324,7 +325,7 @@ fn routes_to_what_does_not_exist_leave_nothing_dangling() {
     plane.apply(&routes("nobody", 1, 1).replace("hosts: [nobody]", "hosts: [s2]"));
     plane.apply(&service("s2"));
     for audience in audiences() {
-        let snapshot = plane.compiler.add(&plane.world, &audience);
+        let snapshot = plane.compiler.add(&plane.world, &audience).1;
         assert_eq!(snapshot.dangling(), [], "{audience:?}");
     }
     let said: Vec<_> = plane.compiler.problems().iter().map(ToString::to_string).collect();
@@ -342,7 +343,7 @@ fn origins(snapshot: &Snapshot, resource_type: ResourceType, name: &str) -> BTre
 fn resources_say_which_generation_of_an_object_they_came_from_and_versions_do_not_depend_on_it() {
     let tcp = "outbound|5432||s1.default.svc.cluster.local";
     let mut plane = Plane::new(&mesh(3), Options::default());
-    let first = plane.compiler.add(&plane.world, &sidecar(Interception::Redirect));
+    let first = plane.compiler.add(&plane.world, &sidecar(Interception::Redirect)).1;
     assert!(origins(&first, ResourceType::Route, "80").contains("virtualservice/default/s1@1"));
 
     let (_, snapshots) = plane.apply(&routes("s1", 10, 90));

@@ -29,11 +29,13 @@ impl Mesh {
         for object in parsed.objects {
             touched.extend(self.world.apply(Change::Apply(object)));
         }
-        self.compiler.update(&self.world, &touched).snapshots.len()
+        let update = self.compiler.update(&self.world, &touched);
+        let concerned = self.compiler.concerned(&update);
+        concerned.into_iter().filter_map(|id| self.compiler.refresh(id)).count()
     }
 
     fn snapshot(&mut self, audience: &Audience) -> Snapshot {
-        self.compiler.add(&self.world, audience)
+        self.compiler.add(&self.world, audience).1
     }
 
     fn problems(&self) -> Vec<String> {

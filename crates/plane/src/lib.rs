@@ -13,4 +13,4 @@ pub use held::Held;
 pub use holds::Patience;
 pub use member::{MemberId, Membership};
 pub use node::{Node, NodeError};
-pub use plane::{Moment, ObjectView, Plane, Publication};
+pub use plane::{Applied, Moment, ObjectView, Plane, Publication};

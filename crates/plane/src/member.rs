@@ -1,6 +1,6 @@
 //! Attached nodes.
 
-use compile::Audience;
+use compile::AudienceId;
 use snapshot::Snapshot;
 
 /// Names an attached node.
@@ -13,7 +13,7 @@ pub struct Membership {
     /// The node.
     pub member: MemberId,
     /// The audience that it belongs to.
-    pub audience: Audience,
+    pub audience: AudienceId,
     /// The audience's snapshot.
     pub snapshot: Snapshot,
 }

@@ -4,24 +4,38 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use compile::{Audience, Compiler, HostDelivery, Interception, Loss, Options, Proxy, Work};
+use compile::{
+    Audience, AudienceId, Compiler, HostDelivery, Interception, LayerId, Loss, Options, Proxy, Update, Work,
+};
 use snapshot::Snapshot;
 use world::{Change, Key, Labels, Object, ObjectRef, Problem, Reader, Settings, Spec, World};
 
 use crate::holds::{Entry, Holds, Missing};
 use crate::{Held, MemberId, Membership, Node, NodeError, Patience};
 
-/// What applying changes led to.
+/// What applying changes led to. Whoever has snapshots asks for the new ones: [`Plane::concerned`] tells which audiences
+/// have some, and [`Plane::refresh`] makes them.
 #[derive(Debug, Default)]
 pub struct Publication {
-    /// The audiences whose snapshot is another now, with the new one.
-    pub snapshots: Vec<(Audience, Snapshot)>,
+    /// What compiling changed, and cost.
+    pub update: Update,
     /// The members that belong to another audience now, because the world has learnt something about their workload.
+    pub moved: Vec<Membership>,
+    /// The audiences that nobody belongs to any more because of that.
+    pub left: Vec<AudienceId>,
+    /// Ports of workloads of which this publication begins to hold some, or stops to hold them; in order.
+    pub held: Vec<Held>,
+}
+
+/// What applying changes led to, for those who have no clock.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// The audiences whose snapshot is another now, with the new one.
+    pub snapshots: Vec<(AudienceId, Snapshot)>,
+    /// The members that belong to another audience now.
     pub moved: Vec<Membership>,
     /// What compiling cost.
     pub work: Work,
-    /// Ports of workloads of which this publication begins to hold some, or stops to hold them; in order.
-    pub held: Vec<Held>,
 }
 
 /// When something is compiled.
@@ -50,8 +64,8 @@ pub struct ObjectView {
 #[derive(Clone, Copy, Debug, Default)]
 struct Group {
     members: usize,
-    /// When its nodes were last told to send requests elsewhere than before; whoever has settled that does so.
-    turned: u64,
+    /// The generation with which it began.
+    since: u64,
 }
 
 /// World, compiler, and the audiences in use.
@@ -59,10 +73,12 @@ struct Group {
 pub struct Plane {
     world: World,
     compiler: Compiler,
-    members: BTreeMap<MemberId, (Node, Audience)>,
+    members: BTreeMap<MemberId, (Node, AudienceId)>,
     last_member: u64,
-    /// Who is in each audience; a snapshot is kept up to date while there is somebody.
-    groups: HashMap<Audience, Group>,
+    /// Who is in each audience; it is compiled for while there is somebody.
+    groups: HashMap<AudienceId, Group>,
+    /// When nodes were last told by a layer to send requests elsewhere than before; whoever has settled that does so.
+    turned: HashMap<LayerId, u64>,
     holds: Holds,
     source_problems: Vec<Problem>,
     /// Of the last [`Plane::compile`] or [`Plane::release`].
@@ -78,6 +94,7 @@ impl Plane {
             members: BTreeMap::new(),
             last_member: 0,
             groups: HashMap::new(),
+            turned: HashMap::new(),
             holds: Holds::default(),
             source_problems: Vec::new(),
             generation: 0,
@@ -91,11 +108,34 @@ impl Plane {
 
     /// Takes in changes of sources, with all problems that the sources have now, and compiles once: for those who have no
     /// clock, and whose nodes say nothing. What is gone is gone at once.
-    pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>, source_problems: Vec<Problem>) -> Publication {
+    pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>, source_problems: Vec<Problem>) -> Applied {
         let touched = self.take_in(changes, source_problems);
         let moves = self.moves(&touched);
         let update = self.compiler.update(&self.world, &touched);
-        Publication { snapshots: update.snapshots, moved: self.regroup(moves), work: update.work, held: Vec::new() }
+        let concerned = self.concerned(&update);
+        let snapshots = concerned.into_iter().filter_map(|id| Some((id, self.refresh(id)?))).collect();
+        let (moved, _) = self.regroup(moves);
+        Applied { snapshots, moved, work: update.work }
+    }
+
+    /// The audiences for which an update matters, in order. Costs the number of audiences.
+    pub fn concerned(&self, update: &Update) -> Vec<AudienceId> {
+        self.compiler.concerned(update)
+    }
+
+    /// How many audiences an update concerns; one that has several of its layers may count several times.
+    pub fn reach(&self, update: &Update) -> usize {
+        self.compiler.reach(update)
+    }
+
+    /// What an audience is to have now; empty for one that is not in use.
+    pub fn snapshot(&mut self, id: AudienceId) -> Snapshot {
+        self.compiler.snapshot(id)
+    }
+
+    /// The snapshot of an audience, if it is another than when it was last looked at.
+    pub fn refresh(&mut self, id: AudienceId) -> Option<Snapshot> {
+        self.compiler.refresh(id)
     }
 
     /// The world takes in changes of sources, with all problems that the sources have now, and nothing is compiled.
@@ -132,10 +172,13 @@ impl Plane {
         }
         let update = self.compiler.update(&self.world, touched);
         self.generation = moment.generation;
-        for audience in &update.outward {
-            self.groups.entry(audience.clone()).and_modify(|group| group.turned = moment.generation);
+        for turn in update.turns.iter().filter(|turn| !turn.is_inbound) {
+            self.turned.insert(turn.layer, moment.generation);
         }
-        let moved = self.regroup(moves);
+        for id in &update.restacked {
+            self.groups.entry(*id).and_modify(|group| group.since = moment.generation);
+        }
+        let (moved, left_for_good) = self.regroup(moves);
         for audience in left {
             if !self.compiler.has_workload(&audience) {
                 self.holds.forget(&audience);
@@ -149,14 +192,14 @@ impl Plane {
             self.holds.wait_for(moment.generation, moment.now, missing);
             held = self.held_where(|entry| entry.generation == moment.generation);
         }
-        Publication { snapshots: update.snapshots, moved, work: update.work, held }
+        Publication { update, moved, left: left_for_good, held }
     }
 
     /// What is held goes with those who move. Returns the audiences that they leave and that something is held for.
     fn carry_held(&mut self, moves: &[(MemberId, Audience)]) -> BTreeSet<Audience> {
         let mut left = BTreeSet::new();
         for (member, to) in moves {
-            let Some(from) = self.members.get(member).map(|(_, audience)| audience.workload()) else { continue };
+            let Some(from) = self.audience_of(*member).map(Audience::workload) else { continue };
             let to = to.workload();
             if self.holds.carry(&from, &to) {
                 self.compiler.hold(&to, self.holds.of(&to));
@@ -170,7 +213,7 @@ impl Plane {
     fn losses(&self, touched: &BTreeSet<Key>, moves: &[(MemberId, Audience)]) -> Vec<Loss> {
         let mut losses = self.compiler.losses(&self.world, touched);
         for (member, to) in moves {
-            let from = self.members.get(member).map(|(_, audience)| audience);
+            let from = self.audience_of(*member);
             losses.extend(from.and_then(|from| self.compiler.loss_by_move(&self.world, from, to)));
         }
         losses
@@ -183,15 +226,22 @@ impl Plane {
         generation: u64,
         settled: &dyn Fn(MemberId) -> u64,
     ) -> Vec<(MemberId, Missing)> {
-        let missing = |(member, (node, audience)): (&MemberId, &(Node, Audience))| {
-            let needs = match self.groups.get(audience) {
-                _ if moved.contains(member) => generation,
-                Some(group) => group.turned,
-                None => 0,
-            };
+        let missing = |(member, (node, audience)): (&MemberId, &(Node, AudienceId))| {
+            let needs = if moved.contains(member) { generation } else { self.turned(*audience) };
             (settled(*member) < needs).then(|| (*member, Missing { node: node.id.clone(), needs }))
         };
         self.members.iter().filter_map(missing).collect()
+    }
+
+    /// When the nodes of an audience were last told to send requests elsewhere than before.
+    fn turned(&self, audience: AudienceId) -> u64 {
+        let since = self.groups.get(&audience).map_or(0, |group| group.since);
+        let of_layers = self.compiler.layers_of(audience).iter().filter_map(|layer| self.turned.get(layer).copied());
+        of_layers.fold(since, u64::max)
+    }
+
+    fn audience_of(&self, member: MemberId) -> Option<&Audience> {
+        self.compiler.audience(self.members.get(&member)?.1)
     }
 
     /// A member has settled what was published as this generation, and all before.
@@ -213,7 +263,7 @@ impl Plane {
         }
         let update = self.compiler.update(&self.world, &BTreeSet::new());
         self.generation = moment.generation;
-        Publication { snapshots: update.snapshots, moved: Vec::new(), work: update.work, held }
+        Publication { update, moved: Vec::new(), left: Vec::new(), held }
     }
 
     /// Ports of workloads that are gone and are still kept, in order.
@@ -227,7 +277,9 @@ impl Plane {
         }
         let mut nodes: HashMap<Audience, BTreeSet<&str>> = HashMap::new();
         for (node, audience) in self.members.values() {
-            nodes.entry(audience.workload()).or_default().insert(&node.id);
+            if let Some(audience) = self.compiler.audience(*audience) {
+                nodes.entry(audience.workload()).or_default().insert(&node.id);
+            }
         }
         Held::of(self.holds.entries().filter(|entry| wanted(entry)), &nodes)
     }
@@ -241,17 +293,17 @@ impl Plane {
         let audience = node.audience(&Reader::new(&self.world))?;
         self.last_member += 1;
         let member = MemberId(self.last_member);
-        let snapshot = self.join(&audience);
-        self.members.insert(member, (node.clone(), audience.clone()));
+        let (audience, snapshot) = self.join(&audience);
+        self.members.insert(member, (node.clone(), audience));
         self.holds.came(member, &node.id);
         Ok(Membership { member, audience, snapshot })
     }
 
     /// A node is gone. Returns the audience that it belonged to, if nobody else does now.
-    pub fn detach(&mut self, member: MemberId, now: Instant) -> Option<Audience> {
+    pub fn detach(&mut self, member: MemberId, now: Instant) -> Option<AudienceId> {
         let (node, audience) = self.members.remove(&member)?;
         self.holds.left(member, node.id, now);
-        self.leave(&audience).then_some(audience)
+        self.leave(audience).then_some(audience)
     }
 
     /// The members that a change of pods or workload entries gives other labels than they had when they came, with the
@@ -260,7 +312,8 @@ impl Plane {
         let of_workload = |audience: &Audience| touched.contains(&Key::Workloads(audience.namespace.clone()));
         let reader = Reader::new(&self.world);
         let mut moves = Vec::new();
-        for (member, (node, audience)) in self.members.iter().filter(|(_, (_, audience))| of_workload(audience)) {
+        let members = self.members.iter().filter_map(|(m, (node, id))| Some((m, node, self.compiler.audience(*id)?)));
+        for (member, node, audience) in members.filter(|(_, _, audience)| of_workload(audience)) {
             match node.audience(&reader) {
                 Ok(now) if now != *audience => moves.push((*member, now)),
                 // A node that was accepted stays.
@@ -270,31 +323,35 @@ impl Plane {
         moves
     }
 
-    fn regroup(&mut self, moves: Vec<(MemberId, Audience)>) -> Vec<Membership> {
-        let mut moved = Vec::new();
+    /// Returns where members are now, and the audiences that nobody belongs to any more.
+    fn regroup(&mut self, moves: Vec<(MemberId, Audience)>) -> (Vec<Membership>, Vec<AudienceId>) {
+        let (mut moved, mut left) = (Vec::new(), Vec::new());
         for (member, audience) in moves {
-            let snapshot = self.join(&audience);
+            let (audience, snapshot) = self.join(&audience);
             let Some((_, before)) = self.members.get_mut(&member) else { continue };
-            let before = std::mem::replace(before, audience.clone());
-            self.leave(&before);
+            let before = std::mem::replace(before, audience);
             moved.push(Membership { member, audience, snapshot });
+            left.push(before);
         }
-        moved
+        // The numbers of those that are gone are given to nobody before all have a place.
+        left.retain(|audience| self.leave(*audience));
+        (moved, left)
     }
 
-    fn join(&mut self, audience: &Audience) -> Snapshot {
-        let new = || Group { members: 0, turned: self.generation };
-        self.groups.entry(audience.clone()).or_insert_with(new).members += 1;
-        self.compiler.add(&self.world, audience)
+    fn join(&mut self, audience: &Audience) -> (AudienceId, Snapshot) {
+        let (id, snapshot) = self.compiler.add(&self.world, audience);
+        let new = || Group { members: 0, since: self.generation };
+        self.groups.entry(id).or_insert_with(new).members += 1;
+        (id, snapshot)
     }
 
     /// One member less; whether it was the last.
-    fn leave(&mut self, audience: &Audience) -> bool {
-        let Some(group) = self.groups.get_mut(audience) else { return false };
+    fn leave(&mut self, audience: AudienceId) -> bool {
+        let Some(group) = self.groups.get_mut(&audience) else { return false };
         group.members -= 1;
         let last = group.members == 0;
         if last {
-            self.groups.remove(audience);
+            self.groups.remove(&audience);
             self.compiler.remove(audience);
         }
         last
@@ -329,12 +386,10 @@ impl Plane {
     /// for a sidecar of every namespace, and for a client of every selector. Compiles all of that and drops it again.
     pub fn check(&mut self) -> Vec<Problem> {
         let audiences = self.typical_audiences();
-        for audience in &audiences {
-            self.compiler.add(&self.world, audience);
-        }
+        let ids: Vec<_> = audiences.iter().map(|audience| self.compiler.add(&self.world, audience).0).collect();
         let problems = self.problems();
-        for audience in audiences.iter().filter(|audience| !self.groups.contains_key(audience)) {
-            self.compiler.remove(audience);
+        for id in ids.into_iter().filter(|id| !self.groups.contains_key(id)) {
+            self.compiler.remove(id);
         }
         problems
     }
@@ -405,8 +460,18 @@ impl Plane {
     }
 
     /// The snapshot of each audience in use.
-    pub fn snapshots(&self) -> BTreeMap<&Audience, &Snapshot> {
+    pub fn snapshots(&self) -> BTreeMap<&Audience, Snapshot> {
         self.compiler.snapshots()
+    }
+
+    /// How many audiences are in use.
+    pub fn audiences(&self) -> usize {
+        self.compiler.len()
+    }
+
+    /// The audience of this name, if it is in use.
+    pub fn audience(&self, id: AudienceId) -> Option<&Audience> {
+        self.compiler.audience(id)
     }
 
     /// The world.

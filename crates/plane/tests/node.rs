@@ -78,7 +78,8 @@ fn a_node_without_id_or_of_an_unknown_type_is_refused_with_words() {
     let refused = plane.attach(&node("ztunnel~10.0.0.7~a.b~b.svc.cluster.local", json!({}))).unwrap_err();
     assert!(refused.to_string().contains("ztunnel"), "{refused}");
     let odd = Node { metadata: Map::new(), ..node("sidecar~not-an-ip~nodot~x", json!({})) };
-    assert_eq!(&*plane.attach(&odd).unwrap().audience.namespace, "default");
+    let audience = plane.attach(&odd).unwrap().audience;
+    assert_eq!(&*plane.audience(audience).unwrap().namespace, "default");
 }
 
 #[test]
@@ -113,7 +114,10 @@ fn a_node_moves_to_another_audience_when_its_pod_becomes_known_or_changes() {
         let moved = plane.apply(pod(version), Vec::new()).moved;
         let [membership] = &moved[..] else { panic!("one node moves") };
         assert_eq!(membership.member, attached.member);
-        assert_eq!(membership.audience.labels.get("version").map(String::as_str), Some(version));
+        assert_eq!(
+            plane.audience(membership.audience).unwrap().labels.get("version").map(String::as_str),
+            Some(version)
+        );
         assert_eq!(plane.snapshots().len(), 2, "the audience that it left is dropped");
     }
     assert!(plane.apply(pod("v2"), Vec::new()).moved.is_empty());

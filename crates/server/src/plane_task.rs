@@ -1,29 +1,34 @@
 //! The task that owns the plane: changes and questions go in, snapshots come out to the streams.
 //!
 //! It has a thread of its own, because compiling may take seconds and nothing else may wait for it. It is the only
-//! writer of snapshots: each audience has a latest-value watch, so a stream that is slow skips what it missed, and
-//! no lock is ever held while something is compiled or sent.
+//! writer of snapshots: each audience has a [`Topic`] with the newest one, so a stream that is slow skips what it missed,
+//! and no lock is ever held while something is compiled or sent. Streams that a change does not concern are told of it
+//! a second later, with all others that did not concern them ([`Interests`]).
 
 mod attachment;
-mod bell;
 mod input;
+mod interests;
 mod plane_handle;
 mod progress;
 mod report;
 mod tide;
+mod topic;
 
-pub(crate) use attachment::{Attachment, Published};
+pub(crate) use attachment::Attachment;
 pub use input::Input;
+pub(crate) use interests::Interest;
 pub(crate) use plane_handle::{Counts, PlaneHandle};
+pub(crate) use topic::Published;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use compile::Audience;
+use compile::{AudienceId, Update};
 use plane::{Held, MemberId, Membership, Moment, NodeError, ObjectView, Plane, Publication};
 use proto::ResourceType;
+use snapshot::Snapshot;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use world::{Change, ObjectRef, Problem};
@@ -33,10 +38,10 @@ use crate::mailbox::{self, mailbox};
 use crate::metrics::Metrics;
 use crate::view::{self, EventKind};
 use attachment::{Joined, Told};
-use bell::Bell;
+use interests::{Column, Interests};
 use progress::Progress;
 use report::Report;
-use tide::Tide;
+use topic::Topic;
 
 /// Updates of sources that may wait. When it is full the source waits: [`Input::apply`] does not return.
 const CHANGES: usize = 64;
@@ -46,8 +51,11 @@ const QUESTIONS: usize = 1024;
 /// The reason for which ports that are gone are held, in metrics.
 const STILL_USED: &str = "still_used";
 
-/// Of so many audiences a publication's resources are named; there may be thousands that have the same.
-const AUDIENCES_LOOKED_AT: usize = 32;
+/// Changes of so many assignments are looked at name by name; of more, everybody is told.
+const NAMES_LOOKED_AT: usize = 64;
+/// How long streams that a change does not concern may have an older snapshot: then an old one is not kept alive for
+/// long, and nobody looks behind who is not.
+const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// What sources say.
 #[derive(Debug)]
@@ -78,6 +86,8 @@ enum Event {
     Asked(Question),
     /// It is time to give up something that is held.
     Due,
+    /// It is time to tell streams what does not concern them.
+    CatchUp,
     /// It is time to say what is wrong.
     Report,
     Stop,
@@ -87,7 +97,10 @@ enum Event {
 #[derive(Debug)]
 pub(crate) struct PlaneTask {
     plane: Plane,
-    audiences: HashMap<Audience, watch::Sender<Published>>,
+    audiences: HashMap<AudienceId, Arc<Topic>>,
+    interests: Interests,
+    /// When streams that were left out are told; `None` while there are none.
+    catch_up: Option<Instant>,
     members: HashMap<MemberId, Member>,
     /// Attachments tell of each step that their clients take.
     is_awaited: Arc<AtomicBool>,
@@ -97,7 +110,7 @@ pub(crate) struct PlaneTask {
     /// of which there are none while nobody reads; so it needs no bound of its own. An attachment cannot wait for room
     /// while it is dropped.
     told: mpsc::UnboundedReceiver<Told>,
-    tell: mpsc::UnboundedSender<Told>,
+    told_by: mpsc::UnboundedSender<Told>,
     synced: watch::Sender<bool>,
     metrics: Arc<Metrics>,
     journal: Arc<Journal>,
@@ -112,6 +125,8 @@ struct Member {
     /// Where it learns that it belongs to another audience now.
     moves: mailbox::Sender<Joined>,
     progress: Arc<Progress>,
+    audience: AudienceId,
+    column: Column,
 }
 
 /// When the parts of a publication were done, and since when its source has known.
@@ -128,18 +143,20 @@ impl PlaneTask {
     pub(crate) fn new(plane: Plane, metrics: Arc<Metrics>, journal: Arc<Journal>) -> (Self, Input, PlaneHandle) {
         let (say, words) = mpsc::channel(CHANGES);
         let (ask, questions) = mpsc::channel(QUESTIONS);
-        let (tell, told) = mpsc::unbounded_channel();
+        let (told_by, told) = mpsc::unbounded_channel();
         let (synced, synced_seen) = watch::channel(false);
         let (audiences, members) = (HashMap::new(), HashMap::new());
         let task = Self {
             plane,
             audiences,
+            interests: Interests::default(),
+            catch_up: None,
             members,
             is_awaited: Arc::default(),
             words,
             questions,
             told,
-            tell,
+            told_by,
             synced,
             metrics,
             journal,
@@ -158,7 +175,9 @@ impl PlaneTask {
                 Event::Told(Told::Settled(member, generation)) => {
                     self.plane.settled(member, generation, Instant::now());
                 }
+                Event::Told(Told::Interested(member, interest)) => self.note_interest(member, &interest),
                 Event::Due => self.release(),
+                Event::CatchUp => self.catch_up(),
                 Event::Asked(question) => self.answer(question),
                 Event::Report => self.report.say(self.plane.found_problems()),
                 Event::Stop => return,
@@ -174,6 +193,7 @@ impl PlaneTask {
             () = stop.cancelled() => Event::Stop,
             () = until(self.plane.due()) => Event::Due,
             Some(word) = self.words.recv() => Event::Said(word),
+            () = until(self.catch_up) => Event::CatchUp,
             Some(told) = self.told.recv() => Event::Told(told),
             Some(question) = self.questions.recv() => Event::Asked(question),
             () = self.report.due() => Event::Report,
@@ -272,7 +292,8 @@ impl PlaneTask {
         seen_at: &[Instant],
     ) {
         let Course { seen, begun, applied, compiled } = course;
-        let (resources, has_more_resources) = self.changed_resources(&publication);
+        let (resources, has_more_resources) = changed_resources(&publication.update);
+        let (work, audiences) = (publication.update.work, self.plane.reach(&publication.update));
         let about = About {
             generation: self.generation,
             time: SystemTime::now(),
@@ -284,13 +305,12 @@ impl PlaneTask {
             object_count,
             resources,
             has_more_resources,
-            audiences: publication.snapshots.len(),
+            audiences,
         };
         let trace = Trace::new(about, self.metrics.clone());
         if object_count > 0 {
             self.journal.published(&trace);
         }
-        let (work, audiences) = (publication.work, publication.snapshots.len());
         self.send(publication, &trace, seen);
         trace.published();
         let took = begun.elapsed();
@@ -306,62 +326,81 @@ impl PlaneTask {
         );
     }
 
-    /// Hands the snapshots to the streams.
+    /// Hands snapshots to the streams that the publication concerns.
     fn send(&mut self, publication: Publication, trace: &Arc<Trace>, seen: Option<Instant>) {
-        for (audience, snapshot) in publication.snapshots {
-            if let Some(sender) = self.audiences.get(&audience) {
-                let Published { tide, bell, .. } = sender.borrow().clone();
-                tide.rise(trace, sender.receiver_count());
-                let generation = trace.generation();
-                let trace = Some(trace.clone());
-                sender.send_replace(Published { snapshot, seen, generation, trace, tide, bell: bell.clone() });
-                bell.ring();
+        let concerned = match self.concerned_by_names(&publication.update) {
+            Some(concerned) => {
+                self.catch_up.get_or_insert_with(|| Instant::now() + CATCH_UP);
+                concerned
             }
+            None => self.plane.concerned(&publication.update).into_iter().collect(),
+        };
+        for audience in concerned {
+            self.tell(audience, seen, Some(trace));
         }
-        let has_moved = !publication.moved.is_empty();
         for membership in publication.moved {
-            let member = membership.member;
-            let joined = self.join(membership);
-            if let Some(attachment) = self.members.get(&member) {
+            let (member, audience) = (membership.member, membership.audience);
+            let joined = self.join(membership.audience, membership.snapshot);
+            if let Some(attached) = self.members.get_mut(&member) {
+                attached.audience = audience;
+                self.interests.move_to(attached.column, audience);
                 // An attachment that is gone will say so.
-                let _ = attachment.moves.send(joined);
+                let _ = attached.moves.send(joined);
             }
         }
-        if has_moved {
-            self.drop_audiences();
+        for audience in publication.left {
+            self.audiences.remove(&audience);
+        }
+    }
+
+    /// The audiences with streams that an update may concern, if it is of endpoints only, and of few names; `None` if
+    /// that takes more than their names to tell.
+    fn concerned_by_names(&self, update: &Update) -> Option<BTreeSet<AudienceId>> {
+        if !update.restacked.is_empty() {
+            return None;
+        }
+        let mut names = Vec::new();
+        for turn in &update.turns {
+            let others =
+                ResourceType::ALL.into_iter().filter(|resource_type| *resource_type != ResourceType::Endpoints);
+            if others.into_iter().any(|other| turn.old.version(other) != turn.new.version(other)) {
+                return None;
+            }
+            names.extend(turn.new.changed_names(&turn.old, ResourceType::Endpoints).take(NAMES_LOOKED_AT + 1));
+            if names.len() > NAMES_LOOKED_AT {
+                return None;
+            }
+        }
+        Some(self.interests.concerned(names.into_iter().map(|name| &**name)))
+    }
+
+    /// Publishes what an audience is to have, if that is something else than what it was told.
+    fn tell(&mut self, audience: AudienceId, seen: Option<Instant>, trace: Option<&Arc<Trace>>) {
+        let Some(topic) = self.audiences.get(&audience) else { return };
+        let snapshot = self.plane.snapshot(audience);
+        topic.publish(Published { snapshot, seen, generation: self.generation, trace: trace.cloned() });
+    }
+
+    /// Tells all streams of what does not concern them.
+    fn catch_up(&mut self) {
+        self.catch_up = None;
+        for audience in self.audiences.keys().copied().collect::<Vec<_>>() {
+            self.tell(audience, None, None);
+        }
+    }
+
+    /// A stream asks for other endpoints than before: it may have been left out.
+    fn note_interest(&mut self, member: MemberId, interest: &Interest) {
+        let Some(Member { audience, column, .. }) = self.members.get(&member) else { return };
+        self.interests.set(*column, interest);
+        let audience = *audience;
+        if self.catch_up.is_some() {
+            self.tell(audience, None, None);
         }
     }
 
     fn describe_change(&self, reference: &ObjectRef, change: view::ObjectChange) -> view::ChangedObject {
         view::ChangedObject { object: reference.path(), generation: self.plane.world().generation(reference), change }
-    }
-
-    /// Names of resources that this publication changes, at most [`NAMES`], and whether there are more. Layers are
-    /// shared, so few of them are looked at, and each is compared by what differs.
-    fn changed_resources(&self, publication: &Publication) -> (Vec<view::ResourceName>, bool) {
-        let mut looked_at = HashSet::new();
-        let mut found = BTreeSet::new();
-        for (audience, new) in publication.snapshots.iter().take(AUDIENCES_LOOKED_AT) {
-            let Some(sender) = self.audiences.get(audience) else { continue };
-            let old = sender.borrow().snapshot.clone();
-            if old.layers().len() != new.layers().len() {
-                continue;
-            }
-            for (old, new) in old.layers().iter().zip(new.layers()) {
-                if Arc::ptr_eq(old, new) || !looked_at.insert((Arc::as_ptr(old), Arc::as_ptr(new))) {
-                    continue;
-                }
-                for resource_type in ResourceType::ALL {
-                    for name in new.changed_names(old, resource_type) {
-                        found.insert((resource_type, name.to_string()));
-                        if found.len() > NAMES {
-                            return (names(found), true);
-                        }
-                    }
-                }
-            }
-        }
-        (names(found), publication.snapshots.len() > AUDIENCES_LOOKED_AT)
     }
 
     fn answer(&mut self, question: Question) {
@@ -377,42 +416,60 @@ impl PlaneTask {
     }
 
     fn attach(&mut self, node: &plane::Node) -> Result<Attachment, NodeError> {
-        let membership = self.plane.attach(node)?;
-        let member = membership.member;
-        let joined = self.join(membership);
+        let Membership { member, audience, snapshot } = self.plane.attach(node)?;
+        let joined = self.join(audience, snapshot);
         // Each place that it moves to is taken there, so that none is lost.
         let (moved, moves) = mailbox(usize::MAX);
         let progress = Arc::new(Progress::new(self.is_awaited.clone()));
-        self.members.insert(member, Member { moves: moved, progress: progress.clone() });
+        let column = self.interests.enter(audience);
+        self.members.insert(member, Member { moves: moved, progress: progress.clone(), audience, column });
         // A new audience may be the first for which an object is wrong.
         self.report.something_changed();
-        Ok(Attachment::new(member, node.id.as_str().into(), joined, moves, self.tell.clone(), progress))
+        Ok(Attachment::new(member, node.id.as_str().into(), joined, moves, self.told_by.clone(), progress))
     }
 
-    /// A place in the audience of a membership.
-    fn join(&mut self, membership: Membership) -> Joined {
-        let Membership { audience, snapshot, .. } = membership;
+    /// A place in an audience, which is to have this now.
+    fn join(&mut self, audience: AudienceId, snapshot: Snapshot) -> Joined {
         let generation = self.generation;
-        let (tide, bell) = Default::default();
-        let first = || Published { snapshot, seen: None, generation, trace: None, tide, bell };
-        let published = self.audiences.entry(audience).or_insert_with(|| watch::Sender::new(first())).subscribe();
-        let counted = published.borrow().generation;
-        Joined { published, counted, since: generation, is_listening: false }
+        let topic = match self.audiences.get(&audience) {
+            Some(topic) => {
+                topic.publish(Published { snapshot, seen: None, generation, trace: None });
+                topic.clone()
+            }
+            None => {
+                let topic = Topic::new(snapshot, generation);
+                self.audiences.insert(audience, topic.clone());
+                topic
+            }
+        };
+        let counted = topic.enter();
+        Joined { topic, taken: 0, counted, since: generation, is_listening: false }
     }
 
     fn detach(&mut self, member: MemberId) {
-        self.members.remove(&member);
-        if self.plane.detach(member, Instant::now()).is_some() {
-            self.drop_audiences();
+        if let Some(Member { column, .. }) = self.members.remove(&member) {
+            self.interests.leave(column);
+        }
+        if let Some(audience) = self.plane.detach(member, Instant::now()) {
+            self.audiences.remove(&audience);
         }
     }
+}
 
-    /// Forgets the watches of audiences that are no longer compiled. Attachments let go of their watch before they say
-    /// that they are gone, or move on to another one when they are told.
-    fn drop_audiences(&mut self) {
-        let compiled = self.plane.snapshots();
-        self.audiences.retain(|audience, _| compiled.contains_key(audience));
+/// Names of resources that an update changes, at most [`NAMES`], and whether there are more. Costs what differs.
+fn changed_resources(update: &Update) -> (Vec<view::ResourceName>, bool) {
+    let mut found = BTreeSet::new();
+    for turn in &update.turns {
+        for resource_type in ResourceType::ALL {
+            for name in turn.new.changed_names(&turn.old, resource_type) {
+                found.insert((resource_type, name.to_string()));
+                if found.len() > NAMES {
+                    return (names(found), true);
+                }
+            }
+        }
     }
+    (names(found), !update.restacked.is_empty())
 }
 
 /// How many keep the port, as far as they are connected.

@@ -37,6 +37,7 @@ mod settings;
 mod standing;
 mod stream;
 mod wait;
+mod wants;
 
 pub use node::{Locality, Node};
 pub use outcome::{Outcome, Rejection};
@@ -47,3 +48,4 @@ pub use settings::Settings;
 pub use standing::{Comparison, Signature, Standing};
 pub use stream::{NamePool, Stream};
 pub use wait::{Wait, Waiting};
+pub use wants::Wants;

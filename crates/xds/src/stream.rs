@@ -2,7 +2,7 @@
 
 mod flight;
 mod hosts;
-mod interest;
+pub(crate) mod interest;
 mod isolation;
 mod name_pool;
 mod name_set;
@@ -29,7 +29,7 @@ pub use self::name_pool::NamePool;
 use self::order::ORDER;
 use self::step::Step;
 use self::substream::Substream;
-use crate::{Holding, Node, Outcome, Refusal, Request, Response, Service, Settings, Standing, Summary, Variant};
+use crate::{Holding, Node, Outcome, Refusal, Request, Response, Service, Settings, Standing, Summary, Variant, Wants};
 
 type Substreams = [Option<Box<Substream>>; ResourceType::ALL.len()];
 
@@ -173,6 +173,11 @@ impl Stream {
     pub fn missing(&self) -> Vec<(ResourceType, Name)> {
         let substreams = self.substreams.iter().flatten();
         substreams.flat_map(|s| s.missing().map(|name| (s.resource_type(), name.clone()))).collect()
+    }
+
+    /// What the client asks for of one type.
+    pub fn wants(&self, resource_type: ResourceType) -> Wants<'_> {
+        Wants::new(self.substreams[resource_type.index()].as_ref().map(|substream| substream.subscription.interest()))
     }
 
     /// Whether nothing is awaited: every response was answered, and no resource waits for another.

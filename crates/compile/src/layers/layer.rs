@@ -20,11 +20,13 @@ use crate::{Options, Served, Work};
 pub(super) struct LayerCompiler {
     key: LayerKey,
     options: Options,
-    built: bool,
     layer: Arc<Layer>,
     units: HashMap<Unit, Run>,
     /// Which units read a key.
     readers: HashMap<Key, HashSet<Unit>>,
+    /// Keys that the layer began to read (`true`), or reads no more, since that was asked last; not kept for layers
+    /// that are asked about every change.
+    read_changes: Vec<(Key, bool)>,
     tables: BTreeMap<Name, Table>,
     listeners: ListenerTable,
     /// Problems of tables and listeners, found when they were last put together.
@@ -52,10 +54,10 @@ impl LayerCompiler {
         Self {
             key,
             options,
-            built: false,
             layer: Layer::new(),
             units: HashMap::new(),
             readers: HashMap::new(),
+            read_changes: Vec::new(),
             tables: BTreeMap::new(),
             listeners,
             shared_problems: BTreeMap::new(),
@@ -63,10 +65,6 @@ impl LayerCompiler {
             held,
             is_held_stale: false,
         }
-    }
-
-    pub(super) fn is_built(&self) -> bool {
-        self.built
     }
 
     pub(super) fn layer(&self) -> &Arc<Layer> {
@@ -80,7 +78,6 @@ impl LayerCompiler {
 
     /// Runs every unit that the world gives rise to.
     pub(super) fn build(&mut self, world: &World) {
-        self.built = true;
         let mut dirty: BTreeSet<Unit> = Unit::fixed(self.key.role).collect();
         if self.key.role == Role::Outbound {
             dirty.extend(world.hosts().flat_map(|host| Unit::of_host(host, &self.key.audience)));
@@ -189,7 +186,7 @@ impl LayerCompiler {
         } else {
             self.unread(&unit, previous.reads.iter().filter(|key| !reads.contains(*key)));
             for key in &reads {
-                self.readers.entry(key.clone()).or_default().insert(unit.clone());
+                self.read(key, &unit);
             }
             // Hosts of one domain read the same patterns: one copy of each is kept, not one for each unit.
             let shared = |key: Key| self.readers.get_key_value(&key).map_or(key, |(known, _)| known.clone());
@@ -246,15 +243,45 @@ impl LayerCompiler {
         }
     }
 
+    fn read(&mut self, key: &Key, unit: &Unit) {
+        if let Some(readers) = self.readers.get_mut(key) {
+            readers.insert(unit.clone());
+            return;
+        }
+        self.readers.insert(key.clone(), HashSet::from([unit.clone()]));
+        if !self.is_broad() {
+            self.read_changes.push((key.clone(), true));
+        }
+    }
+
     fn unread<'k>(&mut self, unit: &Unit, keys: impl Iterator<Item = &'k Key>) {
         for key in keys {
             if let Some(readers) = self.readers.get_mut(key) {
                 readers.remove(unit);
                 if readers.is_empty() {
                     self.readers.remove(key);
+                    if !self.is_broad() {
+                        self.read_changes.push((key.clone(), false));
+                    }
                 }
             }
         }
+    }
+
+    /// Whether it has to be asked about every change: those towards services read nearly everything, and hosts that
+    /// nobody read of yet concern them. There are few of them, because many nodes share one.
+    pub(super) fn is_broad(&self) -> bool {
+        self.key.role == Role::Outbound
+    }
+
+    /// Keys that it began to read (`true`), or reads no more, since the last call, in order.
+    pub(super) fn take_read_changes(&mut self) -> Vec<(Key, bool)> {
+        std::mem::take(&mut self.read_changes)
+    }
+
+    /// What it reads.
+    pub(super) fn reads(&self) -> impl Iterator<Item = &Key> {
+        self.readers.keys()
     }
 }
 

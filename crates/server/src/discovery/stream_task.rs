@@ -29,7 +29,7 @@ use super::{Connection, Discovery, witness};
 use crate::Stopped;
 use crate::grpc::{self, Requests};
 use crate::metrics::StreamLabel;
-use crate::plane_task::{Attachment, Published};
+use crate::plane_task::{Attachment, Interest, Published};
 
 type Entering = Pin<Box<dyn Future<Output = Entered> + Send>>;
 type Entered = (Turn, Result<Result<Attachment, NodeError>, Stopped>);
@@ -65,6 +65,8 @@ pub(super) struct StreamTask {
     is_half_closed: bool,
     /// Something came in that may make a response due.
     has_news: bool,
+    /// The assignments of endpoints that the plane was told that the client asks for.
+    told_wants: Option<Option<[(usize, u64); 2]>>,
 }
 
 /// A response on its way into HTTP/2.
@@ -121,6 +123,7 @@ impl StreamTask {
             has_responded: false,
             is_half_closed: false,
             has_news: false,
+            told_wants: None,
         }
     }
 
@@ -278,6 +281,7 @@ impl StreamTask {
             self.act_on(outcome);
         }
         if is_all_sent {
+            self.tell_wants();
             self.observe_convergence();
             if self.is_half_closed && self.target.is_some() {
                 return ControlFlow::Break(End::Status(Status::ok("")));
@@ -317,6 +321,21 @@ impl StreamTask {
         if let Some(Underway { resource_type, begun, made }) = self.underway.take() {
             self.discovery.metrics.taken(resource_type, begun, made);
         }
+    }
+
+    /// Tells the plane when the client asks for other endpoints than before, so that it need not be woken for the rest.
+    fn tell_wants(&mut self) {
+        let Some(attachment) = &self.attachment else { return };
+        let wants = self.machine.wants(ResourceType::Endpoints);
+        let fingerprint = wants.fingerprint();
+        if self.told_wants == Some(fingerprint) {
+            return;
+        }
+        self.told_wants = Some(fingerprint);
+        attachment.interested(match wants.names() {
+            Some(names) => Interest::of(names.map(|name| &**name)),
+            None => Interest::All,
+        });
     }
 
     /// A change has arrived when everything that follows from it was sent and answered.

@@ -5,51 +5,26 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use plane::MemberId;
-use snapshot::Snapshot;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::progress::Progress;
-use super::{Bell, Tide};
-use crate::journal::{Settled, Trace};
+use super::topic::Topic;
+use super::{Interest, Published};
+use crate::journal::Settled;
 use crate::mailbox;
-
-/// The newest snapshot of an audience.
-#[derive(Clone, Debug)]
-pub(crate) struct Published {
-    /// What its nodes are to have.
-    pub(crate) snapshot: Snapshot,
-    /// When the earliest of the changes that led from the snapshot before to this one was seen by its source; `None`
-    /// for the snapshot that an audience begins with.
-    pub(crate) seen: Option<Instant>,
-    /// The change that led to it; for the first snapshot of an audience the last change before that.
-    pub(crate) generation: u64,
-    /// Follows the change; `None` for the snapshot that an audience begins with.
-    pub(super) trace: Option<Arc<Trace>>,
-    /// How far the streams of the audience have got.
-    pub(super) tide: Arc<Tide>,
-    /// Wakes those who wait for the next one.
-    pub(super) bell: Arc<Bell>,
-}
 
 /// A place among the streams of an audience.
 #[derive(Debug)]
 pub(super) struct Joined {
-    pub(super) published: watch::Receiver<Published>,
+    pub(super) topic: Arc<Topic>,
+    /// What was taken last of the topic, by its number there.
+    pub(super) taken: u64,
     /// The generation after which the tide of the audience counts the stream.
     pub(super) counted: u64,
     /// The generation that was published last when it joined: what it begins with is no older.
     pub(super) since: u64,
-    /// The stream's task is woken by the bell of the audience.
+    /// The stream's task is woken by the topic.
     pub(super) is_listening: bool,
-}
-
-impl Joined {
-    /// The tide need not wait for a stream that left.
-    fn leave(&self, member: MemberId) {
-        let Published { bell, tide, .. } = self.published.borrow().clone();
-        bell.forget(member);
-        tide.settle(self.counted, u64::MAX, &Settled::Gone, None, Instant::now());
-    }
 }
 
 /// What attachments tell the plane's task.
@@ -59,6 +34,8 @@ pub(super) enum Told {
     Detached(MemberId),
     /// Its client has settled this generation; told only while the task wants to know.
     Settled(MemberId, u64),
+    /// Its client asks for these assignments of endpoints from now on.
+    Interested(MemberId, Interest),
 }
 
 /// A node's part in the audience that it belongs to at the time; the audience is compiled for as long as there is one.
@@ -83,13 +60,11 @@ impl Attachment {
     pub(super) fn new(
         member: MemberId,
         node: Arc<str>,
-        mut joined: Joined,
+        joined: Joined,
         moves: mailbox::Receiver<Joined>,
         tell: mpsc::UnboundedSender<Told>,
         progress: Arc<Progress>,
     ) -> Self {
-        // The first snapshot counts as news.
-        joined.published.mark_changed();
         Self { member, node, joined, moves, tell, progress, taken: None, settled: None, sent_at: None }
     }
 
@@ -99,24 +74,22 @@ impl Attachment {
         while let Poll::Ready(joined) = self.moves.poll(cx) {
             self.move_to(joined);
         }
-        // The bell is asked for first, so that it cannot ring unheard in between.
+        // It listens first, so that nothing is published unheard in between.
         if !std::mem::replace(&mut self.joined.is_listening, true) {
-            self.joined.published.borrow().bell.listen(self.member, cx.waker());
+            self.joined.topic.listen(self.member, cx.waker());
         }
-        match self.joined.published.has_changed() {
-            Ok(true) => {
-                let published = self.joined.published.borrow_and_update().clone();
-                self.taken = Some(published.clone());
-                Poll::Ready(published)
-            }
-            // Without a sender the audience is gone, because the node has moved on, which it is told; or everything is.
-            Ok(false) | Err(_) => Poll::Pending,
+        if self.joined.topic.number() == self.joined.taken {
+            return Poll::Pending;
         }
+        let (number, published) = self.joined.topic.latest();
+        self.joined.taken = number;
+        self.taken = Some(published.clone());
+        Poll::Ready(published)
     }
 
     /// The newest snapshot, whether it was returned or not.
     pub(crate) fn newest(&self) -> Published {
-        self.joined.published.borrow().clone()
+        self.joined.topic.latest().1
     }
 
     /// The client was sent something of what was returned last.
@@ -132,7 +105,7 @@ impl Attachment {
     pub(crate) fn settled(&mut self, sent: bool, rejected: bool) {
         let Some(taken) = &self.taken else { return };
         let how = if sent { Settled::Answered { node: &self.node, rejected } } else { Settled::Unaffected };
-        taken.tide.settle(self.joined.counted, taken.generation, &how, self.sent_at, Instant::now());
+        self.joined.topic.settle(self.joined.counted, taken.generation, &how, self.sent_at);
         self.joined.counted = self.joined.counted.max(taken.generation);
         self.settled = Some(taken.generation);
         let settled = taken.generation.max(self.joined.since);
@@ -147,10 +120,21 @@ impl Attachment {
         self.settled
     }
 
-    fn move_to(&mut self, mut joined: Joined) {
-        joined.published.mark_changed();
+    /// The client asks for these assignments of endpoints from now on. Changes of others may come a little later.
+    pub(crate) fn interested(&self, interest: Interest) {
+        // An error means that the plane's task has ended.
+        let _ = self.tell.send(Told::Interested(self.member, interest));
+    }
+
+    fn move_to(&mut self, joined: Joined) {
         self.taken = None;
         std::mem::replace(&mut self.joined, joined).leave(self.member);
+    }
+}
+
+impl Joined {
+    fn leave(&self, member: MemberId) {
+        self.topic.leave(member, self.counted);
     }
 }
 

@@ -35,7 +35,7 @@ impl Counts {
             services: world.hosts().count(),
             virtual_services: world.objects().filter(|object| is_virtual_service(&object.reference.kind)).count(),
             objects: world.objects().count(),
-            audiences: plane.snapshots().len(),
+            audiences: plane.audiences(),
             errors,
             warnings: problems.len() - errors,
         }

@@ -1,7 +1,7 @@
 //! How far the streams of one audience have got with what was published to it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::journal::{Settled, Trace};
@@ -13,7 +13,7 @@ const FOLLOWED: usize = 256;
 /// has got, however many publications it has skipped.
 #[derive(Debug, Default)]
 pub(crate) struct Tide {
-    open: Mutex<VecDeque<Step>>,
+    open: VecDeque<Step>,
 }
 
 #[derive(Debug)]
@@ -25,12 +25,12 @@ struct Step {
 
 impl Tide {
     /// A change is published to the streams that there are.
-    pub(super) fn rise(&self, trace: &Arc<Trace>, streams: usize) {
+    pub(super) fn rise(&mut self, trace: &Arc<Trace>, streams: usize) {
         if streams == 0 {
             return;
         }
         trace.concerns(streams);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = &mut self.open;
         open.push_back(Step { trace: trace.clone(), streams });
         if open.len() > FOLLOWED
             && let Some(Step { trace, streams }) = open.pop_front()
@@ -41,11 +41,11 @@ impl Tide {
 
     /// One stream has dealt with everything after the generation `from`, up to `to`. `sent_at` is when it was last sent
     /// something.
-    pub(super) fn settle(&self, from: u64, to: u64, how: &Settled<'_>, sent_at: Option<Instant>, now: Instant) {
+    pub(super) fn settle(&mut self, from: u64, to: u64, how: &Settled<'_>, sent_at: Option<Instant>, now: Instant) {
         if from >= to {
             return;
         }
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = &mut self.open;
         let steps = open.iter_mut().filter(|step| (from + 1..=to).contains(&step.trace.generation()));
         for step in steps.filter(|step| step.streams > 0) {
             step.streams -= 1;
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_skips_publications_settles_them_with_the_one_that_it_takes() {
-        let tide = Tide::default();
+        let mut tide = Tide::default();
         let traces: Vec<_> = [4, 7, 9].into_iter().map(trace).collect();
         traces.iter().for_each(|trace| tide.rise(trace, 2));
         let node: Arc<str> = "n".into();
@@ -96,25 +96,25 @@ mod tests {
         assert_eq!(open(), [0, 1, 1]);
         tide.settle(4, u64::MAX, &Settled::Gone, None, Instant::now());
         assert_eq!(open(), [0, 0, 0]);
-        assert!(tide.open.lock().is_ok_and(|open| open.is_empty()), "what is done is forgotten");
+        assert!(tide.open.is_empty(), "what is done is forgotten");
     }
 
     #[test]
     fn publications_that_nobody_settles_are_given_up_in_the_end() {
-        let tide = Tide::default();
+        let mut tide = Tide::default();
         let first = trace(1);
         tide.rise(&first, 1);
         (2..=300).for_each(|generation| tide.rise(&trace(generation), 1));
-        assert!(tide.open.lock().is_ok_and(|open| open.len() == FOLLOWED));
+        assert_eq!(tide.open.len(), FOLLOWED);
         assert_eq!(first.view().outstanding, 1, "it is not said to have arrived");
     }
 
     #[test]
     fn a_publication_to_nobody_is_not_followed() {
-        let tide = Tide::default();
+        let mut tide = Tide::default();
         let trace = trace(1);
         tide.rise(&trace, 0);
         assert_eq!(trace.view().streams, 0);
-        assert!(tide.open.lock().is_ok_and(|open| open.is_empty()));
+        assert!(tide.open.is_empty());
     }
 }

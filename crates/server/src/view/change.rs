@@ -23,13 +23,14 @@ pub struct Change {
     pub objects: Vec<ChangedObject>,
     /// How many objects there are in all.
     pub object_count: usize,
-    /// The resources that are new, changed or gone, ordered by type and name; at most 100, of the first 32 audiences.
+    /// The resources that are new, changed or gone, ordered by type and name; at most 100.
     pub resources: Vec<ResourceName>,
     /// Whether there may be more than those.
     pub has_more_resources: bool,
     /// Distinct snapshots that changed.
     pub audiences: usize,
-    /// Streams of those audiences, when it was published.
+    /// Streams of those audiences, when it was published; of a change of nothing but endpoints those that may ask for
+    /// these.
     pub streams: usize,
     /// Of them: were sent what follows from it and accepted that, or something newer.
     pub accepted: usize,

@@ -7,6 +7,7 @@ mod bad_clients;
 mod bad_requests;
 mod broken_connections;
 mod capabilities;
+mod concern;
 mod fixture;
 mod held;
 mod lifecycle;
