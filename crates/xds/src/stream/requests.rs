@@ -60,10 +60,13 @@ impl Stream {
         // Rule P-49: versions from an earlier stream come with the first request of a type, and only then.
         let mut claims = BTreeMap::new();
         if first {
-            for (name, version) in request.initial_resource_versions {
-                let name = intern(&snapshot, resource_type, &xdstp::canonical(&name));
-                claims.insert(name, Version::parse(&version));
-            }
+            let names = substream.subscription.names();
+            let claim = |(name, version): (String, String)| {
+                let name = xdstp::canonical(&name);
+                let known = names.get(&*name).cloned();
+                (known.unwrap_or_else(|| intern(&snapshot, resource_type, &name)), Version::parse(&version))
+            };
+            claims = request.initial_resource_versions.into_iter().map(claim).collect();
             substream.subscription.insert(claims.keys().cloned().collect(), &pool);
         }
         if !claims.is_empty() && self.service == Service::Aggregated {

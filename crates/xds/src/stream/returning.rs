@@ -43,10 +43,12 @@ impl Stream {
     /// too (rule P-50): then nothing of it changed while the client was away. What remains is a cluster that was
     /// replaced just before the connection broke and still waits for its assignment; Envoy shows it by not
     /// acknowledging its clusters, and `handle_timeout` acts on that.
-    pub(super) fn resolve_claims(&mut self, resource_type: ResourceType, target: &Snapshot, now: Instant) {
+    ///
+    /// True if there was something to compare.
+    pub(super) fn resolve_claims(&mut self, resource_type: ResourceType, target: &Snapshot, now: Instant) -> bool {
         let has_claims = self.substreams[resource_type.index()].as_ref().is_some_and(|s| s.has_claims());
         if !has_claims && self.trusted_assignments.is_empty() && self.renewed_routes.is_empty() {
-            return;
+            return false;
         }
         let trusted = std::mem::take(&mut self.trusted_assignments);
         let renewed = if resource_type == ResourceType::VirtualHost {
@@ -59,19 +61,31 @@ impl Stream {
             ResourceType::VirtualHost => !snapshot::parent(name).is_some_and(|route| renewed.contains(route)),
             _ => true,
         };
-        let current = self.substream(resource_type).resolve_claims(target, is_trusted);
+        let ttls = self.ttls();
+        let (mut with_ttl, mut with_clusters) = (Vec::new(), Vec::new());
+        // Assignments that were asked for earlier were not trusted.
+        let trusts_now = resource_type == ResourceType::Cluster && !self.was_served(ResourceType::Endpoints);
+        self.substream(resource_type).resolve_claims(target, is_trusted, |cell| {
+            if ttls && cell.ttl().is_some() {
+                with_ttl.push(cell.clone());
+            }
+            if trusts_now {
+                with_clusters.extend(assignments(cell).cloned());
+            }
+        });
         self.trusted_assignments = trusted;
-        if self.ttls() {
-            self.substream(resource_type).tell_soon(&current, now);
+        if !with_ttl.is_empty() {
+            self.substream(resource_type).tell_soon(&with_ttl, now);
         }
         match resource_type {
-            // Assignments that were asked for earlier were not trusted.
-            ResourceType::Cluster if !self.was_served(ResourceType::Endpoints) => {
-                self.trusted_assignments.extend(current.iter().flat_map(assignments).cloned());
+            ResourceType::Cluster if self.trusted_assignments.is_empty() => {
+                self.trusted_assignments = with_clusters.into_iter().collect();
             }
+            ResourceType::Cluster => self.trusted_assignments.extend(with_clusters),
             ResourceType::Endpoints => self.forget_trusted_assignments(),
             _ => {}
         }
+        has_claims
     }
 
     /// Trust is of use until assignments were asked for, and until the first clusters are acknowledged.

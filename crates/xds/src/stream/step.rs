@@ -33,13 +33,15 @@ impl Stream {
         if resource_type == ResourceType::VirtualHost && self.hosts_must_wait(now) {
             return Step::Idle;
         }
-        self.resolve_claims(resource_type, target, now);
+        let is_resolved = self.resolve_claims(resource_type, target, now);
+        // Of a client that has returned it is known now what it holds.
+        let idle = || if is_resolved { Step::Moved } else { Step::Idle };
         let substream = self.substream(resource_type);
         substream.resolve_collections(target);
         if !substream.must_answer && substream.view.matches(resource_type, target) {
             // The newest snapshot of equal content, so that an old one is not kept alive by a type that rests.
             substream.view.base = Some(target.clone());
-            return Step::Idle;
+            return idle();
         }
         let (mut rest, mut is_stuck) = (None, false);
         for turn in substream.turns() {
@@ -74,7 +76,7 @@ impl Stream {
         }
         let step = rest.map_or(Step::Idle, |(plan, held_up)| self.rest(resource_type, target, plan, held_up));
         if !is_stuck {
-            return step;
+            return if matches!(step, Step::Idle) { idle() } else { step };
         }
         let outcomes = self.substream(resource_type).skip_trial();
         self.outcomes.extend(outcomes);

@@ -120,6 +120,10 @@ impl Substream {
             }
         }
         for (name, already) in amendment.subscribed {
+            if claims.contains_key(&name) {
+                // What is to be sent of it follows from the claim.
+                continue;
+            }
             // Rules P-33 and P-34: what is named is sent, whatever was sent before. A name that was not covered until
             // now is not held, even if it was once.
             if amendment.wildcard_before || already {
@@ -131,7 +135,9 @@ impl Substream {
             }
         }
         self.collections_asked.extend(amendment.collections_asked);
-        self.claims.extend(claims);
+        if !claims.is_empty() {
+            self.claims = claims;
+        }
     }
 
     /// Marks the members of collections that were asked for as to be sent; of one without members its own name, so that
@@ -186,24 +192,58 @@ impl Substream {
         self.must_answer = false;
     }
 
-    /// Compares what the client says it holds with the first snapshot. `trusted` tells for which names an equal
-    /// version means that nothing need be sent. Returns the resources that it holds in their newest form.
-    pub(crate) fn resolve_claims(&mut self, target: &Snapshot, trusted: impl Fn(&str) -> bool) -> Vec<Arc<Cell>> {
-        let mut current = Vec::new();
-        for (name, version) in std::mem::take(&mut self.claims) {
-            if !self.subscription.covers(&name) {
+    /// Compares what the client says it holds with the first snapshot; nothing was sent before. `trusted` tells for
+    /// which names an equal version means that nothing need be sent, and `current` is given the resources that it holds
+    /// in their newest form. Mostly those are all there are, so the snapshot becomes what the client holds, and what
+    /// differs from it an exception.
+    pub(crate) fn resolve_claims(
+        &mut self,
+        target: &Snapshot,
+        trusted: impl Fn(&str) -> bool,
+        mut current: impl FnMut(&Arc<Cell>),
+    ) {
+        let Self { resource_type, subscription, view, claims, .. } = self;
+        let claims = std::mem::take(claims);
+        if claims.is_empty() {
+            return;
+        }
+        let mut found = 0;
+        let has_several = target.layers().iter().filter(|layer| layer.len(*resource_type) > 0).count() > 1;
+        for cell in subscription.interest().of_snapshot(*resource_type, target) {
+            let name = cell.name();
+            if has_several && target.get(*resource_type, name).is_none_or(|first| !Arc::ptr_eq(first, cell)) {
+                // The layer before has another one of this name.
                 continue;
             }
-            let held = match target.get(self.resource_type, &name) {
-                Some(cell) if version == Some(cell.version()) => {
-                    current.push(cell.clone());
-                    if trusted(&name) { Held::Cell(cell.clone()) } else { Held::Again(Some(cell.clone())) }
+            let held = match claims.get(name) {
+                Some(version) => {
+                    found += 1;
+                    let is_equal = *version == Some(cell.version());
+                    if is_equal {
+                        current(cell);
+                    }
+                    match (is_equal, is_equal && trusted(name)) {
+                        (true, true) => {
+                            view.exceptions.remove(name);
+                            continue;
+                        }
+                        (true, false) => Held::Again(Some(cell.clone())),
+                        (false, _) => Held::Foreign(*version),
+                    }
                 }
-                _ => Held::Foreign(version),
+                None if view.exceptions.contains_key(name) => continue,
+                None => Held::Nothing,
             };
-            self.view.exceptions.insert(name, held);
+            view.exceptions.insert(name.clone(), held);
         }
-        current
+        if found < claims.len() {
+            for (name, version) in claims {
+                if subscription.covers(&name) && target.get(*resource_type, &name).is_none() {
+                    view.exceptions.insert(name, Held::Foreign(version));
+                }
+            }
+        }
+        view.base = Some(target.clone());
     }
 
     /// Whether the client says that it holds resources from an earlier stream, and that was not looked at yet.
