@@ -234,10 +234,13 @@ impl Planner<'_> {
         self.turn == Turn::Ordinary || self.is_tried(name) || self.shares_tried_domain(name)
     }
 
-    /// Leaves the client with what it holds. What waited goes on waiting.
+    /// Leaves the client with what it holds. What waited when a trial came between goes on waiting; what is held back
+    /// waits for nothing, least of all for a time that passes without anything being sent then.
     fn defer(&self, plan: &mut Plan, name: &Name, held: Held) {
         plan.keep.insert(name.clone(), held);
-        if let Some(wait) = self.substream.waits.get(name) {
+        if self.turn == Turn::Trial
+            && let Some(wait) = self.substream.waits.get(name)
+        {
             plan.waits.insert(name.clone(), wait.clone());
         }
     }
