@@ -3,6 +3,7 @@
 #
 #   benches/run.sh              everything, about five minutes once it is built
 #   benches/run.sh latency      one topic: compile, translate, snapshot, stream, memory, latency or sending
+#   benches/run.sh rollout      the simulated analysis; some minutes, not among everything
 #
 # Criterion's own output goes to target/bench.log.
 set -euo pipefail
@@ -24,6 +25,9 @@ quietly() {
 }
 
 : > "$log"
+if [ "$topic" = rollout ]; then
+  exec cargo bench --quiet -p pointsman-rollout --bench rollout_sim 2>> "$log"
+fi
 echo "Building (the first time takes a few minutes)..."
 quietly cargo bench -p pointsman --benches --no-run
 ENVOY_BIN="$(deploy/tools/envoy.sh)"

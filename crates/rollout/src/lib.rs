@@ -22,6 +22,13 @@
 //! point [`Run::resume`] begins with weights at least as new as those on any proxy. A [`Judge`] says what the evidence
 //! means; [`Run::explain`] shows its numbers, [`Run::hold`] why a run does not move.
 //!
+//! Whoever drives a run polls effects after every call, and performs them in order. It says what endpoints there are
+//! ([`Event::Endpoints`]) when the run begins or is resumed, and whenever that changes; where the nodes stand
+//! ([`Event::Standing`]) after every publication, with no nodes as well, and whenever that changes; what was measured
+//! ([`Event::Evidence`]) as it comes in, reports without any request included, for they tell no traffic from no
+//! telemetry; and that time has passed, at [`Run::poll_timeout`]. A run that says [`Effect::StartRun`] is over: the next
+//! one's [`Plan`] is the driver's to put together, with the latest intent.
+//!
 //! Invariants, which `tests/invariants.rs` holds against random events with crashes in between: weights are never all
 //! 0; none is positive before every concerned node has the clusters, or while a revision has no healthy endpoint;
 //! steps change weights and never the set of clusters; clusters go only after every node has weight 0, and a drain;

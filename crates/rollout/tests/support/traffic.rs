@@ -63,7 +63,7 @@ pub struct Second {
 }
 
 /// As many pods of stable as make each of them as busy as the candidate's one.
-const STABLE_PODS: usize = 9;
+pub const STABLE_PODS: usize = 9;
 
 impl Traffic {
     pub fn seconds(&self, random: &mut Random, count: u64) -> Vec<Second> {
@@ -71,7 +71,8 @@ impl Traffic {
         (0..count).map(|second| self.second(random, second, &mut bursting)).collect()
     }
 
-    fn second(&self, random: &mut Random, second: u64, bursting: &mut [f64; STABLE_PODS + 1]) -> Second {
+    /// The next second. `bursting` is what each pod has left of its burst, in seconds.
+    pub fn second(&self, random: &mut Random, second: u64, bursting: &mut [f64; STABLE_PODS + 1]) -> Second {
         let mut tallies = [Tally::default(); STABLE_PODS + 1];
         for (pod, tally) in tallies.iter_mut().enumerate() {
             let is_candidate = pod == 0;
