@@ -340,7 +340,8 @@ fn whole_runs() {
         for rps in [20.0, 100.0, 1_000.0] {
             let traffic = Traffic { rps, candidate_errors: errors, ..Traffic::default() };
             let ends: Vec<_> = (0..RUNS).map(|seed| whole_run(&traffic, 31 + seed)).collect();
-            let back = ends.iter().filter(|(phase, ..)| *phase == Phase::RollingBack).count();
+            let is_back = |phase: Phase| matches!(phase, Phase::RollingBack | Phase::RolledBack);
+            let back = ends.iter().filter(|(phase, ..)| is_back(*phase)).count();
             let mut seconds: Vec<_> = ends.iter().map(|(_, seconds, _)| Some(*seconds)).collect();
             let mut failed: Vec<_> = ends.iter().map(|(_, _, failed)| Some(*failed)).collect();
             println!(
