@@ -37,101 +37,103 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a node may run, and when it was there.
-#[derive(Clone, Copy, Debug)]
+/// A node, as it is in truth.
+#[derive(Clone, Debug, Default)]
 struct Client {
-    /// What it has settled last.
-    settled: u64,
     connected: bool,
     left: Option<Instant>,
-    came: Instant,
+    /// Ports that it may send requests to: those of what it has settled last, and of all that it was given since.
+    uses: BTreeSet<u16>,
+}
+
+/// The last loss of a port.
+struct Lost {
+    at: Instant,
+    /// Nodes that the plane can know of: they were there, or had just left.
+    known: BTreeSet<&'static str>,
 }
 
 /// What is true, whatever the plane says.
+#[derive(Default)]
 struct Model {
     services: HashMap<usize, Vec<Port>>,
     selected: bool,
     clients: HashMap<&'static str, Client>,
-    /// The workload's ports at each generation.
-    ports: Vec<BTreeSet<u16>>,
-    /// When a port was lost last.
-    lost: HashMap<u16, Instant>,
-    /// What the workload's node was to have after the step before.
+    lost: HashMap<u16, Lost>,
+    /// The workload's ports before the last step, and what its node was to have.
+    real: BTreeSet<u16>,
     published: BTreeSet<u16>,
+    /// What it ever was to have.
+    once: BTreeSet<u16>,
 }
 
 impl Model {
-    fn real(&self) -> BTreeSet<u16> {
+    /// The workload's ports.
+    fn ports(&self) -> BTreeSet<u16> {
         let all = self.services.values().flatten().map(|(target, _)| *target);
         all.filter(|_| self.selected).collect()
     }
 
-    /// Whether a node may send requests to this port: what it runs is what it has settled, or anything since.
-    fn may_use(&self, client: &Client, port: u16) -> bool {
-        let from = usize::try_from(client.settled).unwrap();
-        self.ports.get(from..).into_iter().flatten().any(|ports| ports.contains(&port))
-    }
-
-    /// Whether the plane can know of that: whoever came after the loss only counts if it had just left.
-    fn counts(&self, client: &Client, lost: Instant) -> bool {
-        client.connected && (client.came <= lost || client.left.is_some_and(|left| lost < left + QUIET))
-    }
-
-    /// Everything up to this generation has the same ports as before it.
-    fn fill(&mut self, generation: u64, now: Instant) {
-        let real = self.real();
-        let before = self.ports.last().cloned().unwrap_or_default();
-        while self.ports.len() < usize::try_from(generation).unwrap() {
-            self.ports.push(before.clone());
+    /// A step is done: notes what was lost, and what those who are there may use.
+    fn note(&mut self, now: Instant) {
+        let ports = self.ports();
+        let is_known = |client: &Client| client.connected || client.left.is_some_and(|left| now < left + QUIET);
+        let mut known: BTreeSet<_> =
+            self.clients.iter().filter(|(_, client)| is_known(client)).map(|(node, _)| *node).collect();
+        if !self.clients[WEB].connected {
+            // What is lost while nobody compiles for the workload is not held for it.
+            known.clear();
         }
-        if self.ports.len() == usize::try_from(generation).unwrap() {
-            self.lost.extend(before.difference(&real).map(|port| (*port, now)));
-            self.ports.push(real);
+        for port in self.real.difference(&ports) {
+            self.lost.insert(*port, Lost { at: now, known: known.clone() });
         }
+        for client in self.clients.values_mut().filter(|client| client.connected) {
+            client.uses.extend(&ports);
+        }
+        self.real = ports;
     }
 }
 
 fn check(model: &mut Model, fleet: &Fleet) {
     let held = fleet.plane.held();
     let keys: BTreeSet<_> = held.iter().map(|held| held.target).collect();
-    assert_eq!(keys.len(), held.len(), "nothing is held twice: {held:?}");
-    let real = model.real();
+    // What is kept for a workload that left as somebody else is nobody's.
+    let mut own: Vec<_> = held.iter().filter(|held| held.kept_by.iter().any(|id| id == WEB)).collect();
+    own.sort_by_key(|held| held.target);
+    assert!(own.windows(2).all(|pair| pair[0].target < pair[1].target), "nothing is held twice: {held:?}");
     if !model.clients[WEB].connected {
-        // What is lost while nobody compiles for the workload is not held for it.
-        model.published.retain(|port| keys.contains(port) || real.contains(port));
+        model.published.retain(|port| keys.contains(port) || model.real.contains(port));
         return;
     }
     let now: BTreeSet<u16> = fleet.inbound(WEB).into_iter().collect();
-    assert!(real.is_subset(&now), "{real:?} {now:?}");
-    for port in now.difference(&real) {
-        assert!(model.published.contains(port), "{port} was not there before");
-        assert!(fleet.now < model.lost[port] + LONGEST, "{port} is kept for too long");
+    assert!(model.real.is_subset(&now), "{:?} {now:?}", model.real);
+    for port in now.difference(&model.real) {
+        assert!(model.once.contains(port), "{port} was never there");
+        assert!(fleet.now < model.lost[port].at + LONGEST, "{port} is kept for too long");
         assert!(keys.contains(port), "{port} is kept, and said to be");
     }
     for port in model.published.difference(&now) {
-        let lost = model.lost[port];
-        if fleet.now >= lost + LONGEST {
+        let Lost { at, known } = &model.lost[port];
+        if fleet.now >= *at + LONGEST {
             continue;
         }
-        for (node, client) in &model.clients {
-            let uses = model.counts(client, lost) && model.may_use(client, *port);
-            assert!(!uses, "{port} is taken away, and {node} may use it: {client:?}");
+        for node in known {
+            let client = &model.clients[node];
+            assert!(
+                !client.connected || !client.uses.contains(port),
+                "{port} is taken away, and {node} may use it: {client:?}"
+            );
         }
     }
+    model.once.extend(&now);
     model.published = now;
 }
 
 fn walk(steps: &[Step]) {
     let mut fleet = Fleet::start(&NODES);
-    let client = Client { settled: fleet.generation, connected: true, left: None, came: fleet.now };
-    let mut model = Model {
-        services: HashMap::new(),
-        selected: true,
-        clients: NODES.into_iter().map(|node| (node, client)).collect(),
-        ports: vec![BTreeSet::new(); usize::try_from(fleet.generation).unwrap() + 1],
-        lost: HashMap::new(),
-        published: BTreeSet::new(),
-    };
+    let there = Client { connected: true, ..Client::default() };
+    let clients = NODES.into_iter().map(|node| (node, there.clone())).collect();
+    let mut model = Model { selected: true, clients, ..Model::default() };
     for step in steps {
         match step {
             Step::Publish(service, ports) => {
@@ -153,14 +155,13 @@ fn walk(steps: &[Step]) {
                 let client = model.clients.get_mut(NODES[*node]).unwrap();
                 if client.connected {
                     fleet.settle(NODES[*node]);
-                    client.settled = fleet.generation;
+                    client.uses.clear();
                 }
             }
             Step::Toggle(node) => {
                 let client = model.clients.get_mut(NODES[*node]).unwrap();
                 client.connected = !client.connected;
                 if client.connected {
-                    client.came = fleet.now;
                     fleet.connect(NODES[*node]);
                 } else {
                     client.left = Some(fleet.now);
@@ -169,11 +170,11 @@ fn walk(steps: &[Step]) {
             }
             Step::Pass(milliseconds) => fleet.pass(Duration::from_millis(*milliseconds)),
         }
-        model.fill(fleet.generation, fleet.now);
+        model.note(fleet.now);
         check(&mut model, &fleet);
     }
     fleet.pass(LONGEST);
-    model.fill(fleet.generation, fleet.now);
+    model.note(fleet.now);
     check(&mut model, &fleet);
     assert!(fleet.plane.held().is_empty() && fleet.plane.due().is_none(), "everything goes in the end");
 }
