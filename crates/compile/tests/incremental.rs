@@ -157,7 +157,7 @@ fn a_changed_weight_encodes_one_virtual_host_where_they_are_separate() {
                 continue;
             }
             assert_eq!(changed, ["80/s1.default.svc.cluster.local:80"]);
-            assert!(changes.delta_body.len() < 1_500, "{} bytes", changes.delta_body.len());
+            assert!(changes.delta_body().len() < 1_500, "{} bytes", changes.delta_body().len());
         }
     }
 }

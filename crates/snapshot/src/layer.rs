@@ -39,7 +39,8 @@ struct KindSet {
 pub(crate) struct Step {
     pub(crate) changed: Arc<[Arc<Cell>]>,
     pub(crate) removed: Arc<[Name]>,
-    pub(crate) delta_body: Body,
+    /// Made for whoever wants all of it: most of those who fell behind want little.
+    delta_body: Arc<OnceLock<Body>>,
 }
 
 impl Layer {
@@ -205,8 +206,12 @@ impl Step {
                 }
             }
         }
-        let delta_body = Body::join(changed.iter().map(|cell| cell.delta_entry()));
-        Self { changed: changed.into(), removed: removed.into(), delta_body }
+        Self { changed: changed.into(), removed: removed.into(), delta_body: Arc::default() }
+    }
+
+    /// The delta entries of what changed, in one shared body.
+    pub(crate) fn delta_body(&self) -> &Body {
+        self.delta_body.get_or_init(|| Body::join(self.changed.iter().map(|cell| cell.delta_entry())))
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use proto::ResourceType;
 
+use crate::layer::Step;
 use crate::{Body, Cell, Layer, Name, Version};
 
 /// The stack of layers of one node. Names are unique over the stack: should two layers hold the same one, the first
@@ -21,8 +22,18 @@ pub struct Changes {
     pub changed: Vec<Arc<Cell>>,
     /// Names that are gone.
     pub removed: Vec<Name>,
-    /// The delta entries of `changed`, in one shared body.
-    pub delta_body: Body,
+    /// What was compared layer by layer, if it was.
+    steps: Vec<Step>,
+}
+
+impl Changes {
+    /// The delta entries of `changed`, in one body; shared with all who ask for the same changes.
+    pub fn delta_body(&self) -> Body {
+        match self.steps.is_empty() {
+            true => Body::join(self.changed.iter().map(|cell| cell.delta_entry())),
+            false => self.steps.iter().fold(Body::default(), |body, step| body.chain(step.delta_body())),
+        }
+    }
 }
 
 /// A reference to a resource that is not in the snapshot.
@@ -134,7 +145,7 @@ impl Snapshot {
             let step = new.step(old, resource_type);
             changes.changed.extend(step.changed.iter().cloned());
             changes.removed.extend(step.removed.iter().filter(|n| self.get(resource_type, n).is_none()).cloned());
-            changes.delta_body = changes.delta_body.chain(&step.delta_body);
+            changes.steps.push(step);
         }
         changes
     }
@@ -145,8 +156,26 @@ impl Snapshot {
         let changed: Vec<_> = self.iter(resource_type).filter(is_new).cloned().collect();
         let gone = |cell: &&Arc<Cell>| self.get(resource_type, cell.name()).is_none();
         let removed = from.iter(resource_type).filter(gone).map(|cell| cell.name().clone()).collect();
-        let delta_body = Body::join(changed.iter().map(|cell| cell.delta_entry()));
-        Changes { changed, removed, delta_body }
+        Changes { changed, removed, steps: Vec::new() }
+    }
+
+    /// The same for these names only. Costs their number, however much else differs.
+    pub fn changes_of<'n>(
+        &self,
+        from: &Snapshot,
+        resource_type: ResourceType,
+        names: impl Iterator<Item = &'n Name>,
+    ) -> Changes {
+        let mut changes = Changes::default();
+        for name in names {
+            match (from.get(resource_type, name), self.get(resource_type, name)) {
+                (Some(old), Some(new)) if new.says_the_same(old) => {}
+                (_, Some(new)) => changes.changed.push(new.clone()),
+                (Some(_), None) => changes.removed.push(name.clone()),
+                (None, None) => {}
+            }
+        }
+        changes
     }
 
     /// Every reference that leads nowhere: none in a closed snapshot.

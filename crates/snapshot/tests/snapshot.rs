@@ -10,7 +10,7 @@ use proto::ResourceType;
 use proto::pb::envoy::config::cluster::v3::Cluster;
 use proto::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
 use proto::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, DiscoveryResponse, Resource};
-use snapshot::{Body, Cell, Layer, Part, Parts, Snapshot};
+use snapshot::{Body, Cell, Layer, Name, Part, Parts, Snapshot};
 
 const CDS: ResourceType = ResourceType::Cluster;
 
@@ -77,8 +77,14 @@ fn changes_are_exactly_what_differs() {
     let names: Vec<_> = changes.changed.iter().map(|c| c.name().to_string()).collect();
     assert_eq!(names, ["c7", "new"]);
     assert_eq!(changes.removed.iter().map(|n| n.to_string()).collect::<Vec<_>>(), ["c9"]);
-    let decoded = DeltaDiscoveryResponse::decode(&*glued(&changes.delta_body)).unwrap();
+    let decoded = DeltaDiscoveryResponse::decode(&*glued(&changes.delta_body())).unwrap();
     assert_eq!(decoded.resources.len(), 2);
+    // Those that somebody asks for are found by name.
+    let asked = ["c1", "c7", "c9", "never there", "new"].map(Name::from);
+    let changes = new.changes_of(&old, CDS, asked.iter());
+    let names: Vec<_> = changes.changed.iter().map(|c| c.name().to_string()).collect();
+    assert_eq!((&*names, &*changes.removed), (&["c7".to_owned(), "new".to_owned()][..], &["c9".into()][..]));
+    assert_eq!(changes.delta_body().len(), new.changes(&old, CDS).delta_body().len());
     // Stacks of different depth are compared name by name, with the same result.
     let deeper = Snapshot::new([new.layers()[0].clone(), Layer::new()]);
     let names: Vec<_> = deeper.changes(&old, CDS).changed.iter().map(|c| c.name().to_string()).collect();

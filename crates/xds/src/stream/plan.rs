@@ -82,7 +82,10 @@ impl Planner<'_> {
                 plan.whole = true;
                 return plan;
             }
-            None => Changes { changed: self.target.iter(self.resource_type).cloned().collect(), ..Changes::default() },
+            None => self.target.changes(&Snapshot::default(), self.resource_type),
+            Some(base) if subscription.is_short() && !self.has_aliases() => {
+                self.target.changes_of(base, self.resource_type, subscription.names().iter())
+            }
             Some(base) => self.target.changes(base, self.resource_type),
         };
         for (name, held) in view.exceptions.iter().filter(|(name, _)| self.is_owed(name)) {
@@ -105,7 +108,7 @@ impl Planner<'_> {
         let can_share =
             plan.keep.is_empty() && !plan.send.iter().any(|cell| self.ttls && cell.ttl().is_some() || is_asked(cell));
         if view.exceptions.is_empty() && plan.send.len() == changes.changed.len() && view.base.is_some() && can_share {
-            plan.shared = Some(changes.delta_body);
+            plan.shared = Some(changes.delta_body());
         }
         plan.send.sort_by(|a, b| a.name().cmp(b.name()));
         // Several names may stand for one resource.

@@ -52,6 +52,13 @@ impl Amendment {
 }
 
 impl Subscription {
+    /// Whether it is a few names and nothing else: then looking for each of them costs less than looking for all that
+    /// has changed since a client that many changes did not concern was told of one.
+    pub(crate) fn is_short(&self) -> bool {
+        const FEW: usize = 32;
+        !self.wildcard() && self.interest.collections.is_empty() && self.interest.names.len() <= FEW
+    }
+
     /// Whether all resources are subscribed.
     pub(crate) fn wildcard(&self) -> bool {
         self.interest.wildcard

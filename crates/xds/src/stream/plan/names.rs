@@ -24,7 +24,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether resources of this type are asked for by other names than their own: virtual hosts are, on demand.
-    fn has_aliases(&self) -> bool {
+    pub(super) fn has_aliases(&self) -> bool {
         self.resource_type == ResourceType::VirtualHost
     }
 
