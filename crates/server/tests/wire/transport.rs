@@ -57,13 +57,16 @@ impl Client {
     }
 }
 
-/// Sends data as the server's windows allow.
+/// Sends data as the server's windows allow, as long as it wants any.
 pub async fn send_all(send: &mut SendStream<Bytes>, mut data: Bytes) {
     while !data.is_empty() {
         send.reserve_capacity(data.len());
         let room = std::future::poll_fn(|cx| send.poll_capacity(cx));
         let Ok(Some(Ok(room))) = tokio::time::timeout(SOON, room).await else { return };
-        send.send_data(data.split_to(room.min(data.len())), false).unwrap();
+        if send.send_data(data.split_to(room.min(data.len())), false).is_err() {
+            // The server has ended the stream.
+            return;
+        }
     }
 }
 
