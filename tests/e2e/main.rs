@@ -14,6 +14,7 @@ mod gateway;
 mod grpc;
 mod hosts;
 mod interception;
+mod isolation;
 mod load;
 mod matches;
 mod mesh;
