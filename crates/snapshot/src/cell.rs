@@ -65,6 +65,11 @@ impl Part {
         self.version
     }
 
+    /// Resources that this part refers to by name.
+    pub fn references(&self) -> &[(ResourceType, Name)] {
+        &self.references
+    }
+
     /// Objects that this part came from.
     pub fn origins(&self) -> &[Origin] {
         &self.origins

@@ -21,6 +21,11 @@ pub enum Wait {
         /// The cluster.
         cluster: Name,
     },
+    /// It, or a part of it, uses a new cluster that the client refuses, and has an older form that does without.
+    ClusterRefused {
+        /// The cluster.
+        cluster: Name,
+    },
     /// It is to be removed, but the client may still hold a resource that refers to it (rule P-53).
     StillReferred {
         /// The type of that resource.
@@ -29,7 +34,7 @@ pub enum Wait {
         by: Name,
     },
     /// It is to be removed, but the client keeps an older form of a resource that refers to it, because it refused the
-    /// newer one.
+    /// newer one, or a new cluster that the newer one uses.
     KeptByHeldBack {
         /// The type of that resource.
         by_type: ResourceType,
@@ -51,7 +56,7 @@ impl Wait {
             Wait::ClusterNotSent { .. } | Wait::ClusterNotAccepted { .. } | Wait::NotYetAsked { .. } => {
                 Some(settings.order_wait)
             }
-            Wait::KeptByHeldBack { .. } => None,
+            Wait::KeptByHeldBack { .. } | Wait::ClusterRefused { .. } => None,
             // What refers to it may wait itself, as long as it may, before it can give it up. If both ended at once,
             // the removal would come first.
             Wait::StillReferred { .. } => Some(2 * settings.order_wait),
@@ -83,6 +88,9 @@ impl fmt::Display for Waiting {
             Wait::ClusterNotAccepted { cluster } => {
                 write!(f, "waiting for CDS to be accepted before {own} \"{name}\" that uses new cluster \"{cluster}\"")
             }
+            Wait::ClusterRefused { cluster } => {
+                write!(f, "keeping an older form of {own} \"{name}\": the client refuses new cluster \"{cluster}\"")
+            }
             Wait::StillReferred { by_type, by } => {
                 let by_type = by_type.short().to_uppercase();
                 write!(f, "waiting for {by_type} \"{by}\" to be given up before {own} \"{name}\" is removed")
@@ -91,8 +99,7 @@ impl fmt::Display for Waiting {
                 let by_type = by_type.short().to_uppercase();
                 write!(
                     f,
-                    "keeping {own} \"{name}\" for {by_type} \"{by}\", of which the client refuses the newer form that does \
-                     without"
+                    "keeping {own} \"{name}\" for {by_type} \"{by}\", which stays in an older form while something is refused"
                 )
             }
             Wait::NotYetAsked { resource_type } => {

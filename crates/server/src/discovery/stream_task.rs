@@ -561,6 +561,7 @@ fn reason(wait: &Wait) -> &'static str {
     match wait {
         Wait::ClusterNotSent { .. } => "cluster_not_sent",
         Wait::ClusterNotAccepted { .. } => "cluster_not_accepted",
+        Wait::ClusterRefused { .. } => "cluster_refused",
         Wait::StillReferred { .. } => "still_referred",
         Wait::KeptByHeldBack { .. } => "kept_by_held_back",
         Wait::NotYetAsked { .. } => "not_yet_asked",

@@ -122,12 +122,15 @@ fn words(wait: &Wait) -> String {
     match wait {
         Wait::ClusterNotSent { cluster } => format!("cluster \"{cluster}\" is not sent in its newest form"),
         Wait::ClusterNotAccepted { cluster } => format!("new cluster \"{cluster}\" is not accepted"),
+        Wait::ClusterRefused { cluster } => {
+            format!("the node refuses new cluster \"{cluster}\", so it keeps an older form")
+        }
         Wait::StillReferred { by_type, by } => {
             format!("{} \"{by}\" still refers to it", by_type.short().to_uppercase())
         }
         Wait::KeptByHeldBack { by_type, by } => {
             let by_type = by_type.short().to_uppercase();
-            format!("{by_type} \"{by}\" needs it, of which the node refuses the newer form")
+            format!("{by_type} \"{by}\" needs it, which stays in an older form while something is refused")
         }
         Wait::NotYetAsked { resource_type } => {
             format!("{} is not up to date since the client came back", resource_type.short().to_uppercase())

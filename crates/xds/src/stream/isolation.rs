@@ -5,7 +5,8 @@
 //!                          │  ▲ in ever smaller groups
 //!                          │  └───────────── tried, refused
 //!                          ├──▶ nothing else can be at fault ────▶ culprit ──▶ free when its content changes
-//!                          └──▶ the search was given up ─────────▶ untried ──▶ free when its content changes
+//!                          └──▶ the search was given up ─────────▶ untried ──▶ free when its content changes; suspect
+//!                                                                               again when what it must go with changes
 //! ```
 //!
 //! Whatever is held back has its last accepted form in the client, or is not there if it never had one. A resource
@@ -296,7 +297,11 @@ impl Isolation {
         if gone.is_empty() {
             return Vec::new();
         }
-        self.search.forget(gone);
+        for unit in self.search.forget(gone) {
+            if let Some(hold) = self.held.get_mut(&unit) {
+                hold.verdict = Verdict::Suspect;
+            }
+        }
         let released = gone.iter().filter_map(|unit| {
             let hold = self.held.remove(unit)?;
             (hold.verdict == Verdict::Culprit).then(|| Outcome::Cleared(describe(resource_type, unit, &hold)))

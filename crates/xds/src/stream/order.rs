@@ -76,7 +76,7 @@ impl<'a> Order<'a> {
             }
             let newest = self.target.get(ResourceType::Cluster, name)?;
             // What the client refuses will not be accepted before it changes: waiting would only keep back what comes
-            // along in the same resource.
+            // along in the same resource. What can be kept back alone is: see `refused_cluster`.
             if clusters.has_refused(newest) {
                 return None;
             }
@@ -85,6 +85,26 @@ impl<'a> Order<'a> {
                 return Some(Wait::ClusterNotSent { cluster: name.clone() });
             }
             clusters.is_unproven(newest).then(|| Wait::ClusterNotAccepted { cluster: name.clone() })
+        })
+    }
+
+    /// Whether the client refuses any cluster.
+    pub(crate) fn refuses_clusters(&self) -> bool {
+        self.clusters.is_some_and(|clusters| clusters.refused() > 0)
+    }
+
+    /// Among references the first cluster that the client refuses and has in no form: requests to it fail until it is
+    /// mended, so whoever has an older form without it does well to keep that.
+    pub(crate) fn refused_cluster<'r>(
+        &self,
+        references: impl IntoIterator<Item = &'r (ResourceType, Name)>,
+    ) -> Option<&'r Name> {
+        let clusters = self.clusters?;
+        let of_clusters = references.into_iter().filter(|(to, _)| *to == ResourceType::Cluster);
+        of_clusters.map(|(_, name)| name).find(|name| {
+            let newest = self.target.get(ResourceType::Cluster, name);
+            newest.is_some_and(|newest| clusters.has_refused(newest))
+                && clusters.view.cell(ResourceType::Cluster, name).is_none()
         })
     }
 

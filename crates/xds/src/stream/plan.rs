@@ -176,7 +176,8 @@ impl Planner<'_> {
             (None, Held::Nothing) => return,
             (Some(_) | None, _) => {}
         }
-        match (self.wanted(published, name, &held), &held) {
+        let wanted = self.wanted(published, name, &held).map(|wanted| self.spare(plan, name, wanted, &held));
+        match (wanted, &held) {
             (None, _) if !self.is_for(name) => self.defer(plan, name, held),
             (None, Held::Nothing) => {}
             (None, Held::Again(None)) => self.answer_missing(plan, name),
@@ -227,6 +228,44 @@ impl Planner<'_> {
         }
     }
 
+    /// Keeps a virtual host as the client has it while it would use a new cluster that the client refuses: that share of
+    /// its requests would fail. What is new to the client goes out all the same, as it has nothing better, and so does a
+    /// listener, or a route configuration that is not made of parts: there too much would be kept back along with it.
+    fn spare(&self, plan: &mut Plan, name: &Name, wanted: Wanted, held: &Held) -> Wanted {
+        let (Wanted::Published(want) | Wanted::Reduced(want)) = &wanted else { return wanted };
+        let Some(have) = held.cell().filter(|_| self.order.refuses_clusters() && !self.is_tried(name)) else {
+            return wanted;
+        };
+        let order = &self.order;
+        let (spared, cluster) = match (self.resource_type, want.parts(), have.parts()) {
+            (ResourceType::VirtualHost, _, _) if !matches!(held, Held::Again(_)) => {
+                let cluster = order.refused_cluster(want.references());
+                let spared = cluster.filter(|_| order.refused_cluster(have.references()).is_none());
+                (Wanted::HeldBack, spared.cloned())
+            }
+            (ResourceType::Route, Some(parts), Some(old)) => {
+                let (mut spared, mut cluster) = (parts.clone(), None);
+                for (part, now) in parts.iter() {
+                    let Some(refused) = order.refused_cluster(now.references()) else { continue };
+                    let old = old.get(part).filter(|old| order.refused_cluster(old.references()).is_none());
+                    if let Some(old) = old {
+                        spared.set(part.clone(), old.clone());
+                        cluster.get_or_insert_with(|| refused.clone());
+                    }
+                }
+                (want.with_parts(spared).map_or(Wanted::HeldBack, |cell| Wanted::Reduced(Arc::new(cell))), cluster)
+            }
+            _ => return wanted,
+        };
+        match cluster {
+            Some(cluster) => {
+                self.wait(plan, name, Some(Wait::ClusterRefused { cluster }));
+                spared
+            }
+            None => wanted,
+        }
+    }
+
     fn is_tried(&self, name: &str) -> bool {
         self.turn == Turn::Trial && self.substream.isolation.as_ref().is_some_and(|isolation| isolation.tries(name))
     }
@@ -244,7 +283,7 @@ impl Planner<'_> {
         if self.turn == Turn::Trial
             && let Some(wait) = self.substream.waits.get(name)
         {
-            plan.waits.insert(name.clone(), wait.clone());
+            plan.waits.entry(name.clone()).or_insert_with(|| wait.clone());
         }
     }
 

@@ -420,7 +420,10 @@ impl Substream {
             return false;
         }
         self.isolation.as_ref().is_some_and(|isolation| isolation.keeps(name))
-            || self.waits.get(name).is_some_and(|(_, wait)| matches!(wait, Wait::KeptByHeldBack { .. }))
+            || self
+                .waits
+                .get(name)
+                .is_some_and(|(_, wait)| matches!(wait, Wait::KeptByHeldBack { .. } | Wait::ClusterRefused { .. }))
     }
 
     /// Envoy goes on with a replaced listener until the new one has its routes.

@@ -13,7 +13,7 @@ use proto::pb::google::rpc::Status;
 use xds::{Request, Variant};
 
 use crate::hosts::Hosts;
-use crate::mesh::{TYPES, is_bad, is_wild, name_of, references};
+use crate::mesh::{TYPES, is_bad, is_wild, name_of, parts, references};
 
 /// How the client takes the next response of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,8 @@ struct Kind {
     refused: Vec<BTreeMap<String, String>>,
     /// Names that were in refused responses: the server cannot know what became of them, so it may tell them once more.
     doubtful: BTreeSet<String>,
+    /// Names held in a form that came with a refused response, of which the server cannot know that it was applied.
+    unsure: BTreeSet<String>,
     nack: Option<Nack>,
 }
 
@@ -103,6 +105,10 @@ pub struct Client {
     pub out: VecDeque<Request>,
     /// Set once the order can no longer be kept: a rejection, an expired wait, a return without versions.
     pub lenient: bool,
+    /// Set once a stream broke.
+    returned: bool,
+    /// Set once anything was refused after that.
+    pub refused_since: bool,
     /// Set once something was rejected, which is replaced only when it changes.
     pub rejected: bool,
 }
@@ -125,6 +131,8 @@ impl Client {
             first_message: true,
             out: VecDeque::new(),
             lenient: false,
+            returned: false,
+            refused_since: false,
             rejected: false,
         }
     }
@@ -153,6 +161,7 @@ impl Client {
         self.withheld.clear();
         self.first_message = true;
         let returning = self.kinds[&Cluster].asked;
+        self.returned |= returning;
         self.lenient |= returning && self.variant == Variant::StateOfTheWorld;
         let mut order = TYPES;
         if endpoints_first {
@@ -229,6 +238,7 @@ impl Client {
         self.lenient |= matches!(nack, Some(Nack::All | Nack::First));
         self.rejected |= nack.is_some();
         let is_refused = nack.is_some() || bad.is_some();
+        self.refused_since |= is_refused && self.returned;
         if is_refused {
             let brought = self.brought(&message);
             let state = self.kind(kind);
@@ -250,6 +260,16 @@ impl Client {
             self.empty_routes.extend(self.kinds[&Route].names.iter().cloned());
         }
         if takes_rest && nack != Some(Nack::All) {
+            self.check_spared(&message, &applied)?;
+            let is_unsure = is_refused && !words.starts_with("Error adding/updating");
+            let unsure = &mut self.kind(kind).unsure;
+            for name in applied.keys() {
+                if is_unsure {
+                    unsure.insert(name.clone())
+                } else {
+                    unsure.remove(name)
+                };
+            }
             self.apply(&message, applied, full);
         }
         self.kind(kind).nonce = message.nonce.clone();
@@ -393,6 +413,35 @@ impl Client {
         }
     }
 
+    /// What led somewhere is not replaced by what leads to a new cluster that was refused. After a rejection without a
+    /// reason, or a return, the server cannot know what there was.
+    fn check_spared(&self, message: &Received, applied: &BTreeMap<String, Held>) -> Result<(), String> {
+        let state = &self.kinds[&message.kind];
+        if !matches!(message.kind, Route | VirtualHost) || self.lenient || self.rejected || self.returned {
+            return Ok(());
+        }
+        let clusters = &self.kinds[&Cluster].held;
+        let is_lost = |text: &str| {
+            references(text, Cluster).any(|to| self.refused_clusters.contains(&to) && !clusters.contains_key(&to))
+        };
+        let before = self.held(message.kind);
+        for (name, new) in applied.iter().filter(|(name, _)| !state.doubtful.contains(*name)) {
+            let Some(old) = before.get(name) else { continue };
+            let (old, new) = match message.kind {
+                Route => (parts(old), parts(&new.value)),
+                _ => ([(name.clone(), old.clone())].into(), [(name.clone(), new.value.clone())].into()),
+            };
+            let lost = old.iter().find(|(part, old)| !is_lost(old) && new.get(*part).is_some_and(|new| is_lost(new)));
+            if let Some((part, old)) = lost {
+                return Err(format!(
+                    "{part} of {} {name} was {old:?} and leads to a refused cluster now",
+                    message.kind
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// The endpoints of a changed cluster come again, also when the client rejects it: the server cannot wait to know.
     fn excuse_endpoints(&mut self, message: &Received) {
         for (name, new) in &message.resources {
@@ -411,8 +460,10 @@ impl Client {
         let unsure = self.rejected || routes.nonce.is_empty();
         let new = |name: &&String| unsure || !routes.held.contains_key(*name) || routes.doubtful.contains(*name);
         let new: BTreeSet<String> = message.resources.keys().filter(new).cloned().collect();
-        let Kind { held, doubtful, excused, .. } = self.kind(VirtualHost);
-        let of_new = held.keys().chain(&*doubtful).filter(|name| new.contains(name.split('/').next().unwrap()));
+        let Kind { held, doubtful, excused, refused, .. } = self.kind(VirtualHost);
+        let is_of_new = |host: &String| new.contains(host.split('/').next().unwrap());
+        refused.retain(|brought| !brought.keys().any(is_of_new));
+        let of_new = held.keys().chain(&*doubtful).filter(|name| is_of_new(name));
         of_new.cloned().collect::<BTreeSet<_>>().into_iter().for_each(|name| *excused.entry(name).or_default() += 1);
     }
 
@@ -522,9 +573,6 @@ impl Client {
         state.names = names;
         if kind == Route {
             dropped.iter().for_each(|name| self.hosts.drop_route(name));
-            // A route configuration that is asked for brings its virtual hosts, which count as asked for, too.
-            let is_of_added = |host: &String| added.contains(host.split('/').next().unwrap());
-            self.kind(VirtualHost).refused.retain(|brought| !brought.keys().any(is_of_added));
         }
         self.ask(kind, &added, &dropped, first);
     }
@@ -636,6 +684,11 @@ impl Client {
             return self.hosts.all();
         }
         self.kinds[&kind].held.iter().map(|(name, held)| (name.clone(), held.value.clone())).collect()
+    }
+
+    /// Whether the server cannot know which form it holds.
+    pub fn is_unsure(&self, kind: ResourceType, name: &str) -> bool {
+        self.kinds[&kind].unsure.contains(name)
     }
 
     pub fn names(&self, kind: ResourceType) -> Option<&BTreeSet<String>> {

@@ -166,7 +166,11 @@ impl Run {
         let is_erratic = self.client.rejected || self.variant == Variant::StateOfTheWorld && self.connected.is_some();
         if !is_erratic {
             self.check_goods()?;
-            let before: BTreeMap<_, _> = TYPES.into_iter().map(|kind| (kind, self.client.held(kind))).collect();
+            let known = |kind: ResourceType| {
+                let held = self.client.held(kind).into_iter();
+                (kind, held.filter(|(name, _)| !self.client.is_unsure(kind, name)).collect())
+            };
+            let before: BTreeMap<_, _> = TYPES.into_iter().map(known).collect();
             self.mesh.spoil(spoil);
             self.publish();
             self.settle()?;
@@ -220,11 +224,13 @@ impl Run {
                 let is_right = match kind {
                     ResourceType::Route => {
                         let (want, have) = (parts(&published), held.map(|held| parts(held)).unwrap_or_default());
-                        want.iter().all(|(part, text)| is_bad(text) || have.get(part) == Some(text))
-                            && have.keys().all(|part| want.contains_key(part))
+                        let is_right =
+                            |(part, text): (&String, &String)| have.get(part) == Some(text) || self.may_be_older(text);
+                        want.iter().all(is_right) && have.keys().all(|part| want.contains_key(part))
                     }
                     // It may have to wait for one that is bad, which keeps a domain that it is to get.
                     ResourceType::VirtualHost if self.has_bad_neighbour(cell.name()) => true,
+                    ResourceType::VirtualHost => held == Some(&published) || self.may_be_older(&published),
                     _ => is_bad(&published) || held == Some(&published),
                 };
                 if !is_right {
@@ -252,6 +258,13 @@ impl Run {
         Ok(())
     }
 
+    /// Whether the client may be left with an older form: of what it refuses, and of what uses a new cluster that it
+    /// refuses.
+    fn may_be_older(&self, text: &str) -> bool {
+        let clusters = self.client.held(ResourceType::Cluster);
+        is_bad(text) || references(text, ResourceType::Cluster).any(|to| !clusters.contains_key(&to))
+    }
+
     /// Whether the client has asked for this, and has what it belongs to.
     fn is_owed(&self, kind: ResourceType, name: &str) -> bool {
         let is_named = self.client.names(kind).is_none_or(|names| names.contains(name));
@@ -261,7 +274,7 @@ impl Run {
     fn has_bad_neighbour(&self, host: &str) -> bool {
         let route = host.split('/').next().unwrap();
         let hosts = self.snapshot.iter().flat_map(|snapshot| snapshot.under(ResourceType::VirtualHost, route));
-        hosts.into_iter().any(|cell| is_bad(&String::from_utf8_lossy(&cell.value())))
+        hosts.into_iter().any(|cell| self.may_be_older(&String::from_utf8_lossy(&cell.value())))
     }
 
     /// What is bad now is held in the form that the client had before, if it had one.
@@ -389,7 +402,7 @@ impl Run {
         let is_known = !(self.client.rejected && self.connected.is_some());
         let before = self.client.domains().or_else(|why| if is_known { Err(why) } else { Ok(BTreeSet::new()) })?;
         self.client.receive(kind, &bytes)?;
-        if kind == ResourceType::VirtualHost && !self.client.lenient {
+        if kind == ResourceType::VirtualHost && !self.client.lenient && !self.client.refused_since {
             let after = self.client.domains()?;
             let routes = self.client.names(ResourceType::Route).unwrap();
             let is_kept = |domain: &&String| routes.contains(domain.split(' ').next().unwrap());

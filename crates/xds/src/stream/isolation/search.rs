@@ -30,6 +30,8 @@ pub(crate) struct Search {
     guilty: Vec<Guilty>,
     /// Units of which nothing is known.
     pool: BTreeSet<Unit>,
+    /// Units that could not be tried without others. Once one of them has changed the rest may be.
+    stuck: BTreeSet<Unit>,
     trial: Option<Trial>,
     refusals: u32,
 }
@@ -150,14 +152,17 @@ impl Search {
             }
             Some(_) | None => {}
         }
-        match self.guilty.pop() {
+        let units = match self.guilty.pop() {
             Some(guilty) => guilty.first.into_iter().chain(guilty.rest).collect(),
             None => std::mem::take(&mut self.pool),
-        }
+        };
+        self.stuck.extend(units.iter().cloned());
+        units
     }
 
-    /// Takes units out that are not what was refused any more.
-    pub(crate) fn forget(&mut self, gone: &BTreeSet<Unit>) {
+    /// Takes units out that are not what was refused any more. Returns units that could not be tried because of them, and
+    /// will be now.
+    pub(crate) fn forget(&mut self, gone: &BTreeSet<Unit>) -> BTreeSet<Unit> {
         let is_touched = |guilty: &mut Guilty| guilty.first.iter().chain(&guilty.rest).any(|unit| gone.contains(unit));
         for guilty in self.guilty.extract_if(.., is_touched) {
             self.pool.extend(guilty.first.into_iter().chain(guilty.rest));
@@ -169,6 +174,12 @@ impl Search {
             trial.rest.retain(|unit| !gone.contains(unit));
             trial.message = None;
         }
+        if self.stuck.is_disjoint(gone) {
+            return BTreeSet::new();
+        }
+        let freed: BTreeSet<_> = std::mem::take(&mut self.stuck).difference(gone).cloned().collect();
+        self.pool.extend(freed.iter().cloned());
+        freed
     }
 
     fn divide(&mut self, units: BTreeSet<Unit>, named: &BTreeSet<Unit>, message: Arc<str>) {
