@@ -129,7 +129,11 @@ impl Substream {
             if amendment.wildcard_before || already {
                 self.view.again(self.resource_type, name);
             } else {
-                // It was given up, but a response that is on its way finds it asked for.
+                // It was given up, but a response that is on its way finds it asked for. Should that be refused, there is
+                // nothing that the client could go on with.
+                for flight in &mut self.flights {
+                    flight.replaced.retain(|before| *before.name() != name);
+                }
                 let on_its_way = self.flights.iter().rev().find_map(|flight| flight.contents.named(&name)).cloned();
                 self.view.exceptions.insert(name, Held::Again(on_its_way));
             }

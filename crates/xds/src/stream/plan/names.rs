@@ -75,6 +75,7 @@ impl<'a> Planner<'a> {
         }
         let view = &self.substream.view;
         let had = |name: &Name| view.cell(self.resource_type, name).cloned();
+        let is_foreign = |name: &Name| matches!(view.held(self.resource_type, name), Held::Foreign(_));
         loop {
             let mut still_had = HashSet::new();
             let mut to_come = HashSet::new();
@@ -85,10 +86,14 @@ impl<'a> Planner<'a> {
             // What a client brought along in another version than ours has domains that nobody here knows.
             let foreign = plan.keep.iter().filter(|(_, held)| matches!(held, Held::Foreign(_)));
             let unknown: HashSet<&str> = foreign.filter_map(|(name, _)| parent(name)).collect();
+            // So one of those may have what a virtual host that waits is to have.
+            let come = plan.keep.keys().filter(|name| self.target.get(self.resource_type, name).is_some());
+            let awaited: HashSet<&str> = come.filter_map(|name| parent(name)).collect();
             let waits_too = |name: &Name, new: Option<&Arc<Cell>>| {
                 new.is_some() && parent(name).is_some_and(|route| unknown.contains(route))
                     || new.is_some_and(|new| domains(new).any(|domain| still_had.contains(&domain)))
                     || had(name).is_some_and(|old| domains(&old).any(|domain| to_come.contains(&domain)))
+                    || is_foreign(name) && parent(name).is_some_and(|route| awaited.contains(route))
             };
             let kept_sends = plan.send.iter().filter(|cell| waits_too(cell.name(), Some(cell)));
             let kept_removals = plan.remove.iter().filter(|name| waits_too(name, None));
