@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use crate::fleet::{CLIENT, Fleet, HTTP, LONGEST, Port, QUIET, TCP, WEB};
 
@@ -179,8 +180,17 @@ fn walk(steps: &[Step]) {
     assert!(fleet.plane.held().is_empty() && fleet.plane.due().is_none(), "everything goes in the end");
 }
 
+/// The same cases each time, so that a change is judged by what it does. `PROPTEST_CASES=5000` looks for new ones.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => default,
+        None => ProptestConfig { cases: 128, rng_seed: RngSeed::Fixed(1), ..default },
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn no_port_goes_while_it_may_be_used(steps in proptest::collection::vec(step(), 1..40)) {
