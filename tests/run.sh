@@ -6,6 +6,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}" CARGO_TERM_PROGRESS_WHEN=never
+# Everything is built once; what helps to build it again takes gigabytes.
+export CARGO_INCREMENTAL="${CARGO_INCREMENTAL:-0}"
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
 
