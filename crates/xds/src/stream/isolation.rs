@@ -236,6 +236,9 @@ impl Isolation {
     /// Notes that the client accepted the response `nonce`.
     pub(crate) fn accept(&mut self, resource_type: ResourceType, nonce: &str) -> Vec<Outcome> {
         let findings = self.search.accept(nonce);
+        // What could not be tried without others may be possible now that those are something else at the client.
+        let freed = self.search.unstick();
+        self.suspect(freed);
         self.conclude(resource_type, findings)
     }
 
@@ -297,16 +300,21 @@ impl Isolation {
         if gone.is_empty() {
             return Vec::new();
         }
-        for unit in self.search.forget(gone) {
-            if let Some(hold) = self.held.get_mut(&unit) {
-                hold.verdict = Verdict::Suspect;
-            }
-        }
+        let freed = self.search.forget(gone);
+        self.suspect(freed);
         let released = gone.iter().filter_map(|unit| {
             let hold = self.held.remove(unit)?;
             (hold.verdict == Verdict::Culprit).then(|| Outcome::Cleared(describe(resource_type, unit, &hold)))
         });
         released.collect()
+    }
+
+    fn suspect(&mut self, units: BTreeSet<Unit>) {
+        for unit in units {
+            if let Some(hold) = self.held.get_mut(&unit) {
+                hold.verdict = Verdict::Suspect;
+            }
+        }
     }
 
     fn conclude(&mut self, resource_type: ResourceType, findings: Findings) -> Vec<Outcome> {

@@ -12,7 +12,7 @@ use proto::pb::envoy::service::discovery::v3::{
 use proto::pb::google::rpc::Status;
 use xds::{Request, Variant};
 
-use crate::hosts::Hosts;
+use crate::hosts::{Hosts, domains};
 use crate::mesh::{TYPES, is_bad, is_wild, name_of, parts, references};
 
 /// How the client takes the next response of a type.
@@ -109,6 +109,9 @@ pub struct Client {
     returned: bool,
     /// Set once anything was refused after that.
     pub refused_since: bool,
+    /// Domains of virtual hosts that came with a response that was refused, and with none that was taken since: whom they
+    /// belong to is for the server to find out, which takes them apart.
+    pub contested: BTreeSet<String>,
     /// Set once something was rejected, which is replaced only when it changes.
     pub rejected: bool,
 }
@@ -133,6 +136,7 @@ impl Client {
             lenient: false,
             returned: false,
             refused_since: false,
+            contested: BTreeSet::new(),
             rejected: false,
         }
     }
@@ -239,6 +243,19 @@ impl Client {
         self.rejected |= nack.is_some();
         let is_refused = nack.is_some() || bad.is_some();
         self.refused_since |= is_refused && self.returned;
+        if kind == VirtualHost {
+            for (name, resource) in &message.resources {
+                let route = name.split('/').next().unwrap_or_default();
+                for domain in domains(&resource.value) {
+                    let domain = format!("{route} {domain}");
+                    if is_refused {
+                        self.contested.insert(domain);
+                    } else {
+                        self.contested.remove(&domain);
+                    }
+                }
+            }
+        }
         if is_refused {
             let brought = self.brought(&message);
             let state = self.kind(kind);

@@ -406,7 +406,8 @@ impl Run {
             let after = self.client.domains()?;
             let routes = self.client.names(ResourceType::Route).unwrap();
             let is_kept = |domain: &&String| routes.contains(domain.split(' ').next().unwrap());
-            let mut lost = before.difference(&after).filter(is_kept);
+            let is_settled = |domain: &&String| !self.client.contested.contains(*domain);
+            let mut lost = before.difference(&after).filter(is_kept).filter(is_settled);
             if let Some(lost) = lost.find(|domain| published.contains(*domain)) {
                 return Err(format!("the domain {lost} has no virtual host for a while"));
             }

@@ -30,7 +30,8 @@ pub(crate) struct Search {
     guilty: Vec<Guilty>,
     /// Units of which nothing is known.
     pool: BTreeSet<Unit>,
-    /// Units that could not be tried without others. Once one of them has changed the rest may be.
+    /// Units that could not be tried without others. Once one of them has changed, or the client has accepted anything, the
+    /// rest may be.
     stuck: BTreeSet<Unit>,
     trial: Option<Trial>,
     refusals: u32,
@@ -178,6 +179,13 @@ impl Search {
             return BTreeSet::new();
         }
         let freed: BTreeSet<_> = std::mem::take(&mut self.stuck).difference(gone).cloned().collect();
+        self.pool.extend(freed.iter().cloned());
+        freed
+    }
+
+    /// Tries again what could not be tried. Returns those units.
+    pub(crate) fn unstick(&mut self) -> BTreeSet<Unit> {
+        let freed = std::mem::take(&mut self.stuck);
         self.pool.extend(freed.iter().cloned());
         freed
     }

@@ -76,18 +76,23 @@ impl<'a> Planner<'a> {
         let view = &self.substream.view;
         let had = |name: &Name| view.cell(self.resource_type, name).cloned();
         let is_foreign = |name: &Name| matches!(view.held(self.resource_type, name), Held::Foreign(_));
+        // What is refused does not come, so nothing waits for it.
+        let comes = |name: &Name| {
+            let new = self.target.get(self.resource_type, name);
+            new.filter(|new| !self.substream.has_refused(new))
+        };
         loop {
             let mut still_had = HashSet::new();
             let mut to_come = HashSet::new();
             for (name, held) in &plan.keep {
                 still_had.extend(held.cell().into_iter().flat_map(domains));
-                to_come.extend(self.target.get(self.resource_type, name).into_iter().flat_map(domains));
+                to_come.extend(comes(name).into_iter().flat_map(domains));
             }
             // What a client brought along in another version than ours has domains that nobody here knows.
             let foreign = plan.keep.iter().filter(|(_, held)| matches!(held, Held::Foreign(_)));
             let unknown: HashSet<&str> = foreign.filter_map(|(name, _)| parent(name)).collect();
             // So one of those may have what a virtual host that waits is to have.
-            let come = plan.keep.keys().filter(|name| self.target.get(self.resource_type, name).is_some());
+            let come = plan.keep.keys().filter(|name| comes(name).is_some());
             let awaited: HashSet<&str> = come.filter_map(|name| parent(name)).collect();
             let waits_too = |name: &Name, new: Option<&Arc<Cell>>| {
                 new.is_some() && parent(name).is_some_and(|route| unknown.contains(route))
