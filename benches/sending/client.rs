@@ -22,16 +22,14 @@ struct Client {
     message: usize,
 }
 
+#[allow(dead_code)]
+#[path = "../../tests/fuzz/drive/frames.rs"]
+mod frames;
+
+use frames::frame;
+
 const HEAD: usize = 9;
 const ACKNOWLEDGEMENT: usize = 100;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
-    bytes.extend([kind, flags]);
-    bytes.extend(stream.to_be_bytes());
-    bytes.extend_from_slice(payload);
-    bytes
-}
 
 /// A gRPC message of zeros in DATA frames of at most 16 KiB.
 fn message(len: usize) -> Vec<u8> {
@@ -52,7 +50,7 @@ fn header(name: &str, value: &str) -> Vec<u8> {
 }
 
 fn hello(first: usize) -> Vec<u8> {
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let mut bytes = frames::PREFACE.to_vec();
     // INITIAL_WINDOW_SIZE, and the connection's window: as much as there is.
     bytes.extend(frame(4, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]));
     bytes.extend(frame(8, 0, 0, &(0x7fff_ffffu32 - 65_535).to_be_bytes()));

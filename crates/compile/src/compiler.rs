@@ -36,13 +36,6 @@ pub struct Update {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AudienceId(u32);
 
-impl AudienceId {
-    /// A small number.
-    pub fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
 /// What a sidecar's workload is no longer served by, or is again.
 #[derive(Clone, Debug)]
 pub struct Loss {
@@ -112,13 +105,8 @@ impl Compiler {
     }
 
     /// How many audiences there are.
-    pub fn len(&self) -> usize {
+    pub fn audiences(&self) -> usize {
         self.members.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// What the audience is to have now; empty for one that is not compiled for.

@@ -5,33 +5,25 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http2::{Connection, Event, Reason, Settings, StreamId};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const END_HEADERS: u8 = 4;
+#[allow(dead_code)]
+#[path = "../../../tests/fuzz/drive/frames.rs"]
+mod frames;
+
+use frames::{END_HEADERS, PREFACE, frame, rst_stream, window_update};
+
 const ENHANCE_YOUR_CALM: u32 = 11;
 const KIB: usize = 1024;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
-    bytes.extend([kind, flags]);
-    bytes.extend(stream.to_be_bytes());
-    bytes.extend_from_slice(payload);
-    bytes
-}
 
 fn request(stream: u32) -> Vec<u8> {
     frame(1, END_HEADERS, stream, &[0x83, 0x86, 0x84])
 }
 
 fn reset(stream: u32) -> Vec<u8> {
-    frame(3, 0, stream, &8u32.to_be_bytes())
-}
-
-fn window(stream: u32, more: u32) -> Vec<u8> {
-    frame(8, 0, stream, &more.to_be_bytes())
+    rst_stream(stream, 8)
 }
 
 fn initial_window(size: u32) -> Vec<u8> {
-    frame(4, 0, 0, &[&[0, 4][..], &size.to_be_bytes()].concat())
+    frames::settings(&[(4, size)])
 }
 
 /// A connection whose client takes all answers, unless said otherwise, with an application that answers each request
@@ -121,7 +113,7 @@ fn streams_that_a_client_has_reset_by_its_faults_leave_nothing_behind() {
     let mut server = Server::new(100);
     for round in 0..1_000 {
         let attack: Vec<u8> = (0..100)
-            .flat_map(|n| [request(200 * round + 2 * n + 1), window(200 * round + 2 * n + 1, 0)].concat())
+            .flat_map(|n| [request(200 * round + 2 * n + 1), window_update(200 * round + 2 * n + 1, 0)].concat())
             .collect();
         server.hear(&attack);
         server.taken();
@@ -263,12 +255,12 @@ fn a_client_that_opens_its_windows_byte_by_byte_gets_frames_of_a_byte_and_no_que
     server.hear(&[initial_window(0), request(1)].concat());
     server.taken();
     for _ in 0..10_000 {
-        server.hear(&window(1, 1));
+        server.hear(&window_update(1, 1));
         assert_eq!(server.taken().len(), 10);
     }
     assert!(server.most <= 2 * KIB, "{}", server.most);
     // All at once by a client that takes none of it: what waits is bounded however small the frames are.
-    let dribble = window(1, 1).repeat(50_000);
+    let dribble = window_update(1, 1).repeat(50_000);
     for chunk in dribble.chunks(13) {
         server.hear(chunk);
     }
@@ -294,14 +286,14 @@ fn frames_that_say_nothing_are_read_and_forgotten() {
 #[test]
 fn a_client_that_takes_a_little_at_a_time_makes_no_piece_grow() {
     let mut server = Server::new(0);
-    server.hear(&[request(1), window(0, 1 << 30), window(1, 1 << 30)].concat());
+    server.hear(&[request(1), window_update(0, 1 << 30), window_update(1, 1 << 30)].concat());
     let mut stream = None;
     let bytes = request(3);
     if let Some(Event::Request { stream: opened, .. }) = server.connection.receive(&mut &bytes[..]) {
         server.connection.respond(opened, StatusCode::OK, &HeaderMap::new());
         stream = Some(opened);
     }
-    server.hear(&window(3, 1 << 30));
+    server.hear(&window_update(3, 1 << 30));
     // There is always something left to write, and always something more to say.
     for _ in 0..10_000 {
         server.connection.send(stream.unwrap(), Bytes::from_static(&[7; 91]));

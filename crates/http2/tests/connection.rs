@@ -6,18 +6,11 @@ use http::{HeaderMap, StatusCode};
 use http2::{Connection, Event, Reason, Settings, StreamId};
 use proptest::prelude::*;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
+#[allow(dead_code)]
+#[path = "../../../tests/fuzz/drive/frames.rs"]
+mod frames;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
-    bytes.extend([kind, flags]);
-    bytes.extend(stream.to_be_bytes());
-    bytes.extend_from_slice(payload);
-    bytes
-}
+use frames::{END_HEADERS, END_STREAM, PADDED, PREFACE, frame, window_update};
 
 fn data(stream: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
     frame(0, flags, stream, payload)
@@ -41,12 +34,8 @@ fn request(stream: u32) -> Vec<u8> {
     frame(1, END_HEADERS, stream, &block(&[("te", "trailers")]))
 }
 
-fn window(stream: u32, more: u32) -> Vec<u8> {
-    frame(8, 0, stream, &more.to_be_bytes())
-}
-
 fn initial_window(size: u32) -> Vec<u8> {
-    frame(4, 0, 0, &[&[0, 4][..], &size.to_be_bytes()].concat())
+    frames::settings(&[(4, size)])
 }
 
 /// A connection, and what it said so far that nobody looked at.
@@ -202,15 +191,15 @@ fn no_more_is_sent_than_the_windows_allow() {
     // Both windows are 65,535 at first, and a frame is 16,384.
     assert_eq!(sent(&server.said()), [16_384, 16_384, 16_384, 16_383]);
     assert!(!server.connection.is_sent(stream));
-    server.hear(&window(1, 10));
+    server.hear(&window_update(1, 10));
     assert_eq!(server.said(), []);
-    server.hear(&window(0, 15));
+    server.hear(&window_update(0, 15));
     assert_eq!(sent(&server.said()), [10]);
     // Smaller windows than what is under way, then larger ones: 65,535 more than the first, five on the connection.
     server.hear(&initial_window(0));
     server.hear(&initial_window(131_070));
     assert_eq!(server.said().iter().filter(|(kind, ..)| *kind == 0).map(|(.., p)| p.len()).sum::<usize>(), 5);
-    server.hear(&window(0, 1_000_000));
+    server.hear(&window_update(0, 1_000_000));
     let rest = 100_000 - 65_535 - 15;
     assert_eq!(sent(&server.said()).iter().sum::<usize>(), rest);
     assert!(server.connection.is_sent(stream));
@@ -221,7 +210,7 @@ fn streams_share_the_way_and_one_whose_window_is_shut_holds_up_no_other() {
     let (mut server, first) = Server::with_stream();
     let mut bytes = &request(3)[..];
     let Some(Event::Request { stream: second, .. }) = server.connection.receive(&mut bytes) else { panic!() };
-    server.hear(&window(0, 1_000_000));
+    server.hear(&window_update(0, 1_000_000));
     server.connection.send(first, Bytes::from(vec![1; 70_000]));
     server.connection.send(second, Bytes::from(vec![3; 30_000]));
     let said = server.said();
@@ -363,9 +352,9 @@ fn a_broken_rule_of_the_connection_ends_it_with_its_reason() {
         ("a push that is neither on nor off", frame(4, 0, 0, &[0, 2, 0, 0, 0, 2]), protocol),
         ("a short ping", frame(6, 0, 0, &[0; 7]), size),
         ("a ping on a stream", frame(6, 0, 1, &[0; 8]), protocol),
-        ("no more window", window(0, 0), protocol),
-        ("too much window", window(0, 0x7fff_ffff), flow),
-        ("a window of a stream that was never begun", window(7, 1), protocol),
+        ("no more window", window_update(0, 0), protocol),
+        ("too much window", window_update(0, 0x7fff_ffff), flow),
+        ("a window of a stream that was never begun", window_update(7, 1), protocol),
         ("a reset of a stream that was never begun", frame(3, 0, 7, &[0; 4]), protocol),
         ("a short reset", frame(3, 0, 1, &[0; 3]), size),
         ("a priority of no stream", frame(2, 0, 0, &[0; 5]), protocol),
@@ -386,8 +375,8 @@ fn a_broken_rule_of_the_connection_ends_it_with_its_reason() {
 #[test]
 fn a_broken_rule_of_a_stream_ends_the_stream_only() {
     let cases: Vec<(&str, Vec<u8>, Reason)> = vec![
-        ("no more window", window(1, 0), Reason::Protocol),
-        ("too much window", window(1, 0x7fff_ffff), Reason::FlowControl),
+        ("no more window", window_update(1, 0), Reason::Protocol),
+        ("too much window", window_update(1, 0x7fff_ffff), Reason::FlowControl),
         ("trailers without an end", request(1), Reason::Protocol),
         ("data after the end", [data(1, END_STREAM, b""), data(1, 0, b"x")].concat(), Reason::StreamClosed),
         ("a reset", frame(3, 0, 1, &2u32.to_be_bytes()), Reason::Internal),
@@ -436,7 +425,7 @@ fn conversation() -> Vec<u8> {
         frame(1, 0, 3, &first[..5]),
         frame(9, END_HEADERS, 3, &first[5..]),
         data(3, 0, &[9; 5_000]),
-        window(0, 1_000),
+        window_update(0, 1_000),
         frame(6, 0, 0, b"12345678"),
         data(1, END_STREAM, b"bye"),
         frame(3, 0, 3, &8u32.to_be_bytes()),

@@ -14,7 +14,7 @@ use crate::holds::{Entry, Holds, Missing};
 use crate::{Held, MemberId, Membership, Node, NodeError, Patience};
 
 /// What applying changes led to. Whoever has snapshots asks for the new ones: [`Plane::concerned`] tells which audiences
-/// have some, and [`Plane::refresh`] makes them.
+/// have some, and [`Plane::snapshot`] makes them.
 #[derive(Debug, Default)]
 pub struct Publication {
     /// What compiling changed, and cost.
@@ -466,7 +466,7 @@ impl Plane {
 
     /// How many audiences are in use.
     pub fn audiences(&self) -> usize {
-        self.compiler.len()
+        self.compiler.audiences()
     }
 
     /// The audience of this name, if it is in use.

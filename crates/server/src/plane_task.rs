@@ -25,10 +25,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use compile::{AudienceId, Update};
+use compile::{AudienceId, Turn, Update};
 use plane::{Held, MemberId, Membership, Moment, NodeError, ObjectView, Plane, Publication};
 use proto::ResourceType;
-use snapshot::Snapshot;
+use snapshot::{Name, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use world::{Change, ObjectRef, Problem};
@@ -106,9 +106,9 @@ pub(crate) struct PlaneTask {
     is_awaited: Arc<AtomicBool>,
     words: mpsc::Receiver<Word>,
     questions: mpsc::Receiver<Question>,
-    /// Holds at most one departure of each attachment that there ever is at one time, and one step for each publication,
-    /// of which there are none while nobody reads; so it needs no bound of its own. An attachment cannot wait for room
-    /// while it is dropped.
+    /// Holds at most one departure of each attachment that there ever is at one time, one word that its client asks for
+    /// something else, and one step for each publication, of which there are none while nobody reads; so it needs no
+    /// bound of its own. An attachment cannot wait for room while it is dropped.
     told: mpsc::UnboundedReceiver<Told>,
     told_by: mpsc::UnboundedSender<Told>,
     synced: watch::Sender<bool>,
@@ -175,7 +175,7 @@ impl PlaneTask {
                 Event::Told(Told::Settled(member, generation)) => {
                     self.plane.settled(member, generation, Instant::now());
                 }
-                Event::Told(Told::Interested(member, interest)) => self.note_interest(member, &interest),
+                Event::Told(Told::Interested(member)) => self.note_interest(member),
                 Event::Due => self.release(),
                 Event::CatchUp => self.catch_up(),
                 Event::Asked(question) => self.answer(question),
@@ -292,7 +292,7 @@ impl PlaneTask {
         seen_at: &[Instant],
     ) {
         let Course { seen, begun, applied, compiled } = course;
-        let (resources, has_more_resources) = changed_resources(&publication.update);
+        let changed = Changed::by(&publication.update);
         let (work, audiences) = (publication.update.work, self.plane.reach(&publication.update));
         let about = About {
             generation: self.generation,
@@ -303,15 +303,16 @@ impl PlaneTask {
             compiled,
             objects,
             object_count,
-            resources,
-            has_more_resources,
+            resources: changed.names(),
+            has_more_resources: changed.has_more,
             audiences,
         };
         let trace = Trace::new(about, self.metrics.clone());
         if object_count > 0 {
             self.journal.published(&trace);
         }
-        self.send(publication, &trace, seen);
+        let concerned = self.concerned(&publication.update, &changed);
+        self.send(publication, concerned, &trace, seen);
         trace.published();
         let took = begun.elapsed();
         self.metrics.published(took, work, seen_at);
@@ -326,15 +327,14 @@ impl PlaneTask {
         );
     }
 
-    /// Hands snapshots to the streams that the publication concerns.
-    fn send(&mut self, publication: Publication, trace: &Arc<Trace>, seen: Option<Instant>) {
-        let concerned = match self.concerned_by_names(&publication.update) {
-            Some(concerned) => {
-                self.catch_up.get_or_insert_with(|| Instant::now() + CATCH_UP);
-                concerned
-            }
-            None => self.plane.concerned(&publication.update).into_iter().collect(),
-        };
+    /// Hands snapshots to the streams of these audiences, and to those that have moved.
+    fn send(
+        &mut self,
+        publication: Publication,
+        concerned: BTreeSet<AudienceId>,
+        trace: &Arc<Trace>,
+        seen: Option<Instant>,
+    ) {
         for audience in concerned {
             self.tell(audience, seen, Some(trace));
         }
@@ -353,25 +353,15 @@ impl PlaneTask {
         }
     }
 
-    /// The audiences with streams that an update may concern, if it is of endpoints only, and of few names; `None` if
-    /// that takes more than their names to tell.
-    fn concerned_by_names(&self, update: &Update) -> Option<BTreeSet<AudienceId>> {
-        if !update.restacked.is_empty() {
-            return None;
+    /// The audiences with streams that an update concerns. If it is of endpoints only, and of few names, these are those
+    /// with streams that may ask for one of the names; the others are told later.
+    fn concerned(&mut self, update: &Update, changed: &Changed<'_>) -> BTreeSet<AudienceId> {
+        let Some(names) = changed.endpoints() else { return self.plane.concerned(update).into_iter().collect() };
+        if update.turns.is_empty() {
+            return BTreeSet::new();
         }
-        let mut names = Vec::new();
-        for turn in &update.turns {
-            let others =
-                ResourceType::ALL.into_iter().filter(|resource_type| *resource_type != ResourceType::Endpoints);
-            if others.into_iter().any(|other| turn.old.version(other) != turn.new.version(other)) {
-                return None;
-            }
-            names.extend(turn.new.changed_names(&turn.old, ResourceType::Endpoints).take(NAMES_LOOKED_AT + 1));
-            if names.len() > NAMES_LOOKED_AT {
-                return None;
-            }
-        }
-        Some(self.interests.concerned(names.into_iter().map(|name| &**name)))
+        self.catch_up.get_or_insert_with(|| Instant::now() + CATCH_UP);
+        self.interests.concerned(names)
     }
 
     /// Publishes what an audience is to have, if that is something else than what it was told.
@@ -390,9 +380,11 @@ impl PlaneTask {
     }
 
     /// A stream asks for other endpoints than before: it may have been left out.
-    fn note_interest(&mut self, member: MemberId, interest: &Interest) {
-        let Some(Member { audience, column, .. }) = self.members.get(&member) else { return };
-        self.interests.set(*column, interest);
+    fn note_interest(&mut self, member: MemberId) {
+        let Some(Member { audience, column, progress, .. }) = self.members.get(&member) else { return };
+        if let Some(interest) = progress.take_interest() {
+            self.interests.set(*column, &interest);
+        }
         let audience = *audience;
         if self.catch_up.is_some() {
             self.tell(audience, None, None);
@@ -456,20 +448,47 @@ impl PlaneTask {
     }
 }
 
-/// Names of resources that an update changes, at most [`NAMES`], and whether there are more. Costs what differs.
-fn changed_resources(update: &Update) -> (Vec<view::ResourceName>, bool) {
-    let mut found = BTreeSet::new();
-    for turn in &update.turns {
-        for resource_type in ResourceType::ALL {
-            for name in turn.new.changed_names(&turn.old, resource_type) {
-                found.insert((resource_type, name.to_string()));
-                if found.len() > NAMES {
-                    return (names(found), true);
-                }
+/// Names of resources that an update changes.
+struct Changed<'u> {
+    /// At most [`NAMES`].
+    found: BTreeSet<(ResourceType, &'u Name)>,
+    /// Whether there may be others.
+    has_more: bool,
+}
+
+impl<'u> Changed<'u> {
+    /// Costs what differs, but for what is too much to name.
+    fn by(update: &'u Update) -> Self {
+        let of_turn = |turn: &'u Turn| {
+            let of_type = |of: ResourceType| turn.new.changed_names(&turn.old, of).map(move |name| (of, name));
+            ResourceType::ALL.into_iter().flat_map(of_type)
+        };
+        let mut found = BTreeSet::new();
+        for name in update.turns.iter().flat_map(of_turn) {
+            found.insert(name);
+            if found.len() > NAMES {
+                found.pop_last();
+                return Self { found, has_more: true };
             }
         }
+        Self { found, has_more: !update.restacked.is_empty() }
     }
-    (names(found), !update.restacked.is_empty())
+
+    /// As the API says them.
+    fn names(&self) -> Vec<view::ResourceName> {
+        let named = |(of, name): &(ResourceType, &Name)| view::ResourceName {
+            r#type: of.short().to_owned(),
+            name: name.to_string(),
+        };
+        self.found.iter().map(named).collect()
+    }
+
+    /// The names, if nothing but assignments of endpoints has changed, and few of them.
+    fn endpoints(&self) -> Option<impl Iterator<Item = &'u str>> {
+        let is_of_few = !self.has_more && self.found.len() <= NAMES_LOOKED_AT;
+        let is_of_endpoints = || self.found.iter().all(|(of, _)| *of == ResourceType::Endpoints);
+        (is_of_few && is_of_endpoints()).then(|| self.found.iter().map(|(_, name)| &***name))
+    }
 }
 
 /// How many keep the port, as far as they are connected.
@@ -500,13 +519,4 @@ fn changed_object(change: &Change) -> (ObjectRef, view::ObjectChange) {
         Change::Apply(object) => (object.reference.clone(), view::ObjectChange::Applied),
         Change::Remove(reference) => (reference.clone(), view::ObjectChange::Removed),
     }
-}
-
-/// As the API says them, at most [`NAMES`].
-fn names(found: BTreeSet<(ResourceType, String)>) -> Vec<view::ResourceName> {
-    let named = |(resource_type, name): (ResourceType, String)| view::ResourceName {
-        r#type: resource_type.short().to_owned(),
-        name,
-    };
-    found.into_iter().take(NAMES).map(named).collect()
 }

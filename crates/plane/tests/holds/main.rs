@@ -12,11 +12,17 @@ const HTTP_8080: Port = (8080, HTTP);
 const HTTP_9090: Port = (9090, HTTP);
 const SECOND: Duration = Duration::from_secs(1);
 
-#[test]
-fn a_port_stays_until_the_last_client_has_settled_and_a_while_longer() {
+/// A workload that serves one port, and a client; both run what there is.
+fn serving() -> Fleet {
     let mut fleet = Fleet::start(&[WEB, CLIENT]);
     fleet.publish("s0", Some(&[HTTP_8080]));
     fleet.settle_all();
+    fleet
+}
+
+#[test]
+fn a_port_stays_until_the_last_client_has_settled_and_a_while_longer() {
+    let mut fleet = serving();
     fleet.publish("s0", Some(&[HTTP_9090]));
     assert_eq!(fleet.inbound(WEB), [8080, 9090]);
     fleet.settle(WEB);
@@ -32,9 +38,7 @@ fn a_port_stays_until_the_last_client_has_settled_and_a_while_longer() {
 
 #[test]
 fn what_is_held_says_for_whom_and_by_whom() {
-    let mut fleet = Fleet::start(&[WEB, CLIENT]);
-    fleet.publish("s0", Some(&[HTTP_8080]));
-    fleet.settle_all();
+    let mut fleet = serving();
     let begun = fleet.publish("s0", None);
     assert_eq!(begun.held, fleet.plane.held());
     let [held] = &begun.held[..] else { panic!("one port is held: {begun:?}") };
@@ -55,9 +59,7 @@ fn what_is_held_says_for_whom_and_by_whom() {
 
 #[test]
 fn a_client_that_never_settles_is_waited_for_no_longer_than_allowed() {
-    let mut fleet = Fleet::start(&[WEB, CLIENT]);
-    fleet.publish("s0", Some(&[HTTP_8080]));
-    fleet.settle_all();
+    let mut fleet = serving();
     fleet.publish("s0", None);
     fleet.settle(WEB);
     fleet.pass(LONGEST - SECOND);
@@ -70,9 +72,7 @@ fn a_client_that_never_settles_is_waited_for_no_longer_than_allowed() {
 
 #[test]
 fn a_client_that_comes_back_in_time_is_waited_for_again() {
-    let mut fleet = Fleet::start(&[WEB, CLIENT]);
-    fleet.publish("s0", Some(&[HTTP_8080]));
-    fleet.settle_all();
+    let mut fleet = serving();
     fleet.publish("s0", None);
     fleet.settle(WEB);
     fleet.depart(CLIENT);
@@ -87,9 +87,7 @@ fn a_client_that_comes_back_in_time_is_waited_for_again() {
 
 #[test]
 fn a_client_that_left_just_before_is_waited_for_when_it_is_back() {
-    let mut fleet = Fleet::start(&[WEB, CLIENT]);
-    fleet.publish("s0", Some(&[HTTP_8080]));
-    fleet.settle_all();
+    let mut fleet = serving();
     fleet.depart(CLIENT);
     fleet.publish("s0", None);
     fleet.settle(WEB);
@@ -101,9 +99,7 @@ fn a_client_that_left_just_before_is_waited_for_when_it_is_back() {
 
 #[test]
 fn a_client_that_stays_away_is_not_waited_for() {
-    let mut fleet = Fleet::start(&[WEB, CLIENT]);
-    fleet.publish("s0", Some(&[HTTP_8080]));
-    fleet.settle_all();
+    let mut fleet = serving();
     fleet.publish("s0", None);
     fleet.settle(WEB);
     fleet.depart(CLIENT);
@@ -178,9 +174,7 @@ fn a_port_that_takes_less_than_before_goes_on_taking_all_until_clients_know() {
 
 #[test]
 fn a_workload_that_is_selected_no_more_keeps_its_ports_for_a_while() {
-    let mut fleet = Fleet::start(&[WEB, CLIENT]);
-    fleet.publish("s0", Some(&[HTTP_8080]));
-    fleet.settle_all();
+    let mut fleet = serving();
     let publication = fleet.relabel("other");
     assert_eq!(publication.moved.len(), 1);
     assert_eq!(fleet.inbound(WEB), [8080]);
@@ -192,9 +186,7 @@ fn a_workload_that_is_selected_no_more_keeps_its_ports_for_a_while() {
 
 #[test]
 fn a_workload_whose_proxy_connects_again_has_what_is_held() {
-    let mut fleet = Fleet::start(&[WEB, CLIENT]);
-    fleet.publish("s0", Some(&[HTTP_8080]));
-    fleet.settle_all();
+    let mut fleet = serving();
     fleet.publish("s0", None);
     fleet.depart(WEB);
     fleet.connect(WEB);

@@ -34,8 +34,8 @@ pub(super) enum Told {
     Detached(MemberId),
     /// Its client has settled this generation; told only while the task wants to know.
     Settled(MemberId, u64),
-    /// Its client asks for these assignments of endpoints from now on.
-    Interested(MemberId, Interest),
+    /// Its client asks for other assignments of endpoints than before; which, its progress says.
+    Interested(MemberId),
 }
 
 /// A node's part in the audience that it belongs to at the time; the audience is compiled for as long as there is one.
@@ -122,8 +122,10 @@ impl Attachment {
 
     /// The client asks for these assignments of endpoints from now on. Changes of others may come a little later.
     pub(crate) fn interested(&self, interest: Interest) {
-        // An error means that the plane's task has ended.
-        let _ = self.tell.send(Told::Interested(self.member, interest));
+        if self.progress.put_interest(interest) {
+            // An error means that the plane's task has ended.
+            let _ = self.tell.send(Told::Interested(self.member));
+        }
     }
 
     fn move_to(&mut self, joined: Joined) {

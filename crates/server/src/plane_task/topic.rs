@@ -72,12 +72,12 @@ impl Topic {
         self.state().listeners.push((member, waker.clone()));
     }
 
-    /// Publishes a snapshot, unless it is what there is. Returns whether it was published.
-    pub(super) fn publish(&self, published: Published) -> bool {
+    /// Publishes a snapshot, unless it is what there is.
+    pub(super) fn publish(&self, published: Published) {
         let mut state = self.state();
         let State { published: before, streams, tide, listeners } = &mut *state;
         if before.snapshot.same_as(&published.snapshot) {
-            return false;
+            return;
         }
         if let Some(trace) = &published.trace {
             tide.rise(trace, *streams);
@@ -88,7 +88,6 @@ impl Topic {
         drop(state);
         // The last use of an old snapshot may take a while to drop.
         drop(before);
-        true
     }
 
     /// Counts what was published: differs from an earlier answer if there is something new. From 1.

@@ -8,15 +8,11 @@ use tokio::net::TcpStream;
 
 use crate::fixture::{NODE, REVIEWS, Running, SOON, config, serving};
 
-const END_HEADERS: u8 = 4;
+#[allow(dead_code)]
+#[path = "../../../../tests/fuzz/drive/frames.rs"]
+mod frames;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
-    bytes.extend([kind, flags]);
-    bytes.extend(stream.to_be_bytes());
-    bytes.extend_from_slice(payload);
-    bytes
-}
+use frames::{END_HEADERS, PREFACE, frame, rst_stream};
 
 /// The beginning of a call that is served here.
 fn call(stream: u32) -> Vec<u8> {
@@ -29,12 +25,12 @@ fn call(stream: u32) -> Vec<u8> {
 }
 
 fn reset(stream: u32) -> Vec<u8> {
-    frame(3, 0, stream, &8u32.to_be_bytes())
+    rst_stream(stream, 8)
 }
 
 async fn connect(server: &Running) -> TcpStream {
     let mut socket = TcpStream::connect(server.tcp()).await.unwrap();
-    socket.write_all(&[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &[])].concat()).await.unwrap();
+    socket.write_all(&[PREFACE, &frame(4, 0, 0, &[])].concat()).await.unwrap();
     socket
 }
 

@@ -56,15 +56,16 @@ impl<'a> Planner<'a> {
             let mut hosts = self.target.under(self.resource_type, route);
             hosts.all(|cell| self.substream.view.cell(self.resource_type, cell.name()).is_none())
         };
-        let is_refused = |name: &&Name| {
-            let published = self.target.get(self.resource_type, name);
-            published.is_some_and(|published| self.substream.has_refused(published))
-        };
-        let waiting = plan.keep.keys().filter(|name| !is_refused(name)).filter_map(|name| parent(name));
+        let waiting = plan.keep.keys().filter(|name| !self.is_refused(name)).filter_map(|name| parent(name));
         let waiting: BTreeSet<String> = waiting.filter(is_new).map(str::to_owned).collect();
         let hosts = plan.send.iter().map(|cell| cell.name());
         let kept = hosts.filter(|name| parent(name).is_some_and(|route| waiting.contains(route))).cloned().collect();
         self.keep(plan, kept);
+    }
+
+    /// Whether what is published under this name is held back because the client refused it.
+    fn is_refused(&self, name: &Name) -> bool {
+        self.target.get(self.resource_type, name).is_some_and(|published| self.substream.has_refused(published))
     }
 
     /// Keeps back what would give a domain to one virtual host while another that waits still has it, or take it from one
@@ -76,24 +77,22 @@ impl<'a> Planner<'a> {
         let view = &self.substream.view;
         let had = |name: &Name| view.cell(self.resource_type, name).cloned();
         let is_foreign = |name: &Name| matches!(view.held(self.resource_type, name), Held::Foreign(_));
-        // What is refused does not come, so nothing waits for it.
-        let comes = |name: &Name| {
-            let new = self.target.get(self.resource_type, name);
-            new.filter(|new| !self.substream.has_refused(new))
-        };
         loop {
-            let mut still_had = HashSet::new();
-            let mut to_come = HashSet::new();
+            let (mut still_had, mut to_come) = (HashSet::new(), HashSet::new());
+            // What a client brought along in another version than ours has domains that nobody here knows: route
+            // configurations of such virtual hosts, and of those that one of them may have the domains of.
+            let (mut unknown, mut awaited) = (HashSet::new(), HashSet::new());
             for (name, held) in &plan.keep {
                 still_had.extend(held.cell().into_iter().flat_map(domains));
-                to_come.extend(comes(name).into_iter().flat_map(domains));
+                if matches!(held, Held::Foreign(_)) {
+                    unknown.extend(parent(name));
+                }
+                // What is refused does not come, so nothing waits for it.
+                if let Some(new) = self.target.get(self.resource_type, name).filter(|_| !self.is_refused(name)) {
+                    to_come.extend(domains(new));
+                    awaited.extend(parent(name));
+                }
             }
-            // What a client brought along in another version than ours has domains that nobody here knows.
-            let foreign = plan.keep.iter().filter(|(_, held)| matches!(held, Held::Foreign(_)));
-            let unknown: HashSet<&str> = foreign.filter_map(|(name, _)| parent(name)).collect();
-            // So one of those may have what a virtual host that waits is to have.
-            let come = plan.keep.keys().filter(|name| comes(name).is_some());
-            let awaited: HashSet<&str> = come.filter_map(|name| parent(name)).collect();
             let waits_too = |name: &Name, new: Option<&Arc<Cell>>| {
                 new.is_some() && parent(name).is_some_and(|route| unknown.contains(route))
                     || new.is_some_and(|new| domains(new).any(|domain| still_had.contains(&domain)))
