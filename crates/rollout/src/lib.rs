@@ -39,7 +39,6 @@
 
 mod action;
 pub mod analysis;
-mod assignment;
 mod effect;
 mod event;
 mod record;
@@ -49,9 +48,9 @@ mod time;
 
 pub use action::{Action, ActionError, TakenAction, Verb};
 pub use analysis::{Absence, Evidence, Explanation, Failure, Judge, Observation, Part, Tally, Verdict};
-pub use assignment::{Assignment, Mirror, RequestRoute, Revision, Split};
 pub use effect::{Effect, GateQuestion, Notice, Successor};
 pub use event::{Endpoints, Event, GateAnswer, GateId, Refusal, Standing};
 pub use record::{GateRecord, Passage, Phase, Plan, Reason, Record, Stage};
 pub use run::{Hold, HoldReason, Run};
 pub use time::Time;
+pub use world::api::delivery::{Assignment, Mirror, RequestRoute, Revision, Split};

@@ -43,7 +43,7 @@ pub(crate) fn object(object: &Object) -> Vec<Problem> {
         Spec::XdsResource(spec) => xds_resource::xds_resource(spec, &mut findings),
         Spec::DeploymentIntent(spec) => deployment_intent::deployment_intent(spec, &mut findings),
         Spec::AnalysisProfile(spec) => analysis_profile::analysis_profile(spec, &mut findings),
-        Spec::RolloutRun(spec) => rollout::rollout_run(spec, &mut findings),
+        Spec::RolloutRun(_) => rollout::rollout_run(&mut findings),
         Spec::Freeze(spec) => rollout::freeze(spec, &mut findings),
     }
     not_acted_on(object, &mut findings);
@@ -55,7 +55,6 @@ fn not_acted_on(object: &Object, findings: &mut Findings) {
     let consequence = match object.reference.kind {
         Kind::DeploymentIntent => "no run is started",
         Kind::AnalysisProfile => "it is not used for any decision",
-        Kind::RolloutRun => "nothing is resumed from it; runs are Pointsman's own to write",
         Kind::Freeze => "it holds nothing back",
         Kind::Namespace
         | Kind::Service
@@ -67,6 +66,7 @@ fn not_acted_on(object: &Object, findings: &mut Findings) {
         | Kind::VirtualService
         | Kind::Gateway
         | Kind::XdsResource
+        | Kind::RolloutRun
         | Kind::Other(_) => return,
     };
     if !findings.has_error() {

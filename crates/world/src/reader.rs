@@ -15,6 +15,8 @@ pub enum Key {
     Endpoints(Hostname),
     /// The mesh VirtualServices that name exactly this host or pattern.
     Routes(Hostname),
+    /// The rollouts that divide the traffic of the service(s) under this host.
+    Splits(Hostname),
     /// The VirtualServices bound to this Gateway (`namespace`, `name`).
     GatewayRoutes(Arc<str>, Arc<str>),
     /// The DestinationRules that name exactly this host or pattern.
@@ -96,6 +98,13 @@ impl<'w> Reader<'w> {
             }
         }
         None
+    }
+
+    /// The RolloutRun whose assignment divides the traffic to port `port` of `host`, if any does: of several the first
+    /// by namespace and name. Whether it concerns the client or the route that asks, its `attach` says.
+    pub fn split(&self, host: &Hostname, port: u16) -> Option<&'w Arc<Object>> {
+        self.note(Key::Splits(host.clone()));
+        self.world.split(host, port)
     }
 
     /// The VirtualServices bound to a Gateway, oldest first, then by namespace and name.

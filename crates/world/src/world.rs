@@ -166,6 +166,14 @@ impl World {
         found
     }
 
+    pub(crate) fn split(&self, host: &Hostname, port: u16) -> Option<&Arc<Object>> {
+        let runs = self.index.splits.get(host)?;
+        runs.iter().map(|reference| &self.objects[reference]).find(|object| match &object.spec {
+            Spec::RolloutRun(run) => run.service.ports.is_empty() || run.service.ports.contains(&port),
+            _ => false,
+        })
+    }
+
     pub(crate) fn virtual_service(&self, namespace: &str, name: &str) -> Option<&Arc<Object>> {
         self.objects.get(&ObjectRef::new(Kind::VirtualService, namespace, name))
     }

@@ -3,9 +3,9 @@
 use world::api::delivery::{HeaderRoute, MirrorStep, StrategyType, Weight};
 
 use super::Run;
-use crate::assignment::{Mirror, RequestRoute, Split};
 use crate::steps::Step;
 use crate::{Assignment, Plan, Refusal, Revision};
+use crate::{Mirror, RequestRoute, Split};
 
 /// All endpoints of a revision, however many they are.
 const ALL: u32 = u32::MAX;

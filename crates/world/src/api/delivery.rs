@@ -6,6 +6,7 @@
 
 mod amount;
 mod analysis;
+mod assignment;
 mod freeze;
 mod intent;
 mod matching;
@@ -18,6 +19,7 @@ mod weight;
 
 pub use amount::Amount;
 pub use analysis::{AnalysisPolicy, EvidenceSource, OnAbsence, OnFailure, OnTelemetryLoss, SharedIncident};
+pub use assignment::{Assignment, Mirror, RequestRoute, Revision, Split};
 pub use freeze::Freeze;
 pub use intent::{
     Attach, Choice, ClientSelector, DeploymentIntent, Drain, GatePhase, GateSpec, IntentProtocol, NewRevision,

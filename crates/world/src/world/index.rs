@@ -43,6 +43,8 @@ pub(super) struct Index {
     pub(super) gateways: BTreeSet<ObjectRef>,
     pub(super) xds_resources: HashMap<Name, BTreeSet<ObjectRef>>,
     pub(super) intents: BTreeSet<ObjectRef>,
+    /// Runs that have an assignment, by the host of their service.
+    pub(super) splits: BTreeMap<Hostname, BTreeSet<ObjectRef>>,
     /// Label keys of clients that rules, routes and raw resources ask about, with how many objects do.
     pub(super) client_labels: BTreeMap<String, usize>,
 }
@@ -123,7 +125,17 @@ impl Index {
                     Way::Out => self.intents.remove(&object.reference),
                 };
             }
-            Spec::Namespace(_) | Spec::AnalysisProfile(_) | Spec::RolloutRun(_) | Spec::Freeze(_) => {}
+            Spec::RolloutRun(run) => {
+                if run.assignment.is_some() {
+                    let asked = run.attach.clients.iter().flat_map(|clients| clients.match_labels.keys());
+                    self.shift_client_labels(asked.map(String::as_str).collect(), way);
+                    let of = run.service.namespace.as_deref().unwrap_or(namespace);
+                    let host = Hostname::qualified(&run.service.name, of, &settings.domain);
+                    shift(&mut self.splits, host.clone(), &object.reference, way);
+                    touched.insert(Key::Splits(host));
+                }
+            }
+            Spec::Namespace(_) | Spec::AnalysisProfile(_) | Spec::Freeze(_) => {}
         }
     }
 

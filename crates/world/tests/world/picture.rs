@@ -532,3 +532,31 @@ fn objects_are_named_by_paths_with_any_name_of_the_kind() {
     }
     assert_eq!(wrong("toaster/a/b"), "\"toaster/a/b\" is of no kind that is known: \"toaster\"");
 }
+
+#[test]
+fn a_run_divides_the_ports_that_it_names_once_it_has_an_assignment() {
+    let host = host("reviews.shop.svc.cluster.local");
+    let run = |name: &str, ports: &str, assignment: &str| {
+        object(
+            &format!("RolloutRun ops/{name}"),
+            &format!(r#"{{"service": {{"name": "reviews", "namespace": "shop", "ports": {ports}}}{assignment}}}"#),
+        )
+    };
+    let assigned = r#", "assignment": {"version": 1, "split": {"Weights": [["v2", 5], ["v1", 95]]}, "routes": [],
+        "mirror": null, "stickiness": {}, "fallback": null}"#;
+    let mut world = World::default();
+    let name_of = |world: &World, port| {
+        let reader = Reader::new(world);
+        let name = reader.split(&host, port).map(|object| object.reference.name.to_string());
+        assert_eq!(reader.into_reads().into_iter().collect::<Vec<_>>(), [Key::Splits(host.clone())]);
+        name
+    };
+    assert_eq!(touched(&mut world, run("b", "[80]", "")), []);
+    assert_eq!(name_of(&world, 80), None);
+    assert_eq!(touched(&mut world, run("b", "[80]", assigned)), [Key::Splits(host.clone())]);
+    assert_eq!(touched(&mut world, run("c", "[]", assigned)), [Key::Splits(host.clone())]);
+    assert_eq!(name_of(&world, 80).as_deref(), Some("b"));
+    assert_eq!(name_of(&world, 90).as_deref(), Some("c"));
+    remove(&mut world, Kind::RolloutRun, "ops", "c");
+    assert_eq!(name_of(&world, 90), None);
+}

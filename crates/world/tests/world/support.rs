@@ -25,6 +25,7 @@ pub fn object(head: &str, spec: &str) -> Object {
         "Gateway" => (Kind::Gateway, Spec::Gateway(serde_json::from_str(spec).unwrap())),
         "XdsResource" => (Kind::XdsResource, Spec::XdsResource(serde_json::from_str(spec).unwrap())),
         "DeploymentIntent" => (Kind::DeploymentIntent, Spec::DeploymentIntent(serde_json::from_str(spec).unwrap())),
+        "RolloutRun" => (Kind::RolloutRun, Spec::RolloutRun(serde_json::from_str(spec).unwrap())),
         "AnalysisProfile" => (Kind::AnalysisProfile, Spec::AnalysisProfile(serde_json::from_str(spec).unwrap())),
         other => panic!("no kind {other}"),
     };

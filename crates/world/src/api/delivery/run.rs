@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ServiceSelector, Weight};
+use super::{Assignment, Attach, IntentProtocol, ServiceSelector, Weight};
 
-/// `RolloutRun.spec`: one attempt to carry an intent out. Written by Pointsman, and never changed afterwards.
+/// `RolloutRun.spec`: one attempt to carry an intent out. Written by Pointsman alone; but for the assignment it never
+/// changes. The object's generation is the assignment's version, so that who has accepted the one is known by the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RolloutRun {
@@ -12,14 +13,23 @@ pub struct RolloutRun {
     pub intent: String,
     /// Its generation when the run began.
     pub intent_generation: i64,
-    /// Whose traffic moves.
+    /// Whose traffic moves; with the namespace.
     pub service: ServiceSelector,
+    /// Which clients and routes.
+    pub attach: Attach,
+    /// What the ports carry.
+    pub protocol: IntentProtocol,
+    /// The label whose values are the revisions.
+    pub label: String,
     /// From this revision.
     pub stable: String,
     /// To this one.
     pub candidate: String,
     /// Counted from 1; retries raise it.
     pub attempt: u32,
+    /// What is in force; none before the run has anything to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assignment: Option<Assignment>,
 }
 
 /// `RolloutRun.status`: where the attempt stands.

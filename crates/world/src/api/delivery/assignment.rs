@@ -1,11 +1,12 @@
-//! Who gets which share of a service's traffic: the one thing that a run decides about the data plane.
+//! Who gets which share of a service's traffic: the one thing that a rollout decides about the data plane.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use world::api::delivery::{RequestMatch, Stickiness, Weight};
+
+use super::{RequestMatch, Stickiness, Weight};
 
 /// A revision of a service: a value of the label that tells revisions apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
