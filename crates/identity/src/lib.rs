@@ -1,0 +1,47 @@
+//! Who a workload is, how it proves that, and the authority that signs it.
+//!
+//! ```text
+//!  client certificate ─┐                                ┌─▶ Issued: chain, key, when to rotate
+//!  service account JWT ┼─▶ Workload ──agrees──▶ Authority
+//!  join token ─────────┘      ▲                         └─▶ Issuance, for the audit log
+//!                       claims of the node
+//! ```
+//!
+//! - A [`SpiffeId`] names a [`Workload`] of a [`TrustDomain`]; [`NodeClaims`] are what a node says about itself, and must
+//!   agree with it.
+//! - An [`Authority`] signs: with a root of its own, or with an intermediate that was plugged in. The name in a
+//!   certificate always comes from whoever proved it, never from a signing request ([`SigningRequest`]).
+//! - [`Lifetimes`] says from when to when certificates hold, also when the clock jumps backwards.
+//! - [`JoinToken`]s and [`ServiceAccountTokens`] prove who a client is that has no certificate yet.
+//!
+//! Time, keys and serial numbers come in as parameters. What is random inside is what the library of cryptography draws
+//! for itself: the keys of [`PrivateKey::generate`] and the nonces of ECDSA. There is no IO.
+//!
+//! Invariants: no private key and no token shows in `Debug` or in an error; a certificate never outlives its signer.
+
+mod authority;
+mod claims;
+mod client;
+mod error;
+mod issuance;
+mod join_token;
+mod key;
+mod lifetime;
+mod pem;
+mod serial;
+mod service_account;
+mod signing_request;
+mod spiffe;
+
+pub use authority::{Authority, Issued, PluggedIn, Subject};
+pub use claims::{Disagreement, NodeClaims};
+pub use client::{ClientCertificateError, client_id};
+pub use error::Error;
+pub use issuance::Issuance;
+pub use join_token::{InvalidToken, JoinRecord, JoinToken, TokenId, Uses};
+pub use key::{KeyType, PrivateKey};
+pub use lifetime::{Lifetime, Lifetimes};
+pub use serial::Serial;
+pub use service_account::{ServiceAccountTokens, TokenError};
+pub use signing_request::SigningRequest;
+pub use spiffe::{InvalidName, SpiffeId, TrustDomain, Workload};

@@ -1,0 +1,127 @@
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use jsonwebtoken::{EncodingKey, Header, encode};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{KeyType, PrivateKey};
+
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+const NOW: u64 = 1_800_000_000;
+
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(NOW)
+}
+
+/// A cluster that signs tokens with P-256.
+struct Cluster {
+    key: PrivateKey,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        Self { key: PrivateKey::generate(KeyType::EcdsaP256).unwrap() }
+    }
+
+    fn key_set(&self) -> String {
+        let point = self.key.pair().public_key_raw();
+        let part = |range| BASE64_URL_SAFE_NO_PAD.encode(&point[range]);
+        let (x, y) = (part(1..33), part(33..65));
+        json!({ "keys": [{ "kty": "EC", "crv": "P-256", "kid": "one", "x": x, "y": y }] }).to_string()
+    }
+
+    fn tokens(&self) -> ServiceAccountTokens {
+        ServiceAccountTokens::new(&self.key_set(), ISSUER, "istio-ca").unwrap()
+    }
+
+    fn sign(&self, claims: &Value) -> String {
+        let header = Header { kid: Some("one".to_owned()), ..Header::new(Algorithm::ES256) };
+        encode(&header, claims, &EncodingKey::from_ec_der(&self.key.to_der())).unwrap()
+    }
+}
+
+fn claims() -> Value {
+    json!({
+        "iss": ISSUER, "aud": ["istio-ca"], "sub": "system:serviceaccount:shop:front",
+        "exp": NOW + 3600, "nbf": NOW, "iat": NOW,
+        "kubernetes.io": { "namespace": "shop", "serviceaccount": { "name": "front" } },
+    })
+}
+
+fn with(field: &str, value: Value) -> Value {
+    let mut claims = claims();
+    claims[field] = value;
+    claims
+}
+
+#[test]
+fn a_token_of_the_cluster_names_its_service_account() {
+    let cluster = Cluster::new();
+    let tokens = cluster.tokens();
+    let expected = Workload::new("shop", "front").unwrap();
+    assert_eq!(tokens.verify(&cluster.sign(&claims()), now()), Ok(expected.clone()));
+    assert_eq!(tokens.verify(&cluster.sign(&with("aud", json!("istio-ca"))), now()), Ok(expected));
+}
+
+#[test]
+fn what_is_wrong_with_a_token_is_said_apart() {
+    let cluster = Cluster::new();
+    let tokens = cluster.tokens();
+    for (field, value, error) in [
+        ("exp", json!(NOW - 61), TokenError::Expired),
+        ("nbf", json!(NOW + 61), TokenError::NotYet),
+        ("aud", json!(["vault"]), TokenError::Audience),
+        ("aud", json!([]), TokenError::Audience),
+        ("iss", json!("https://elsewhere"), TokenError::Issuer),
+        ("sub", json!("admin"), TokenError::Subject),
+        ("sub", json!("system:serviceaccount:shop"), TokenError::Subject),
+        // Claims that must be there, of another kind.
+        ("exp", json!(null), TokenError::Signature),
+        ("exp", json!("never"), TokenError::Signature),
+    ] {
+        assert_eq!(tokens.verify(&cluster.sign(&with(field, value)), now()), Err(error), "{field}");
+    }
+    let named = tokens.verify(&cluster.sign(&with("sub", json!("system:serviceaccount:sh/op:front"))), now());
+    assert!(matches!(named, Err(TokenError::Name(_))), "{named:?}");
+}
+
+#[test]
+fn a_token_that_nobody_signed_is_none() {
+    let (cluster, other) = (Cluster::new(), Cluster::new());
+    let tokens = cluster.tokens();
+    assert_eq!(tokens.verify(&other.sign(&claims()), now()), Err(TokenError::Signature));
+    let token = cluster.sign(&claims());
+    let parts: Vec<_> = token.split('.').collect();
+    let encoded = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    let admin = encoded(&with("sub", json!("system:serviceaccount:kube-system:admin")));
+    let tampered = format!("{}.{admin}.{}", parts[0], parts[2]);
+    let unsigned = [
+        format!("{}.{admin}.", encoded(&json!({ "alg": "none", "typ": "JWT" }))),
+        format!("{}.{admin}.{}", encoded(&json!({ "alg": "None", "kid": "one" })), parts[2]),
+    ];
+    // The public key, used as if it were a shared secret.
+    let secret = EncodingKey::from_secret(cluster.key.pair().public_key_raw());
+    let confused = encode(&Header::new(Algorithm::HS256), &claims(), &secret).unwrap();
+    let junk = ["", ".", "..", "a.b.c", "\u{0}"].map(str::to_owned);
+    for token in unsigned.into_iter().chain([tampered, confused, "x".repeat(20_000)]).chain(junk) {
+        assert_eq!(tokens.verify(&token, now()), Err(TokenError::Signature), "{token}");
+    }
+}
+
+#[test]
+fn a_set_without_a_public_key_is_refused() {
+    let shared = json!({ "keys": [{ "kty": "oct", "k": "c2VjcmV0" }] }).to_string();
+    for set in ["", "{}", "{\"keys\":[]}", &shared] {
+        let made = ServiceAccountTokens::new(set, ISSUER, "istio-ca");
+        assert!(matches!(made, Err(TokenError::Keys(_))), "{set}");
+    }
+    let cluster = Cluster::new();
+    // A key of a kind that is not known beside one that is.
+    let mut set: Value = serde_json::from_str(&cluster.key_set()).unwrap();
+    set["keys"].as_array_mut().unwrap().push(json!({ "kty": "RSA", "n": "!", "e": "AQAB", "kid": "bad" }));
+    let tokens = ServiceAccountTokens::new(&set.to_string(), ISSUER, "istio-ca").unwrap();
+    tokens.verify(&cluster.sign(&claims()), now()).unwrap();
+}
