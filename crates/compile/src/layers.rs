@@ -15,6 +15,7 @@ mod encode;
 mod layer;
 mod listeners;
 mod output;
+mod reads;
 mod resolver;
 mod table;
 mod unit;
@@ -23,7 +24,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use snapshot::Layer;
-use world::{Key, Labels, Problem, Reader, World};
+use world::{Few, Key, Labels, Problem, Reader, World};
 
 use crate::slots::Slots;
 use crate::{Audience, Options, Proxy, Served, Work};
@@ -118,7 +119,7 @@ pub(crate) struct Layers {
     /// Those that are asked about every change.
     broad: BTreeSet<LayerId>,
     /// What the others read.
-    readers: HashMap<Key, BTreeSet<LayerId>>,
+    readers: HashMap<Key, Few<LayerId>>,
     /// Those that hold something else since the last update.
     stale: BTreeSet<LayerId>,
     /// Ports of workloads that are kept although no service leads there any more. A layer that is dropped and comes back
@@ -291,7 +292,7 @@ impl Layers {
     }
 }
 
-fn forget(readers: &mut HashMap<Key, BTreeSet<LayerId>>, key: &Key, id: LayerId) {
+fn forget(readers: &mut HashMap<Key, Few<LayerId>>, key: &Key, id: LayerId) {
     if let Some(layers) = readers.get_mut(key) {
         layers.remove(&id);
         if layers.is_empty() {

@@ -9,6 +9,7 @@
 
 pub mod api;
 mod endpoint;
+mod few;
 mod hostname;
 mod object;
 mod problem;
@@ -19,6 +20,7 @@ mod text;
 mod world;
 
 pub use endpoint::{Address, Endpoint, Health, Locality};
+pub use few::{Few, FewIter};
 pub use hostname::Hostname;
 pub use object::{Change, Kind, Labels, Location, Meta, Object, ObjectPathError, ObjectRef, Spec};
 pub use problem::{Problem, Severity};

@@ -239,13 +239,13 @@ pub enum Spec {
     Pod(Pod),
     ServiceEntry(ServiceEntry),
     WorkloadEntry(WorkloadEntry),
-    DestinationRule(DestinationRule),
+    DestinationRule(Box<DestinationRule>),
     VirtualService(VirtualService),
     Gateway(Gateway),
     XdsResource(XdsResource),
-    DeploymentIntent(DeploymentIntent),
+    DeploymentIntent(Box<DeploymentIntent>),
     AnalysisProfile(AnalysisProfile),
-    RolloutRun(RolloutRun),
+    RolloutRun(Box<RolloutRun>),
     Freeze(Freeze),
 }
 

@@ -168,7 +168,7 @@ pub struct Service {
     /// Set for `type: ExternalName`: the service is only another name for this one.
     pub alias_of: Option<Hostname>,
     /// Labels of the workloads behind it, empty when it selects none.
-    pub selector: Labels,
+    pub selector: Arc<Labels>,
     /// Unready endpoints count too.
     pub publish_not_ready: bool,
     /// Who may use it.

@@ -253,7 +253,7 @@ fn age(object: &Object) -> (&Arc<str>, &ObjectRef) {
 }
 
 fn is_exported(object: &Object, scope: &Scope) -> bool {
-    let entries = match &object.spec {
+    let entries: &[String] = match &object.spec {
         Spec::VirtualService(spec) => &spec.export_to,
         Spec::DestinationRule(spec) => &spec.export_to,
         _ => return true,

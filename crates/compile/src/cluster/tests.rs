@@ -62,7 +62,7 @@ fn service(protocol: Protocol, resolution: Resolution) -> Service {
         headless: false,
         external: false,
         alias_of: None,
-        selector: Labels::new(),
+        selector: Arc::default(),
         publish_not_ready: false,
         export: Export::All,
     }

@@ -1,6 +1,6 @@
 //! One layer: its units, what they read, and what they built.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use proto::ResourceType;
@@ -9,10 +9,12 @@ use world::{Hostname, Key, Problem, Reader, World};
 
 use super::listeners::ListenerTable;
 use super::output::Output;
+use super::reads::Reads;
 use super::table::Table;
 use super::unit::Unit;
 use super::unit::catch_all;
 use super::{LayerKey, Role};
+use crate::slots::Slots;
 use crate::{Options, Served, Work};
 
 /// Compiles one layer and keeps it up to date.
@@ -21,9 +23,11 @@ pub(super) struct LayerCompiler {
     key: LayerKey,
     options: Options,
     layer: Arc<Layer>,
-    units: HashMap<Unit, Run>,
-    /// Which units read a key.
-    readers: HashMap<Key, HashSet<Unit>>,
+    /// The numbers of the units.
+    units: HashMap<Unit, u32>,
+    runs: Slots<Run>,
+    /// Which units read what.
+    reads: Reads,
     /// Keys that the layer began to read (`true`), or reads no more, since that was asked last; not kept for layers
     /// that are asked about every change.
     read_changes: Vec<(Key, bool)>,
@@ -40,12 +44,21 @@ pub(super) struct LayerCompiler {
 }
 
 /// What the last run of a unit left behind.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Run {
-    reads: Box<[Key]>,
+    unit: Unit,
+    /// What it read, as [`Reads`] numbers it.
+    reads: Box<[u32]>,
     cells: Box<[(ResourceType, Name)]>,
     hosts: Box<[(Name, Name)]>,
     problems: Box<[Problem]>,
+}
+
+impl Run {
+    /// A unit that has not run.
+    fn new(unit: Unit) -> Self {
+        Self { unit, reads: Box::default(), cells: Box::default(), hosts: Box::default(), problems: Box::default() }
+    }
 }
 
 impl LayerCompiler {
@@ -56,7 +69,8 @@ impl LayerCompiler {
             options,
             layer: Layer::new(),
             units: HashMap::new(),
-            readers: HashMap::new(),
+            runs: Slots::default(),
+            reads: Reads::default(),
             read_changes: Vec::new(),
             tables: BTreeMap::new(),
             listeners,
@@ -72,7 +86,7 @@ impl LayerCompiler {
     }
 
     pub(super) fn problems(&self) -> impl Iterator<Item = &Problem> {
-        let of_units = self.units.values().flat_map(|run| run.problems.iter());
+        let of_units = self.runs.iter().flat_map(|(_, run)| run.problems.iter());
         of_units.chain(self.shared_problems.values().flatten())
     }
 
@@ -99,8 +113,8 @@ impl LayerCompiler {
 
     /// Whether what was touched can change which ports of the workload services lead to.
     pub(super) fn may_serve_others(&self, touched: &BTreeSet<Key>) -> bool {
-        self.key.role == Role::Inbound
-            && touched.iter().any(|key| self.readers.get(key).is_some_and(|units| units.contains(&Unit::Inbound)))
+        let reader = self.units.get(&Unit::Inbound);
+        touched.iter().any(|key| self.reads.of(key).any(|unit| Some(&unit) == reader))
     }
 
     /// Runs the units that read something that was touched, and those of hosts that are new.
@@ -110,7 +124,7 @@ impl LayerCompiler {
             dirty.insert(Unit::Inbound);
         }
         for key in touched {
-            dirty.extend(self.readers.get(key).into_iter().flatten().cloned());
+            dirty.extend(self.reads.of(key).filter_map(|unit| self.runs.get(unit)).map(|run| run.unit.clone()));
             if self.key.role == Role::Outbound {
                 match key {
                     Key::Service(host) => dirty.extend(self.unknown(Unit::of_host(host, &self.key.audience))),
@@ -180,19 +194,17 @@ impl LayerCompiler {
         edit: &mut snapshot::Edit,
         stale_tables: &mut BTreeSet<Name>,
     ) {
-        let mut previous = self.units.remove(&unit).unwrap_or_default();
-        let reads = if reads.iter().eq(previous.reads.iter()) {
-            std::mem::take(&mut previous.reads)
-        } else {
-            self.unread(&unit, previous.reads.iter().filter(|key| !reads.contains(*key)));
-            for key in &reads {
-                self.read(key, &unit);
+        let number = match self.units.get(&unit) {
+            Some(number) => *number,
+            None => {
+                let number = self.runs.put(Run::new(unit.clone()));
+                self.units.insert(unit.clone(), number);
+                number
             }
-            // Hosts of one domain read the same patterns: one copy of each is kept, not one for each unit.
-            let shared = |key: Key| self.readers.get_key_value(&key).map_or(key, |(known, _)| known.clone());
-            reads.into_iter().map(shared).collect()
         };
-        let mut run = Run { reads, ..Run::default() };
+        let empty = Run::new(unit.clone());
+        let previous = self.runs.get_mut(number).map_or(empty, |run| std::mem::replace(run, Run::new(unit.clone())));
+        let reads = self.note(number, previous.reads, &reads);
         let mut problems = output.problems;
         let mut cells = Vec::with_capacity(output.cells.len());
         for made in output.cells {
@@ -218,15 +230,16 @@ impl LayerCompiler {
         self.listeners.set(world, unit.clone(), output.chains);
         problems.sort();
         problems.dedup();
-        run.cells = cells.into();
-        run.hosts = hosts.into();
-        run.problems = problems.into();
-        self.units.insert(unit, run);
+        let (cells, hosts, problems) = (cells.into(), hosts.into(), problems.into());
+        if let Some(run) = self.runs.get_mut(number) {
+            *run = Run { unit, reads, cells, hosts, problems };
+        }
     }
 
     fn forget(&mut self, unit: &Unit, edit: &mut snapshot::Edit, stale_tables: &mut BTreeSet<Name>) {
-        let Some(run) = self.units.remove(unit) else { return };
-        self.unread(unit, run.reads.iter());
+        let Some(number) = self.units.remove(unit) else { return };
+        let Some(run) = self.runs.take(number) else { return };
+        self.note(number, run.reads, &BTreeSet::new());
         for (resource_type, name) in &run.cells {
             edit.remove(*resource_type, name);
         }
@@ -243,29 +256,15 @@ impl LayerCompiler {
         }
     }
 
-    fn read(&mut self, key: &Key, unit: &Unit) {
-        if let Some(readers) = self.readers.get_mut(key) {
-            readers.insert(unit.clone());
-            return;
-        }
-        self.readers.insert(key.clone(), HashSet::from([unit.clone()]));
-        if !self.is_broad() {
-            self.read_changes.push((key.clone(), true));
-        }
-    }
-
-    fn unread<'k>(&mut self, unit: &Unit, keys: impl Iterator<Item = &'k Key>) {
-        for key in keys {
-            if let Some(readers) = self.readers.get_mut(key) {
-                readers.remove(unit);
-                if readers.is_empty() {
-                    self.readers.remove(key);
-                    if !self.is_broad() {
-                        self.read_changes.push((key.clone(), false));
-                    }
-                }
+    /// Notes what a unit has read, in place of what it read before.
+    fn note(&mut self, unit: u32, before: Box<[u32]>, reads: &BTreeSet<Key>) -> Box<[u32]> {
+        let is_broad = self.is_broad();
+        let changes = &mut self.read_changes;
+        self.reads.replace(unit, before, reads, |key, is_read| {
+            if !is_broad {
+                changes.push((key.clone(), is_read));
             }
-        }
+        })
     }
 
     /// Whether it has to be asked about every change: those towards services read nearly everything, and hosts that
@@ -281,7 +280,7 @@ impl LayerCompiler {
 
     /// What it reads.
     pub(super) fn reads(&self) -> impl Iterator<Item = &Key> {
-        self.readers.keys()
+        self.reads.keys()
     }
 }
 

@@ -19,25 +19,27 @@ pub(super) struct ListenerTable {
     options: Options,
     wanted: BTreeMap<Key, BTreeMap<Unit, Share>>,
     /// The listeners that each unit has a share in.
-    of_unit: HashMap<Unit, BTreeSet<Key>>,
+    of_unit: HashMap<Unit, Box<[Key]>>,
     stale: BTreeSet<Key>,
 }
 
 /// What one unit wants of one listener.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, PartialEq)]
 struct Share {
-    contributions: Vec<Contribution>,
+    contributions: Box<[Contribution]>,
     /// Generations of the objects that they came from: another one changes where the listener comes from, even if it
     /// says the same.
-    generations: Vec<i64>,
+    generations: Box<[i64]>,
 }
 
 impl Share {
-    fn add(&mut self, world: &World, contribution: Contribution) {
-        let of_chains = contribution.chains.iter().flat_map(|chain| &chain.origins);
-        let origins = of_chains.chain([&contribution.origin]);
-        self.generations.extend(origins.map(|origin| world.generation(origin)));
-        self.contributions.push(contribution);
+    fn new(world: &World, contributions: Vec<Contribution>) -> Self {
+        let origins = contributions.iter().flat_map(|contribution| {
+            let of_chains = contribution.chains.iter().flat_map(|chain| &chain.origins);
+            of_chains.chain([&contribution.origin])
+        });
+        let generations = origins.map(|origin| world.generation(origin)).collect();
+        Self { contributions: contributions.into(), generations }
     }
 }
 
@@ -52,18 +54,19 @@ impl ListenerTable {
         if before.is_empty() && contributions.is_empty() {
             return;
         }
-        let mut by_key: BTreeMap<Key, Share> = BTreeMap::new();
+        let mut by_key: BTreeMap<Key, Vec<Contribution>> = BTreeMap::new();
         for contribution in contributions {
-            by_key.entry(contribution.key.clone()).or_default().add(world, contribution);
+            by_key.entry(contribution.key.clone()).or_default().push(contribution);
         }
-        let now: BTreeSet<Key> = by_key.keys().cloned().collect();
-        for gone in before.difference(&now) {
+        let now: Box<[Key]> = by_key.keys().cloned().collect();
+        for gone in before.iter().filter(|key| !by_key.contains_key(key)) {
             if let Some(units) = self.wanted.get_mut(gone) {
                 units.remove(&unit);
             }
             self.stale.insert(gone.clone());
         }
-        for (key, share) in by_key {
+        for (key, contributions) in by_key {
+            let share = Share::new(world, contributions);
             let units = self.wanted.entry(key.clone()).or_default();
             if units.get(&unit) != Some(&share) {
                 units.insert(unit.clone(), share);

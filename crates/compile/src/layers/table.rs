@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use proto::ResourceType;
 use snapshot::{Cell, Edit, Name, Parts};
-use world::Problem;
+use world::{Few, Problem};
 
 use super::encode;
 use super::output::{HostPart, Rank};
@@ -24,7 +24,7 @@ pub(super) struct Table {
     name: Name,
     hosts: BTreeMap<Name, HostPart>,
     /// Who would like to have each domain; the first has it.
-    claims: HashMap<Arc<str>, BTreeSet<(Rank, Name)>>,
+    claims: HashMap<Arc<str>, Few<(Rank, Name)>>,
     /// Domains that more than one host would like to have.
     contested: BTreeSet<Arc<str>>,
     encoded: Encoded,
@@ -108,7 +108,7 @@ impl Table {
     /// Whoever claims the domain now may have won or lost it: their parts are encoded again.
     fn judge(&mut self, domain: &Arc<str>) {
         let claimants = self.claims.get(domain);
-        match claimants.map_or(0, BTreeSet::len) {
+        match claimants.map_or(0, Few::len) {
             0 | 1 => self.contested.remove(domain),
             _ => self.contested.insert(domain.clone()),
         };
@@ -123,17 +123,30 @@ impl Table {
                 host.iter().flat_map(|host| &host.domains).filter(|d| self.has_won(&stale, d)).collect();
             let host = host.filter(|_| !domains.is_empty());
             let encoded = match &mut self.encoded {
-                Encoded::Inline(parts) => host
-                    .map(|host| encode::virtual_host_part(host, &domains).map(|part| parts.set(stale.clone(), part))),
+                Encoded::Inline(parts) => host.map(|host| {
+                    encode::virtual_host_part(host, &domains).map(|part| {
+                        let bytes = part.bytes().clone();
+                        parts.set(stale.clone(), part);
+                        bytes
+                    })
+                }),
                 Encoded::Separate(there) => host.map(|host| {
                     encode::virtual_host_cell(resource_name(&self.name, &stale), host, &domains).map(|cell| {
                         there.insert(stale.clone());
+                        let bytes = cell.value();
                         edit.set(cell);
+                        bytes
                     })
                 }),
             };
             match encoded {
-                Some(Ok(())) => continue,
+                Some(Ok(bytes)) => {
+                    // What was built is at the end of what is sent: one copy serves both.
+                    if let Some(host) = self.hosts.get_mut(&stale) {
+                        host.rest = bytes.slice(bytes.len() - host.rest.len()..);
+                    }
+                    continue;
+                }
                 Some(Err(problem)) => problems.push(*problem),
                 None => {}
             }

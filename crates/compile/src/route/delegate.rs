@@ -97,7 +97,7 @@ fn merge(
             why
         });
         let (mut route, parts) = take_over(route, inner);
-        route.matches = merged;
+        route.matches = merged.into();
         let inherited = Some(Inherited { root: root.clone(), parts, matches: origins });
         rules.push(Rule { route: Cow::Owned(route), place, inherited, refusal });
     }

@@ -57,7 +57,7 @@ pub(crate) fn domains_for(service: &Service, port: u16, audience: &Audience, set
 mod tests {
     use std::sync::Arc;
 
-    use world::{Export, Hostname, Kind, Labels, ObjectRef, Resolution};
+    use world::{Export, Hostname, Kind, ObjectRef, Resolution};
 
     use super::*;
     use crate::{HostDelivery, Interception, Proxy};
@@ -77,7 +77,7 @@ mod tests {
             headless: false,
             external: false,
             alias_of: None,
-            selector: Labels::new(),
+            selector: Arc::default(),
             publish_not_ready: false,
             export: Export::All,
         }

@@ -105,7 +105,7 @@ pub(super) fn forward<'a>(
                 {
                     hashes.push(policy);
                 }
-                let headers = destination.headers.as_ref();
+                let headers = destination.headers.as_deref();
                 let field = format_args!(".route[{index}].headers");
                 let operations = Operations::read(headers, place, field, problems);
                 clusters.insert(name.clone());

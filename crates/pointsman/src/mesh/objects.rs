@@ -74,8 +74,10 @@ impl Mesh {
             ),
         };
         let to = |destination, weight| HttpDestination { destination, weight: Some(weight), headers: None };
-        let route = HttpRoute { route: vec![to(first, percent), to(second, 100 - percent)], ..HttpRoute::default() };
-        let spec = VirtualService { hosts: vec![name(service)], http: vec![route], ..VirtualService::default() };
+        let route =
+            HttpRoute { route: Box::new([to(first, percent), to(second, 100 - percent)]), ..HttpRoute::default() };
+        let spec =
+            VirtualService { hosts: Box::new([name(service)]), http: Box::new([route]), ..VirtualService::default() };
         self.object(Kind::VirtualService, service, name(service), Meta::default(), Spec::VirtualService(spec))
     }
 
@@ -89,45 +91,47 @@ impl Mesh {
     fn service(self, service: u32) -> Change {
         let spec = ServiceSpec {
             cluster_ip: Some(Ipv4Addr::from(SERVICES + service + 1).to_string()),
-            selector: Labels::from([("app".to_owned(), name(service))]),
-            ports: vec![KubeServicePort {
+            selector: Arc::new(Labels::from([("app".to_owned(), name(service))])),
+            ports: Box::new([KubeServicePort {
                 name: "http".to_owned(),
                 port: 80,
                 target_port: Some(IntOrString::Int(8080)),
                 ..KubeServicePort::default()
-            }],
+            }]),
             ..ServiceSpec::default()
         };
         self.object(Kind::Service, service, name(service), Meta::default(), Spec::Service(spec))
     }
 
     fn endpoint_slice(self, service: u32, last: Option<(Ipv4Addr, Stamp)>) -> Change {
-        let mut endpoints: Vec<_> = (0..self.endpoints)
+        let mut endpoints: Box<[_]> = (0..self.endpoints)
             .map(|endpoint| SliceEndpoint {
-                addresses: vec![self.address(service, endpoint).to_string()],
+                addresses: Box::new([self.address(service, endpoint).to_string()]),
                 zone: Some(format!("zone-{}", endpoint % 3)),
                 conditions: SliceConditions { ready: Some(true), ..SliceConditions::default() },
-                target_ref: (self.split == Split::Subsets).then(|| TargetRef {
-                    kind: Some("Pod".to_owned()),
-                    name: Some(pod_name(service, endpoint)),
-                    ..TargetRef::default()
+                target_ref: (self.split == Split::Subsets).then(|| {
+                    Box::new(TargetRef {
+                        kind: Some("Pod".to_owned()),
+                        name: Some(pod_name(service, endpoint)),
+                        ..TargetRef::default()
+                    })
                 }),
                 ..SliceEndpoint::default()
             })
             .collect();
         if let (Some(endpoint), Some((address, stamp))) = (endpoints.last_mut(), last) {
-            endpoint.addresses = vec![address.to_string()];
+            endpoint.addresses = Box::new([address.to_string()]);
             endpoint.zone = Some(stamp.to_string());
         }
         let spec = EndpointSlice {
             address_type: "IPv4".to_owned(),
             endpoints,
-            ports: vec![SlicePort {
+            ports: Box::new([SlicePort {
                 name: Some("http".to_owned()),
                 port: Some(8080),
                 protocol: Some("TCP".to_owned()),
                 app_protocol: None,
-            }],
+            }]),
         };
         let labels = Labels::from([("kubernetes.io/service-name".to_owned(), name(service))]);
         let meta = Meta { labels: Arc::new(labels), ..Meta::default() };
@@ -146,7 +150,13 @@ impl Mesh {
             subsets: vec![subset("v1"), subset("v2")],
             ..DestinationRule::default()
         };
-        self.object(Kind::DestinationRule, service, name(service), Meta::default(), Spec::DestinationRule(spec))
+        self.object(
+            Kind::DestinationRule,
+            service,
+            name(service),
+            Meta::default(),
+            Spec::DestinationRule(Box::new(spec)),
+        )
     }
 
     /// The Pod of an endpoint: the first half of them is version v1.

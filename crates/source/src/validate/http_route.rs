@@ -15,10 +15,10 @@ pub(super) fn http_route(field: &str, route: &HttpRoute, findings: &mut Findings
     for (at, to) in route.route.iter().enumerate() {
         let field = format!("{field}.route[{at}]");
         destination(&format!("{field}.destination"), &to.destination, findings);
-        headers(&format!("{field}.headers"), to.headers.as_ref(), findings);
+        headers(&format!("{field}.headers"), to.headers.as_deref(), findings);
     }
     weights(field, route.route.iter().map(|d| d.weight), findings);
-    headers(&format!("{field}.headers"), route.headers.as_ref(), findings);
+    headers(&format!("{field}.headers"), route.headers.as_deref(), findings);
     if let Some(rewrite) = &route.rewrite
         && let Some(by_regex) = &rewrite.uri_regex_rewrite
     {

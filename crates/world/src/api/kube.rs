@@ -1,6 +1,7 @@
 //! Kubernetes `core/v1` and `discovery.k8s.io/v1`, the parts that discovery needs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -26,10 +27,11 @@ pub struct ServiceSpec {
     #[serde(rename = "clusterIP")]
     pub cluster_ip: Option<String>,
     #[serde(rename = "clusterIPs")]
-    pub cluster_ips: Vec<String>,
+    pub cluster_ips: Box<[String]>,
     pub external_name: Option<String>,
-    pub selector: Labels,
-    pub ports: Vec<KubeServicePort>,
+    /// Shared with the service that it makes.
+    pub selector: Arc<Labels>,
+    pub ports: Box<[KubeServicePort]>,
     pub publish_not_ready_addresses: bool,
 }
 
@@ -52,8 +54,8 @@ pub struct KubeServicePort {
 #[allow(missing_docs)]
 pub struct EndpointSlice {
     pub address_type: String,
-    pub endpoints: Vec<SliceEndpoint>,
-    pub ports: Vec<SlicePort>,
+    pub endpoints: Box<[SliceEndpoint]>,
+    pub ports: Box<[SlicePort]>,
 }
 
 /// `EndpointSlice.endpoints[]`.
@@ -61,10 +63,10 @@ pub struct EndpointSlice {
 #[serde(rename_all = "camelCase", default)]
 #[allow(missing_docs)]
 pub struct SliceEndpoint {
-    pub addresses: Vec<String>,
+    pub addresses: Box<[String]>,
     pub conditions: SliceConditions,
     pub hostname: Option<String>,
-    pub target_ref: Option<TargetRef>,
+    pub target_ref: Option<Box<TargetRef>>,
     pub node_name: Option<String>,
     pub zone: Option<String>,
 }

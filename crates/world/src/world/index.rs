@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::api::istio::VirtualService;
 use crate::api::kube::EndpointSlice;
-use crate::{Hostname, Key, Labels, Object, ObjectRef, Service, Settings, Spec};
+use crate::{Few, Hostname, Key, Labels, Object, ObjectRef, Service, Settings, Spec};
 
 /// Label that names the Service of an EndpointSlice.
 const SLICE_SERVICE: &str = "kubernetes.io/service-name";
@@ -27,26 +27,34 @@ pub(super) struct Index {
     /// Services by namespace, for "which of them serve this workload".
     services_in: HashMap<Name, BTreeMap<(Hostname, ObjectRef), Arc<Service>>>,
     /// Services with a selector, under one pair of it: a workload finds them by looking up its own pairs.
-    selecting: HashMap<(Name, String, String), BTreeSet<(Hostname, ObjectRef)>>,
+    selecting: HashMap<(Name, String, String), Few<(Hostname, ObjectRef)>>,
     /// Slices by namespace and name of their service.
-    slices: HashMap<(Name, Name), BTreeSet<ObjectRef>>,
+    slices: HashMap<(Name, Name), Few<ObjectRef>>,
     /// Services that have an address in one of their slices: a pod's labels reach endpoints by its address.
-    slice_addresses: HashMap<IpAddr, Vec<(Name, Name)>>,
+    slice_addresses: HashMap<IpAddr, Few<Arc<Sliced>>>,
     /// Services one of whose slices names a pod, by the pod's namespace and name.
-    slice_targets: HashMap<(Name, Name), Vec<(Name, Name)>>,
-    pods: HashMap<Name, BTreeSet<ObjectRef>>,
-    pod_addresses: HashMap<IpAddr, BTreeSet<ObjectRef>>,
-    workload_entries: HashMap<Name, BTreeSet<ObjectRef>>,
-    pub(super) mesh_routes: BTreeMap<Hostname, BTreeSet<ObjectRef>>,
-    pub(super) gateway_routes: HashMap<(Name, Name), BTreeSet<ObjectRef>>,
-    pub(super) rules: BTreeMap<Hostname, BTreeSet<ObjectRef>>,
+    slice_targets: HashMap<(Name, Name), Few<Arc<Sliced>>>,
+    pods: HashMap<Name, Few<ObjectRef>>,
+    pod_addresses: HashMap<IpAddr, Few<ObjectRef>>,
+    workload_entries: HashMap<Name, Few<ObjectRef>>,
+    pub(super) mesh_routes: BTreeMap<Hostname, Few<ObjectRef>>,
+    pub(super) gateway_routes: HashMap<(Name, Name), Few<ObjectRef>>,
+    pub(super) rules: BTreeMap<Hostname, Few<ObjectRef>>,
     pub(super) gateways: BTreeSet<ObjectRef>,
-    pub(super) xds_resources: HashMap<Name, BTreeSet<ObjectRef>>,
+    pub(super) xds_resources: HashMap<Name, Few<ObjectRef>>,
     pub(super) intents: BTreeSet<ObjectRef>,
     /// Runs that have an assignment, by the host of their service.
-    pub(super) splits: BTreeMap<Hostname, BTreeSet<ObjectRef>>,
+    pub(super) splits: BTreeMap<Hostname, Few<ObjectRef>>,
     /// Label keys of clients that rules, routes and raw resources ask about, with how many objects do.
     pub(super) client_labels: BTreeMap<String, usize>,
+}
+
+/// A slice, and the service whose endpoints it lists.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Sliced {
+    namespace: Name,
+    service: Name,
+    slice: Name,
 }
 
 /// Whether an object enters the index or leaves it.
@@ -77,13 +85,13 @@ impl Index {
             Spec::Pod(pod) => {
                 shift(&mut self.pods, namespace.clone(), &object.reference, way);
                 let target = (namespace.clone(), object.reference.name.clone());
-                for (namespace, name) in self.slice_targets.get(&target).into_iter().flatten() {
-                    touched.insert(Key::Endpoints(kubernetes_host(name, namespace, settings)));
+                for sliced in self.slice_targets.get(&target).into_iter().flatten() {
+                    touched.insert(Key::Endpoints(kubernetes_host(&sliced.service, &sliced.namespace, settings)));
                 }
                 if let Some(address) = pod.status.pod_ip.as_deref().and_then(|ip| ip.parse::<IpAddr>().ok()) {
                     shift(&mut self.pod_addresses, address, &object.reference, way);
-                    for (namespace, name) in self.slice_addresses.get(&address).into_iter().flatten() {
-                        touched.insert(Key::Endpoints(kubernetes_host(name, namespace, settings)));
+                    for sliced in self.slice_addresses.get(&address).into_iter().flatten() {
+                        touched.insert(Key::Endpoints(kubernetes_host(&sliced.service, &sliced.namespace, settings)));
                     }
                 }
                 self.touch_selecting(namespace, &object.meta.labels, touched);
@@ -177,12 +185,14 @@ impl Index {
         let Some(name) = object.meta.labels.get(SLICE_SERVICE) else { return };
         let namespace = &object.reference.namespace;
         let service: (Name, Name) = (namespace.clone(), name.as_str().into());
+        let slice_name = object.reference.name.clone();
+        let sliced = Arc::new(Sliced { namespace: namespace.clone(), service: service.1.clone(), slice: slice_name });
         let addresses = slice.endpoints.iter().flat_map(|e| &e.addresses).filter_map(|a| a.parse::<IpAddr>().ok());
         for address in addresses {
-            shift_counted(&mut self.slice_addresses, address, &service, way);
+            shift(&mut self.slice_addresses, address, &sliced, way);
         }
         for pod in slice.endpoints.iter().filter_map(|e| endpoints::target_pod(e, namespace)) {
-            shift_counted(&mut self.slice_targets, (pod.namespace, pod.name), &service, way);
+            shift(&mut self.slice_targets, (pod.namespace, pod.name), &sliced, way);
         }
         let host = kubernetes_host(name, namespace, settings);
         let selects_nothing = self.services.get(&host).is_none_or(|all| all.iter().any(|s| s.selector.is_empty()));
@@ -250,13 +260,13 @@ pub(super) fn kubernetes_host(name: &str, namespace: &str, settings: &Settings) 
 /// A map from keys to sets, none of which is empty.
 trait Sets<K, V> {
     /// The set of a key, made if it is not there.
-    fn set(&mut self, key: K) -> &mut BTreeSet<V>;
+    fn set(&mut self, key: K) -> &mut Few<V>;
     /// Drops the set of a key.
     fn drop_set(&mut self, key: &K);
 }
 
-impl<K: Hash + Eq, V> Sets<K, V> for HashMap<K, BTreeSet<V>> {
-    fn set(&mut self, key: K) -> &mut BTreeSet<V> {
+impl<K: Hash + Eq, V> Sets<K, V> for HashMap<K, Few<V>> {
+    fn set(&mut self, key: K) -> &mut Few<V> {
         self.entry(key).or_default()
     }
 
@@ -265,8 +275,8 @@ impl<K: Hash + Eq, V> Sets<K, V> for HashMap<K, BTreeSet<V>> {
     }
 }
 
-impl<K: Ord, V> Sets<K, V> for BTreeMap<K, BTreeSet<V>> {
-    fn set(&mut self, key: K) -> &mut BTreeSet<V> {
+impl<K: Ord, V> Sets<K, V> for BTreeMap<K, Few<V>> {
+    fn set(&mut self, key: K) -> &mut Few<V> {
         self.entry(key).or_default()
     }
 
@@ -285,23 +295,6 @@ fn shift<K: Clone, V: Ord + Clone>(map: &mut impl Sets<K, V>, key: K, value: &V,
             set.remove(value);
             if set.is_empty() {
                 map.drop_set(&key);
-            }
-        }
-    }
-}
-
-/// One entry for each time that a service is named: it stays until the last is gone.
-fn shift_counted<K: Hash + Eq>(map: &mut HashMap<K, Vec<(Name, Name)>>, key: K, service: &(Name, Name), way: Way) {
-    match way {
-        Way::In => map.entry(key).or_default().push(service.clone()),
-        Way::Out => {
-            if let Some(services) = map.get_mut(&key) {
-                if let Some(at) = services.iter().position(|s| s == service) {
-                    services.swap_remove(at);
-                }
-                if services.is_empty() {
-                    map.remove(&key);
-                }
             }
         }
     }

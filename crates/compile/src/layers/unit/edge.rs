@@ -68,7 +68,7 @@ fn part(table: &RouteTable, domains: Vec<Arc<str>>, built: Built<EncodedHost>, o
         name: built.value.name.as_str().into(),
         rank: Rank::Routes,
         domains,
-        rest: built.value.rest.into(),
+        rest: built.value.rest.into_boxed_slice().into(),
         references: hosts::clusters(&built.clusters).collect(),
         origins: built.origins.iter().cloned().collect(),
         generations: Arc::default(),

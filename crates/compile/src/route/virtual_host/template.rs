@@ -40,7 +40,7 @@ impl Builder<'_> {
         let problems = &mut self.built.problems;
         let mut operations = {
             let place = rule.place_of(Part::Headers);
-            Operations::read(text.headers.as_ref(), place, format_args!(".headers"), problems)
+            Operations::read(text.headers.as_deref(), place, format_args!(".headers"), problems)
         };
         if grpc && (!operations.is_empty() || text.route.iter().any(|d| d.headers.is_some())) {
             let place = rule.place_of(Part::Headers);
@@ -124,7 +124,7 @@ impl Builder<'_> {
         let grpc = audience.is_grpc();
         findings.refused = to.refused.take();
         let Built { clusters, problems, .. } = &mut self.built;
-        let retries = retry::Policy::read(text.retries.as_ref(), rule.place_of(Part::Retries), audience, problems);
+        let retries = retry::Policy::read(text.retries.as_deref(), rule.place_of(Part::Retries), audience, problems);
         let mirrors = mirror::policies(rule, self.input, clusters, problems);
         let mut operations = to.take_operations().followed_by(operations);
         let mut host = operations.host.take();

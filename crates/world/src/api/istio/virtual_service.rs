@@ -13,13 +13,13 @@ use crate::text::duration;
 #[serde(rename_all = "camelCase", default)]
 #[allow(missing_docs)]
 pub struct VirtualService {
-    pub hosts: Vec<String>,
+    pub hosts: Box<[String]>,
     /// `mesh`, `<name>` or `<namespace>/<name>`; empty means `mesh`.
-    pub gateways: Vec<String>,
-    pub http: Vec<HttpRoute>,
-    pub tls: Vec<TlsRoute>,
-    pub tcp: Vec<TcpRoute>,
-    pub export_to: Vec<String>,
+    pub gateways: Box<[String]>,
+    pub http: Box<[HttpRoute]>,
+    pub tls: Box<[TlsRoute]>,
+    pub tcp: Box<[TcpRoute]>,
+    pub export_to: Box<[String]>,
 }
 
 impl VirtualService {
@@ -39,23 +39,23 @@ impl VirtualService {
 pub struct HttpRoute {
     pub name: String,
     #[serde(rename = "match")]
-    pub matches: Vec<HttpMatch>,
-    pub route: Vec<HttpDestination>,
-    pub redirect: Option<Redirect>,
-    pub direct_response: Option<DirectResponse>,
+    pub matches: Box<[HttpMatch]>,
+    pub route: Box<[HttpDestination]>,
+    pub redirect: Option<Box<Redirect>>,
+    pub direct_response: Option<Box<DirectResponse>>,
     pub delegate: Option<Delegate>,
-    pub rewrite: Option<Rewrite>,
+    pub rewrite: Option<Box<Rewrite>>,
     #[serde(deserialize_with = "duration")]
     pub timeout: Option<Duration>,
-    pub retries: Option<Retry>,
-    pub fault: Option<Fault>,
+    pub retries: Option<Box<Retry>>,
+    pub fault: Option<Box<Fault>>,
     pub mirror: Option<Destination>,
-    pub mirrors: Vec<Mirror>,
+    pub mirrors: Box<[Mirror]>,
     pub mirror_percentage: Option<Percent>,
     /// The older integer form of `mirrorPercentage`.
     pub mirror_percent: Option<u32>,
-    pub cors_policy: Option<CorsPolicy>,
-    pub headers: Option<Headers>,
+    pub cors_policy: Option<Box<CorsPolicy>>,
+    pub headers: Option<Box<Headers>>,
 }
 
 /// `http[].match[]`: all given conditions must hold.
@@ -98,7 +98,7 @@ pub struct HttpDestination {
     /// Relative to the sum of the route's weights, which need not be 100. Signed so that a negative weight is
     /// reported by the compiler with its field instead of failing the object.
     pub weight: Option<i64>,
-    pub headers: Option<Headers>,
+    pub headers: Option<Box<Headers>>,
 }
 
 /// A service, or a subset of it.

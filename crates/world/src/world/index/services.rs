@@ -91,7 +91,7 @@ fn entry(object: &Object, spec: &ServiceEntry, host: &str) -> Service {
         headless: false,
         external: spec.location.as_deref() != Some("MESH_INTERNAL"),
         alias_of: None,
-        selector: spec.workload_selector.iter().flat_map(|s| s.labels.clone()).collect(),
+        selector: Arc::new(spec.workload_selector.iter().flat_map(|s| s.labels.clone()).collect()),
         publish_not_ready: false,
         export: Export::parse(&spec.export_to, &reference.namespace),
     }
