@@ -271,7 +271,7 @@ impl Cell {
     }
 
     /// What it counts for in the version of a set.
-    pub(crate) fn member(&self) -> Version {
+    pub fn member(&self) -> Version {
         let version = match self.ttl() {
             None => self.version,
             Some(ttl) => self.version.then(Version::of(&ttl.as_nanos().to_le_bytes())),

@@ -25,12 +25,14 @@ impl Version {
 
     /// Adds a member's version to a set's. Sets add up in any order, and one member can be exchanged without
     /// looking at the others.
-    pub(crate) fn plus(self, member: Version) -> Self {
+    #[must_use]
+    pub fn plus(self, member: Version) -> Self {
         Self(self.0.wrapping_add(member.0))
     }
 
     /// Takes a member's version out of a set's.
-    pub(crate) fn minus(self, member: Version) -> Self {
+    #[must_use]
+    pub fn minus(self, member: Version) -> Self {
         Self(self.0.wrapping_sub(member.0))
     }
 

@@ -213,3 +213,7 @@ impl Stream {
         self.substream(ResourceType::Listener).lingering = kept;
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -140,6 +140,16 @@ impl Stream {
         }
     }
 
+    /// Something happened to this type. If it is route configurations, the client may have others than before, and use for
+    /// other virtual hosts.
+    pub(super) fn wake_hosts_of(&mut self, resource_type: ResourceType) {
+        if resource_type == ResourceType::Route
+            && let Some(hosts) = self.substreams[ResourceType::VirtualHost.index()].as_deref_mut()
+        {
+            hosts.wake_all();
+        }
+    }
+
     /// Whether virtual hosts are not looked at yet: what a returning client says of them can be judged once it is known
     /// which of its route configurations it has kept. Envoy asks for all types at once.
     pub(super) fn hosts_must_wait(&self, now: Instant) -> bool {

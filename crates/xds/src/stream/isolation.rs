@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use proto::ResourceType;
-use snapshot::{Cell, Name, Origin, Parts, Snapshot, Version};
+use snapshot::{Cell, Name, Origin, Parts, Snapshot};
 
 use self::search::{Findings, Search};
 pub(crate) use self::unit::{Content, Hold, Unit};
@@ -35,8 +35,11 @@ pub(crate) struct Isolation {
     search: Search,
     /// Whether the next response is a trial if there is anything to try; else what is owed goes first.
     trial_first: bool,
-    /// The content against which everything here was last compared.
-    judged: Option<Version>,
+    /// The snapshot against which everything here was last compared; `None` when all has to be, because the client has
+    /// use for others than before.
+    judged: Option<Snapshot>,
+    /// Resources of which something has been held back, or let go of, since.
+    stirred: BTreeSet<Name>,
 }
 
 /// What the next response is for.
@@ -63,6 +66,19 @@ impl Isolation {
     /// Nothing is held back and nothing is open.
     pub(crate) fn is_over(&self) -> bool {
         self.held.is_empty() && self.search.trial().is_none()
+    }
+
+    /// Whether nothing here changes before the client answers, or what is published does.
+    pub(crate) fn rests(&self) -> bool {
+        self.judged.is_some()
+            && self.stirred.is_empty()
+            && self.search.candidate().is_none()
+            && self.search.trial().is_none()
+    }
+
+    /// The client has use for others than before.
+    pub(crate) fn review(&mut self) {
+        self.judged = None;
     }
 
     /// The turns to try, in order.
@@ -209,6 +225,7 @@ impl Isolation {
     fn hold(&mut self, suspects: Vec<(Unit, Hold)>) -> BTreeSet<Unit> {
         self.trial_first = true;
         let units = suspects.iter().map(|(unit, _)| unit.clone()).collect();
+        self.stirred.extend(suspects.iter().map(|(unit, _)| unit.name.clone()));
         self.held.extend(suspects);
         units
     }
@@ -278,11 +295,6 @@ impl Isolation {
         target: &Snapshot,
         is_owed: impl Fn(&str) -> bool,
     ) -> Vec<Outcome> {
-        let version = target.version(resource_type);
-        if self.judged == Some(version) && self.held.keys().all(|unit| is_owed(&unit.name)) {
-            return Vec::new();
-        }
-        self.judged = Some(version);
         let is_current = |unit: &Unit, hold: &Hold| {
             let published = target.get(resource_type, &unit.name);
             let version = match &unit.part {
@@ -291,9 +303,22 @@ impl Isolation {
             };
             version == Some(hold.version()) && is_owed(&unit.name)
         };
-        let gone: BTreeSet<_> =
-            self.held.iter().filter(|(unit, hold)| !is_current(unit, hold)).map(|(unit, _)| unit.clone()).collect();
+        let is_gone = |(unit, hold): &(&Unit, &Hold)| !is_current(unit, hold);
+        let gone: BTreeSet<_> = match self.judged.replace(target.clone()) {
+            Some(before) => {
+                let changes = target.changes(&before, resource_type);
+                let changed = changes.changed.iter().map(|cell| cell.name()).chain(&changes.removed);
+                let units = changed.chain(&self.stirred).flat_map(|name| unit::of(&self.held, name));
+                units.filter(is_gone).map(|(unit, _)| unit.clone()).collect()
+            }
+            None => self.held.iter().filter(is_gone).map(|(unit, _)| unit.clone()).collect(),
+        };
         self.release(resource_type, &gone)
+    }
+
+    /// Takes the resources of which something has been held back, or let go of, since this was asked last.
+    pub(crate) fn take_stirred(&mut self) -> BTreeSet<Name> {
+        std::mem::take(&mut self.stirred)
     }
 
     fn release(&mut self, resource_type: ResourceType, gone: &BTreeSet<Unit>) -> Vec<Outcome> {
@@ -304,6 +329,7 @@ impl Isolation {
         self.suspect(freed);
         let released = gone.iter().filter_map(|unit| {
             let hold = self.held.remove(unit)?;
+            self.stirred.insert(unit.name.clone());
             (hold.verdict == Verdict::Culprit).then(|| Outcome::Cleared(describe(resource_type, unit, &hold)))
         });
         released.collect()
@@ -313,6 +339,7 @@ impl Isolation {
         for unit in units {
             if let Some(hold) = self.held.get_mut(&unit) {
                 hold.verdict = Verdict::Suspect;
+                self.stirred.insert(unit.name);
             }
         }
     }

@@ -27,8 +27,12 @@ pub(crate) struct Plan {
     pub(crate) remove: Vec<Name>,
     /// Names asked for that do not exist, where that cannot be said by a removal.
     pub(crate) missing: Vec<Name>,
-    /// Exceptions that remain: what waits, and what did not fit.
+    /// Exceptions that remain of those that were looked at: what waits, and what did not fit.
     pub(crate) keep: BTreeMap<Name, Held>,
+    /// Those of them of which nothing comes by itself.
+    resting: BTreeSet<Name>,
+    /// Exceptions that were looked at, beside those that are looked at in every ordinary turn: what is due.
+    looked_at: BTreeSet<Name>,
     pub(crate) waits: BTreeMap<Name, (Instant, Wait)>,
     pub(crate) expired: Vec<Wait>,
     /// Waits that began now.
@@ -88,32 +92,73 @@ impl Planner<'_> {
             }
             Some(base) => self.target.changes(base, self.resource_type),
         };
-        for (name, held) in view.exceptions.iter().filter(|(name, _)| self.is_owed(name)) {
-            self.decide(&mut plan, name, held.clone());
-        }
+        self.look_at_exceptions(&mut plan);
         let names = changes.changed.iter().map(|cell| cell.name()).chain(&changes.removed);
         let asked = self.aliases_in(self.target);
         let asked_before = view.base.as_ref().map(|base| self.aliases_in(base)).unwrap_or_default();
         let is_asked = |name: &Name| asked.contains_key(name) || asked_before.contains_key(name);
-        let is_news =
-            |name: &&Name| (subscription.covers(name) || is_asked(name)) && !view.exceptions.contains_key(&***name);
-        for name in names.filter(is_news).filter(|name| is_asked(name) || self.is_owed(name)) {
-            self.decide(&mut plan, name, view.held(self.resource_type, name));
+        for name in names {
+            if view.exceptions.is_resting(name) {
+                self.look_at_resting(&mut plan, name);
+            } else if !view.exceptions.contains(name)
+                && (is_asked(name) || subscription.covers(name) && self.is_owed(name))
+            {
+                self.decide(&mut plan, name, view.held(self.resource_type, name));
+            }
         }
         plan.asked = asked;
         self.keep_first_hosts_together(&mut plan);
         self.keep_domains_together(&mut plan);
         let is_asked = |cell: &Arc<Cell>| plan.asked.contains_key(cell.name());
         // With nothing left out, put off or reduced, and nothing that only some clients are told.
-        let can_share =
-            plan.keep.is_empty() && !plan.send.iter().any(|cell| self.ttls && cell.ttl().is_some() || is_asked(cell));
-        if view.exceptions.is_empty() && plan.send.len() == changes.changed.len() && view.base.is_some() && can_share {
+        let can_share = view.exceptions.due().is_empty()
+            && plan.looked_at.is_empty()
+            && plan.keep.is_empty()
+            && !plan.send.iter().any(|cell| self.ttls && cell.ttl().is_some() || is_asked(cell));
+        if plan.send.len() == changes.changed.len() && view.base.is_some() && can_share {
             plan.shared = Some(changes.delta_body());
         }
         plan.send.sort_by(|a, b| a.name().cmp(b.name()));
         // Several names may stand for one resource.
         plan.send.dedup_by(|a, b| a.name() == b.name());
         plan
+    }
+
+    /// Decides on the exceptions that something may come of in this turn.
+    fn look_at_exceptions(&self, plan: &mut Plan) {
+        let exceptions = &self.substream.view.exceptions;
+        let is_for = |name: &Name| self.turn == Turn::Ordinary || self.shares_tried_domain(name);
+        for (name, held) in exceptions.due().iter().filter(|(name, _)| is_for(name) && !self.is_tried(name)) {
+            self.look_at(plan, name, held);
+        }
+        if self.turn == Turn::Ordinary {
+            return;
+        }
+        let tried = self.substream.isolation.iter().flat_map(|isolation| isolation.tried());
+        for name in tried {
+            if let Some(held) = exceptions.get(name)
+                && !plan.looked_at.contains(name)
+            {
+                self.look_at(plan, name, held);
+            }
+        }
+    }
+
+    fn look_at(&self, plan: &mut Plan, name: &Name, held: &Held) {
+        if self.turn == Turn::Trial {
+            plan.looked_at.insert(name.clone());
+        }
+        if self.is_owed(name) {
+            self.decide(plan, name, held.clone());
+        }
+    }
+
+    /// Decides on an exception that rested until it changed.
+    fn look_at_resting(&self, plan: &mut Plan, name: &Name) {
+        let Some(held) = self.substream.view.exceptions.get(name) else { return };
+        if plan.looked_at.insert(name.clone()) && self.is_owed(name) {
+            self.decide(plan, name, held.clone());
+        }
     }
 
     /// Whether the client has use for hearing of this name, which it has subscribed to.
@@ -168,6 +213,8 @@ impl Planner<'_> {
     }
 
     fn decide(&self, plan: &mut Plan, name: &Name, held: Held) {
+        #[cfg(test)]
+        visits::count();
         let published = self.published(name);
         match (published, &held) {
             (Some(want), Held::Cell(have)) if want.says_the_same(have) => return,
@@ -204,7 +251,7 @@ impl Planner<'_> {
             {
                 // The new one is not encoded, so the bytes of the old one are let go of.
                 let is_doubtful = held.doubtful().is_some();
-                plan.keep.insert(name.clone(), if is_doubtful { held } else { Held::Cell(want) });
+                self.defer(plan, name, if is_doubtful { held } else { Held::Cell(want) });
             }
             (Some(Wanted::Published(want) | Wanted::Reduced(want)), _) => {
                 // What is tried waits for no other type: all of it was sent before.
@@ -279,12 +326,25 @@ impl Planner<'_> {
     /// Leaves the client with what it holds. What waited when a trial came between goes on waiting; what is held back
     /// waits for nothing, least of all for a time that passes without anything being sent then.
     fn defer(&self, plan: &mut Plan, name: &Name, held: Held) {
+        if self.may_rest(plan, name, &held) {
+            plan.resting.insert(name.clone());
+        }
         plan.keep.insert(name.clone(), held);
         if self.turn == Turn::Trial
             && let Some(wait) = self.substream.waits.get(name)
         {
             plan.waits.entry(name.clone()).or_insert_with(|| wait.clone());
         }
+    }
+
+    /// Whether nothing comes of what is left as it is until it changes, or what the client refuses does. Virtual hosts
+    /// that are still under suspicion are not alone in the question of their domains.
+    fn may_rest(&self, plan: &Plan, name: &Name, held: &Held) -> bool {
+        self.turn == Turn::Ordinary
+            && !plan.waits.contains_key(name)
+            && !matches!(held, Held::Foreign(_))
+            && self.target.get(self.resource_type, name).is_some()
+            && (self.resource_type != ResourceType::VirtualHost || self.is_refused(name))
     }
 
     /// Books a wait, unless it has lasted as long as it may.
@@ -400,8 +460,46 @@ impl Plan {
     /// The version of the response: that of the whole type, with what the client is meant to hold for a while instead
     /// of some of it.
     pub(crate) fn version(&self, planner: &Planner<'_>) -> Version {
-        let forms = self.keep.iter().map(|(name, held)| (name, held.cell()));
-        planner.target.version_with(planner.resource_type, forms)
+        let kept = self.keep.iter().chain(self.passed_over(planner));
+        let forms = kept.map(|(name, held)| (name, held.cell()));
+        let resting = planner.substream.view.exceptions.offset_without(&self.looked_at);
+        planner.target.version_with(planner.resource_type, forms).plus(resting)
+    }
+
+    /// Exceptions that are due, but not in this turn.
+    fn passed_over<'p>(&'p self, planner: &Planner<'p>) -> impl Iterator<Item = (&'p Name, &'p Held)> {
+        let due = (planner.turn == Turn::Trial).then(|| planner.substream.view.exceptions.due());
+        due.into_iter().flatten().filter(|(name, _)| !self.looked_at.contains(*name))
+    }
+
+    /// Exceptions that rest, and go on resting.
+    fn at_rest<'p>(&'p self, planner: &Planner<'p>) -> impl Iterator<Item = (&'p Name, &'p Held)> {
+        planner.substream.view.exceptions.resting().filter(|(name, _)| !self.looked_at.contains(*name))
+    }
+
+    /// Books what is true of the client from now on.
+    pub(crate) fn settle(&mut self, turn: Turn, target: &Snapshot, substream: &mut Substream) {
+        let resource_type = substream.resource_type();
+        let exceptions = &mut substream.view.exceptions;
+        for name in &self.looked_at {
+            exceptions.remove(name);
+            substream.waits.remove(name);
+        }
+        match turn {
+            Turn::Ordinary => {
+                exceptions.clear_due();
+                substream.waits = std::mem::take(&mut self.waits);
+            }
+            Turn::Trial => substream.waits.append(&mut self.waits),
+        }
+        for (name, held) in std::mem::take(&mut self.keep) {
+            let published = target.get(resource_type, &name).filter(|_| self.resting.contains(&name));
+            match published {
+                Some(published) => exceptions.rest(name, held, published),
+                None => exceptions.insert(name, held),
+            }
+        }
+        substream.view.base = Some(target.clone());
     }
 
     /// The resources of the response.
@@ -427,19 +525,20 @@ impl Plan {
     fn full_state(&self, planner: &Planner<'_>) -> Body {
         let (target, resource_type) = (planner.target, planner.resource_type);
         let subscription = &planner.substream.subscription;
+        let kept: BTreeMap<_, _> =
+            self.keep.iter().chain(self.passed_over(planner)).chain(self.at_rest(planner)).collect();
         let (changes_wait, removals_wait): (Vec<_>, Vec<_>) =
-            self.keep.iter().partition(|(name, _)| target.get(resource_type, name).is_some());
-        let kept = planner.join_sotw(removals_wait.iter().filter_map(|(_, held)| held.cell()));
+            kept.iter().partition(|(name, _)| target.get(resource_type, name).is_some());
+        let kept_besides = planner.join_sotw(removals_wait.iter().filter_map(|(_, held)| held.cell()));
         if subscription.wildcard() && changes_wait.is_empty() && planner.can_share_all() {
-            return target.all_sotw(resource_type).chain(&kept);
+            return target.all_sotw(resource_type).chain(&kept_besides);
         }
-        let now = subscription.interest().of_snapshot(resource_type, target).filter_map(|cell| {
-            match self.keep.get(cell.name()) {
+        let now =
+            subscription.interest().of_snapshot(resource_type, target).filter_map(|cell| match kept.get(cell.name()) {
                 Some(held) => held.cell(),
                 None => Some(cell),
-            }
-        });
-        planner.join_sotw(now).chain(&kept)
+            });
+        planner.join_sotw(now).chain(&kept_besides)
     }
 
     /// What the response is remembered by.
@@ -449,5 +548,25 @@ impl Plan {
         }
         let cells = std::mem::take(&mut self.send);
         (Contents::Cells(cells.into()), Fresh::Names(std::mem::take(&mut self.fresh)))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod visits {
+    //! Counts what planners look at, so that tests can tell what a look costs.
+
+    use std::cell::Cell;
+
+    thread_local! {
+        static VISITS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub(crate) fn count() {
+        VISITS.set(VISITS.get() + 1);
+    }
+
+    /// How many resources were looked at since this was asked last.
+    pub(crate) fn take() -> usize {
+        VISITS.take()
     }
 }

@@ -34,6 +34,7 @@ impl Stream {
             substream.follow(amendment, BTreeMap::new());
             self.report_subscription(resource_type);
         }
+        self.wake_hosts_of(resource_type);
         Ok(())
     }
 
@@ -78,6 +79,7 @@ impl Stream {
             substream.follow(amendment, claims);
             self.report_subscription(resource_type);
         }
+        self.wake_hosts_of(resource_type);
         Ok(())
     }
 

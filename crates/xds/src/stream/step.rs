@@ -38,7 +38,8 @@ impl Stream {
         let idle = || if is_resolved { Step::Moved } else { Step::Idle };
         let substream = self.substream(resource_type);
         substream.resolve_collections(target);
-        if !substream.must_answer && substream.view.matches(resource_type, target) {
+        let is_searched = substream.isolation.as_ref().is_some_and(|isolation| !isolation.rests());
+        if !substream.must_answer && !is_searched && substream.view.rests(resource_type, target) {
             // The newest snapshot of equal content, so that an old one is not kept alive by a type that rests.
             substream.view.base = Some(target.clone());
             return idle();
@@ -96,26 +97,27 @@ impl Stream {
         let is_owed = |name: &str| scope.holds(name) && subscription.is_some_and(|asked| asked.covers(name));
         let outcomes = isolation.judge(resource_type, target, is_owed);
         self.outcomes.extend(outcomes);
-        self.substream(resource_type).keep(isolation);
+        let substream = self.substream(resource_type);
+        substream.wake(isolation.take_stirred());
+        substream.keep(isolation);
     }
 
     /// Books a plan that says nothing.
-    fn rest(&mut self, resource_type: ResourceType, target: &Snapshot, plan: Plan, held_up: bool) -> Step {
+    fn rest(&mut self, resource_type: ResourceType, target: &Snapshot, mut plan: Plan, held_up: bool) -> Step {
         self.report_waits(resource_type, &plan);
         let substream = self.substream(resource_type);
-        substream.waits = plan.waits;
         if held_up {
+            substream.waits = plan.waits;
             return Step::Idle;
         }
         // Whatever this type no longer owes may set others free.
-        let moved = substream.view.exceptions.len() != plan.keep.len()
-            || substream
-                .view
-                .base
-                .as_ref()
-                .is_none_or(|base| base.version(resource_type) != target.version(resource_type));
-        substream.view.base = Some(target.clone());
-        substream.view.exceptions = plan.keep;
+        let before = substream.view.exceptions.len();
+        let is_new = !substream.view.is_of_content(resource_type, target);
+        plan.settle(Turn::Ordinary, target, substream);
+        let moved = is_new || substream.view.exceptions.len() != before;
+        if moved {
+            self.wake_hosts_of(resource_type);
+        }
         if moved { Step::Moved } else { Step::Idle }
     }
 
@@ -161,11 +163,9 @@ impl Stream {
         if ttls {
             substream.tell(contents.iter(resource_type), now);
         }
-        let removed = plan.remove.into_iter().map(|name| (name.clone(), substream.view.held(resource_type, &name)));
-        let removed = removed.collect();
-        substream.view.base = Some(target.clone());
-        substream.view.exceptions = plan.keep;
-        substream.waits = plan.waits;
+        let removed = std::mem::take(&mut plan.remove).into_iter();
+        let removed = removed.map(|name| (name.clone(), substream.view.held(resource_type, &name))).collect();
+        plan.settle(draft.turn, target, substream);
         let flight = Flight {
             nonce,
             number,
@@ -181,6 +181,7 @@ impl Stream {
             first: number == 1,
         };
         substream.depart(draft.turn, flight);
+        self.wake_hosts_of(resource_type);
         response
     }
 

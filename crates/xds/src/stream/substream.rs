@@ -102,6 +102,9 @@ impl Substream {
             self.must_answer = false;
             return;
         }
+        if let Some(isolation) = &mut self.isolation {
+            isolation.review();
+        }
         if amendment.wildcard_asked && !amendment.wildcard_before {
             self.widen();
         } else if amendment.wildcard_asked {
@@ -156,10 +159,12 @@ impl Substream {
             let collection = xdstp::collection_of(cell.name());
             if let Some(collection) = collection.filter(|collection| asked.contains(&**collection)) {
                 empty.remove(&*collection);
-                self.view.exceptions.entry(cell.name().clone()).or_insert(Held::Again(None));
+                self.view.exceptions.insert_if_absent(cell.name().clone(), || Held::Again(None));
             }
         }
-        self.view.exceptions.extend(empty.into_iter().map(|name| (name, Held::Again(None))));
+        for name in empty {
+            self.view.exceptions.insert(name, Held::Again(None));
+        }
         self.must_answer = true;
     }
 
@@ -168,7 +173,7 @@ impl Substream {
         let held: Vec<_> = self.subscription.names().iter().cloned().collect();
         let base = self.view.base.take();
         for name in held {
-            if !self.view.exceptions.contains_key(&name) {
+            if !self.view.exceptions.contains(&name) {
                 let cell = base.as_ref().and_then(|base| base.get(self.resource_type, &name));
                 self.view.exceptions.insert(name, cell.map_or(Held::Nothing, |cell| Held::Cell(cell.clone())));
             }
@@ -191,7 +196,7 @@ impl Substream {
     /// The wildcard or a collection is gone: what it alone held is given up.
     fn narrow(&mut self) {
         let Self { subscription, view, waits, .. } = self;
-        view.exceptions.retain(|name, _| subscription.covers(name));
+        view.exceptions.retain(|name| subscription.covers(name));
         waits.retain(|name, _| subscription.covers(name));
         self.must_answer = false;
     }
@@ -235,7 +240,7 @@ impl Substream {
                         (false, _) => Held::Foreign(*version),
                     }
                 }
-                None if view.exceptions.contains_key(name) => continue,
+                None if view.exceptions.contains(name) => continue,
                 None => Held::Nothing,
             };
             view.exceptions.insert(name.clone(), held);
@@ -256,13 +261,13 @@ impl Substream {
     }
 
     /// Whether nothing can have changed for this type since it was looked at last: it is the same snapshot, and the
-    /// client has asked for nothing and misses nothing. Asked for every type whenever anything happens on the stream.
+    /// client has asked for nothing and misses nothing but what rests. Asked for every type whenever anything happens on the stream.
     pub(crate) fn is_in_step(&self, target: &Snapshot) -> bool {
         !self.must_answer
-            && self.view.exceptions.is_empty()
+            && self.view.exceptions.due().is_empty()
             && self.claims.is_empty()
             && self.collections_asked.is_empty()
-            && self.isolation.is_none()
+            && self.isolation.as_ref().is_none_or(|isolation| isolation.rests())
             && self.view.base.as_ref().is_some_and(|base| base.same_as(target))
     }
 
@@ -321,8 +326,8 @@ impl Substream {
             }
         }
         found.extend(self.lingering.iter().map(|(cell, _)| cell.clone()));
-        found.extend(self.view.exceptions.values().filter_map(Held::cell).cloned());
-        found.extend(self.view.exceptions.values().filter_map(Held::doubtful).cloned());
+        found.extend(self.view.exceptions.iter().filter_map(|(_, held)| held.cell()).cloned());
+        found.extend(self.view.exceptions.iter().filter_map(|(_, held)| held.doubtful()).cloned());
         found.extend(
             self.flights.iter().filter(|f| !f.overdue).flat_map(|f| f.replaced.iter().chain(&f.doubtful).cloned()),
         );
@@ -388,8 +393,25 @@ impl Substream {
     }
 
     /// Puts back what was taken to be looked at, if there is anything left of it.
-    pub(crate) fn keep(&mut self, isolation: Box<Isolation>) {
-        self.isolation = (!isolation.is_over()).then_some(isolation);
+    pub(crate) fn keep(&mut self, mut isolation: Box<Isolation>) {
+        if isolation.is_over() {
+            self.wake(isolation.take_stirred());
+        } else {
+            self.isolation = Some(isolation);
+        }
+    }
+
+    /// Something has happened to these resources.
+    pub(crate) fn wake(&mut self, names: BTreeSet<Name>) {
+        names.iter().for_each(|name| self.view.exceptions.wake(name));
+    }
+
+    /// The client may have use for others than before, of all that it does not have.
+    pub(crate) fn wake_all(&mut self) {
+        self.view.exceptions.wake_all();
+        if let Some(isolation) = &mut self.isolation {
+            isolation.review();
+        }
     }
 
     /// What the next response can be for, in order of preference.
@@ -464,7 +486,7 @@ impl Substream {
     }
 
     fn add_held_back(&self, isolation: &Isolation, standing: &mut Standing) {
-        for (name, held) in &self.view.exceptions {
+        for (name, held) in self.view.exceptions.iter() {
             if let Some(Hold { content: Content::Cell(refused), .. }) = isolation.whole(name) {
                 let before = held.cell().filter(|before| before.version() != refused.version());
                 standing.replaced.extend(before.cloned());

@@ -1,10 +1,13 @@
 //! What the client was sent, of one type: a snapshot, and the few resources for which it is not true.
 
-use std::collections::BTreeMap;
+mod exceptions;
+
 use std::sync::Arc;
 
 use proto::ResourceType;
 use snapshot::{Cell, Name, Snapshot, Version};
+
+pub(crate) use self::exceptions::Exceptions;
 
 /// What a client holds, as far as it was sent. For every subscribed name without an exception, that is what `base`
 /// holds under it. So a stream that is in step with the mesh remembers one shared snapshot and no names.
@@ -12,7 +15,7 @@ use snapshot::{Cell, Name, Snapshot, Version};
 pub(crate) struct View {
     /// `None` before the first response.
     pub(crate) base: Option<Snapshot>,
-    pub(crate) exceptions: BTreeMap<Name, Held>,
+    pub(crate) exceptions: Exceptions,
 }
 
 /// What a client holds under one name.
@@ -117,7 +120,16 @@ impl View {
 
     /// Whether nothing is owed: the client has what `target` holds.
     pub(crate) fn matches(&self, resource_type: ResourceType, target: &Snapshot) -> bool {
-        self.exceptions.is_empty()
-            && self.base.as_ref().is_some_and(|base| base.version(resource_type) == target.version(resource_type))
+        self.exceptions.is_empty() && self.is_of_content(resource_type, target)
+    }
+
+    /// Whether nothing can be owed: there is nothing new, and of what the client does not have nothing is due.
+    pub(crate) fn rests(&self, resource_type: ResourceType, target: &Snapshot) -> bool {
+        self.exceptions.due().is_empty() && self.is_of_content(resource_type, target)
+    }
+
+    /// Whether the snapshot that was sent last has all that `target` has, whatever became of it.
+    pub(crate) fn is_of_content(&self, resource_type: ResourceType, target: &Snapshot) -> bool {
+        self.base.as_ref().is_some_and(|base| base.version(resource_type) == target.version(resource_type))
     }
 }

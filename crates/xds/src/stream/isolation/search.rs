@@ -13,15 +13,20 @@
 //!
 //! So k faults among n units take about k·(log₂(n) + 1) responses, and no set is tried twice. A unit that changes
 //! meanwhile leaves; the rest of a guilty set is not guilty any more then, because that unit may have been the fault.
+//!
+//! A client that refuses everything would be sent two responses for each unit that way. So after some refusals in a row
+//! a sample is tried, one by one, from all over what is left: if all of that is refused, the search is given up. If any is
+//! accepted, the search goes on, however many faults there are next to one another.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Unit;
 
-/// Refused trials after one another that end a search: one fault among a hundred thousand units takes 17, and a client
-/// that refuses everything would otherwise be sent two responses for each resource.
-const REFUSALS_IN_A_ROW: u32 = 64;
+/// Refused trials after one another before a sample is tried: to halve a thousand units down to one takes ten.
+const REFUSALS_IN_A_ROW: u32 = 12;
+/// Units of a sample. Where half of all units are at fault, one sample in 250 is refused as a whole.
+const SAMPLE: usize = 8;
 
 /// What has not been told apart yet.
 #[derive(Debug, Default)]
@@ -30,6 +35,8 @@ pub(crate) struct Search {
     guilty: Vec<Guilty>,
     /// Units of which nothing is known.
     pool: BTreeSet<Unit>,
+    /// Sets of one unit each, to be tried before everything else. The last comes first.
+    sample: Vec<BTreeSet<Unit>>,
     /// Units that could not be tried without others. Once one of them has changed, or the client has accepted anything, the
     /// rest may be.
     stuck: BTreeSet<Unit>,
@@ -71,9 +78,10 @@ pub(crate) struct Findings {
 impl Search {
     /// The units to try next.
     pub(crate) fn candidate(&self) -> Option<&BTreeSet<Unit>> {
-        match self.guilty.last() {
-            Some(guilty) => Some(&guilty.first),
-            None => Some(&self.pool).filter(|pool| !pool.is_empty()),
+        match (self.sample.last(), self.guilty.last()) {
+            (Some(one), _) => Some(one),
+            (None, Some(guilty)) => Some(&guilty.first),
+            (None, None) => Some(&self.pool).filter(|pool| !pool.is_empty()),
         }
     }
 
@@ -85,6 +93,11 @@ impl Search {
     /// Notes that these units of the candidate are sent with the response `nonce`.
     pub(crate) fn depart(&mut self, nonce: &str, sent: &BTreeSet<Unit>) {
         self.lose_trial();
+        if let Some(one) = self.sample.pop() {
+            self.pool.extend(one.into_iter().filter(|unit| !sent.contains(unit)));
+            self.trial = Some(Trial { nonce: nonce.to_owned(), rest: BTreeSet::new(), message: None });
+            return;
+        }
         let (rest, message) = match self.guilty.pop() {
             Some(Guilty { first, rest, message, .. }) => {
                 (first.into_iter().filter(|unit| !sent.contains(unit)).chain(rest).collect(), Some(message))
@@ -101,6 +114,7 @@ impl Search {
     pub(crate) fn accept(&mut self, nonce: &str) -> Findings {
         if let Some(Trial { rest, message, .. }) = self.trial.take_if(|trial| trial.nonce == nonce) {
             self.refusals = 0;
+            self.pool.extend(self.sample.drain(..).flatten());
             match message {
                 Some(message) => self.divide(rest, &BTreeSet::new(), message),
                 None => self.pool.extend(rest),
@@ -118,21 +132,43 @@ impl Search {
         named: &BTreeSet<Unit>,
         message: Option<Arc<str>>,
     ) -> Findings {
-        if self.trial.as_ref().is_some_and(|trial| trial.nonce == nonce) {
+        let is_trial = self.trial.as_ref().is_some_and(|trial| trial.nonce == nonce);
+        if is_trial {
             self.lose_trial();
             self.refusals += 1;
-        }
-        if self.refusals >= REFUSALS_IN_A_ROW {
-            self.refusals = 0;
-            let guilty = self.guilty.drain(..).flat_map(|guilty| guilty.first.into_iter().chain(guilty.rest));
-            let untried = guilty.chain(std::mem::take(&mut self.pool)).chain(units).collect();
-            return Findings { culprits: Vec::new(), untried };
+            if self.refusals == REFUSALS_IN_A_ROW + SAMPLE as u32 {
+                self.refusals = 0;
+                let untried = self.take_all().chain(units).collect();
+                return Findings { culprits: Vec::new(), untried };
+            }
         }
         match message {
             Some(message) => self.divide(units, named, message),
             None => self.pool.extend(units),
         }
-        self.settle()
+        let findings = self.settle();
+        if is_trial && self.refusals == REFUSALS_IN_A_ROW {
+            self.take_sample();
+        }
+        findings
+    }
+
+    /// Takes units from all over what is left, to be tried one by one.
+    fn take_sample(&mut self) {
+        self.pool = self.take_all().collect();
+        let every = self.pool.len().div_ceil(SAMPLE).max(1);
+        let chosen: Vec<_> = self.pool.iter().step_by(every).cloned().collect();
+        for unit in &chosen {
+            self.pool.remove(unit);
+        }
+        self.sample = chosen.into_iter().map(|unit| BTreeSet::from([unit])).collect();
+    }
+
+    /// Everything that was to be tried.
+    fn take_all(&mut self) -> impl Iterator<Item = Unit> + use<> {
+        let guilty = std::mem::take(&mut self.guilty).into_iter();
+        let guilty = guilty.flat_map(|guilty| guilty.first.into_iter().chain(guilty.rest));
+        guilty.chain(std::mem::take(&mut self.pool)).chain(std::mem::take(&mut self.sample).into_iter().flatten())
     }
 
     /// Forgets the trial: its answer tells nothing about the rest, or will not come in time.
@@ -145,6 +181,10 @@ impl Search {
     /// The candidate cannot be sent by itself: what it is cut from is tried the other way round first. Returns units that
     /// cannot be tried at all.
     pub(crate) fn skip(&mut self) -> BTreeSet<Unit> {
+        if let Some(one) = self.sample.pop() {
+            self.stuck.extend(one.iter().cloned());
+            return one;
+        }
         match self.guilty.last_mut() {
             Some(guilty) if !guilty.is_turned => {
                 guilty.is_turned = true;
@@ -169,6 +209,7 @@ impl Search {
             self.pool.extend(guilty.first.into_iter().chain(guilty.rest));
         }
         self.pool.retain(|unit| !gone.contains(unit));
+        self.sample.retain(|one| one.is_disjoint(gone));
         if let Some(trial) = &mut self.trial
             && trial.rest.iter().any(|unit| gone.contains(unit))
         {
@@ -286,7 +327,14 @@ mod tests {
         let all: Vec<_> = (0..1000).collect();
         let (culprits, accepted, responses) = search(1000, &all, |_| false);
         assert_eq!((culprits, accepted.len()), (all, 0), "nothing is lost track of");
-        assert!(responses <= REFUSALS_IN_A_ROW + 1, "{responses} responses");
+        assert!(responses <= REFUSALS_IN_A_ROW + SAMPLE as u32 + 1, "{responses} responses");
+    }
+
+    #[test]
+    fn many_culprits_next_to_one_another_are_not_taken_for_a_client_that_refuses_everything() {
+        let bad: Vec<_> = (30..80).collect();
+        let (culprits, accepted, _) = search(200, &bad, |_| false);
+        assert_eq!((culprits, accepted.len()), (bad, 150), "all others arrived");
     }
 
     #[test]

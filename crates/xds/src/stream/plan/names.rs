@@ -64,14 +64,14 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether what is published under this name is held back because the client refused it.
-    fn is_refused(&self, name: &Name) -> bool {
+    pub(super) fn is_refused(&self, name: &Name) -> bool {
         self.target.get(self.resource_type, name).is_some_and(|published| self.substream.has_refused(published))
     }
 
     /// Keeps back what would give a domain to one virtual host while another that waits still has it, or take it from one
     /// before the other gets it: Envoy refuses the first, and answers 404 in the second.
     pub(super) fn keep_domains_together(&self, plan: &mut Plan) {
-        if self.resource_type != ResourceType::VirtualHost {
+        if self.resource_type != ResourceType::VirtualHost || plan.send.is_empty() && plan.remove.is_empty() {
             return;
         }
         let view = &self.substream.view;
@@ -82,7 +82,9 @@ impl<'a> Planner<'a> {
             // What a client brought along in another version than ours has domains that nobody here knows: route
             // configurations of such virtual hosts, and of those that one of them may have the domains of.
             let (mut unknown, mut awaited) = (HashSet::new(), HashSet::new());
-            for (name, held) in &plan.keep {
+            // What rests is refused: it does not come, but the client may have an older form.
+            let resting = plan.at_rest(self).filter(|_| view.exceptions.rests_with_aliases());
+            for (name, held) in plan.keep.iter().chain(plan.passed_over(self)).chain(resting) {
                 still_had.extend(held.cell().into_iter().flat_map(domains));
                 if matches!(held, Held::Foreign(_)) {
                     unknown.extend(parent(name));

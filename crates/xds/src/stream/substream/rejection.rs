@@ -186,7 +186,7 @@ impl Substream {
         all.extend(suspects.iter().map(|suspect| suspect.refused.name()));
         if flight.full_state {
             all.extend(self.view.base.iter().flat_map(|base| base.iter(self.resource_type)).map(|cell| cell.name()));
-            all.extend(self.view.exceptions.values().filter_map(Held::cell).map(|cell| cell.name()));
+            all.extend(self.view.exceptions.iter().filter_map(|(_, held)| held.cell()).map(|cell| cell.name()));
         }
         let listed: BTreeSet<_> = all.iter().filter(|name| lists(message, name)).map(|name| (*name).clone()).collect();
         match listed.is_empty() {
@@ -232,7 +232,7 @@ impl Substream {
                     Held::Again(None) => Held::Foreign(None),
                     Held::Nothing | Held::Foreign(_) | Held::Doubtful { .. } | Held::Probable { .. } => held.clone(),
                 };
-                self.view.exceptions.entry(name.clone()).or_insert(held);
+                self.view.exceptions.insert_if_absent(name.clone(), || held);
             }
         }
     }
