@@ -26,6 +26,8 @@ pub(super) struct LayerCompiler {
     /// The numbers of the units.
     units: HashMap<Unit, u32>,
     runs: Slots<Run>,
+    /// Those of them that found something wrong: few, so that asking for it does not cost the mesh.
+    troubled: BTreeSet<u32>,
     /// Which units read what.
     reads: Reads,
     /// Keys that the layer began to read (`true`), or reads no more, since that was asked last; not kept for layers
@@ -70,6 +72,7 @@ impl LayerCompiler {
             layer: Layer::new(),
             units: HashMap::new(),
             runs: Slots::default(),
+            troubled: BTreeSet::new(),
             reads: Reads::default(),
             read_changes: Vec::new(),
             tables: BTreeMap::new(),
@@ -86,7 +89,7 @@ impl LayerCompiler {
     }
 
     pub(super) fn problems(&self) -> impl Iterator<Item = &Problem> {
-        let of_units = self.runs.iter().flat_map(|(_, run)| run.problems.iter());
+        let of_units = self.troubled.iter().filter_map(|unit| self.runs.get(*unit)).flat_map(|run| run.problems.iter());
         of_units.chain(self.shared_problems.values().flatten())
     }
 
@@ -230,6 +233,11 @@ impl LayerCompiler {
         self.listeners.set(world, unit.clone(), output.chains);
         problems.sort();
         problems.dedup();
+        if problems.is_empty() {
+            self.troubled.remove(&number);
+        } else {
+            self.troubled.insert(number);
+        }
         let (cells, hosts, problems) = (cells.into(), hosts.into(), problems.into());
         if let Some(run) = self.runs.get_mut(number) {
             *run = Run { unit, reads, cells, hosts, problems };
@@ -239,6 +247,7 @@ impl LayerCompiler {
     fn forget(&mut self, unit: &Unit, edit: &mut snapshot::Edit, stale_tables: &mut BTreeSet<Name>) {
         let Some(number) = self.units.remove(unit) else { return };
         let Some(run) = self.runs.take(number) else { return };
+        self.troubled.remove(&number);
         self.note(number, run.reads, &BTreeSet::new());
         for (resource_type, name) in &run.cells {
             edit.remove(*resource_type, name);

@@ -45,8 +45,23 @@ pub(super) struct Index {
     pub(super) intents: BTreeSet<ObjectRef>,
     /// Runs that have an assignment, by the host of their service.
     pub(super) splits: BTreeMap<Hostname, Few<ObjectRef>>,
+    /// What may be wrong, so that asking for it does not cost the mesh.
+    suspects: Suspects,
     /// Label keys of clients that rules, routes and raw resources ask about, with how many objects do.
     pub(super) client_labels: BTreeMap<String, usize>,
+}
+
+/// Where problems between objects can be: everywhere else there are none.
+#[derive(Clone, Debug, Default)]
+struct Suspects {
+    /// Hosts that several mesh VirtualServices name.
+    routes: BTreeSet<Hostname>,
+    /// Hosts that several objects define.
+    services: BTreeSet<Hostname>,
+    /// Hosts with several DestinationRules.
+    rules: BTreeSet<Hostname>,
+    /// Objects that say something odd by themselves.
+    objects: BTreeSet<ObjectRef>,
 }
 
 /// A slice, and the service whose endpoints it lists.
@@ -80,6 +95,7 @@ impl Index {
                 for service in services::of(object, settings) {
                     self.shift_service(Arc::new(service), touched, way);
                 }
+                self.suspect(object, way);
             }
             Spec::EndpointSlice(slice) => self.shift_slice(object, slice, settings, touched, way),
             Spec::Pod(pod) => {
@@ -112,6 +128,9 @@ impl Index {
                 self.shift_client_labels(asked.map(String::as_str).collect(), way);
                 let host = Hostname::qualified(&rule.host, namespace, &settings.domain);
                 shift(&mut self.rules, host.clone(), &object.reference, way);
+                let has_several = self.rules.get(&host).is_some_and(|all| all.len() > 1);
+                mark(&mut self.suspects.rules, &host, has_several);
+                self.suspect(object, way);
                 touched.insert(Key::Rules(host));
             }
             Spec::Gateway(_) => {
@@ -172,6 +191,8 @@ impl Index {
                 }
             }
         }
+        let has_several = self.services.get(&host).is_some_and(|all| all.len() > 1);
+        mark(&mut self.suspects.services, &host, has_several);
     }
 
     fn shift_slice(
@@ -218,6 +239,8 @@ impl Index {
             for host in &routes.hosts {
                 let host = Hostname::qualified(host, namespace, &settings.domain);
                 shift(&mut self.mesh_routes, host.clone(), &object.reference, way);
+                let has_several = self.mesh_routes.get(&host).is_some_and(|all| all.len() > 1);
+                mark(&mut self.suspects.routes, &host, has_several);
                 touched.insert(Key::Routes(host));
             }
         }
@@ -227,6 +250,11 @@ impl Index {
             shift(&mut self.gateway_routes, key.clone(), &object.reference, way);
             touched.insert(Key::GatewayRoutes(key.0, key.1));
         }
+    }
+
+    /// Notes an object that says something odd by itself.
+    fn suspect(&mut self, object: &Object, way: Way) {
+        mark(&mut self.suspects.objects, &object.reference, way == Way::In && problems::is_odd(object));
     }
 
     fn shift_client_labels(&mut self, keys: BTreeSet<&str>, way: Way) {
@@ -249,6 +277,15 @@ impl Index {
             let services = self.selecting.get(&pair).into_iter().flatten();
             touched.extend(services.map(|(host, _)| Key::Endpoints(host.clone())));
         }
+    }
+}
+
+/// Puts a value into a set, or takes it out.
+fn mark<T: Ord + Clone>(set: &mut BTreeSet<T>, value: &T, is_in: bool) {
+    if is_in {
+        set.insert(value.clone());
+    } else {
+        set.remove(value);
     }
 }
 

@@ -18,7 +18,7 @@ fn objects() -> impl Strategy<Value = Object> {
     let namespace = prop_oneof![Just("n"), Just("m")];
     let name = prop_oneof![Just("a"), Just("b")];
     let labels = prop_oneof![Just(""), Just("app=a"), Just("app=b"), Just("app=a,version=v1")];
-    (0..15usize, namespace, name, labels, 0..3u8, any::<bool>()).prop_map(|(shape, namespace, name, labels, n, flag)| {
+    (0..17usize, namespace, name, labels, 0..3u8, any::<bool>()).prop_map(|(shape, namespace, name, labels, n, flag)| {
         let at = format!("{namespace}/{name}");
         let selector = ["{}", r#"{"app": "a"}"#, r#"{"app": "a", "version": "v1"}"#][usize::from(n)];
         let host = HOSTS[usize::from(n) + 3];
@@ -65,7 +65,8 @@ fn objects() -> impl Strategy<Value = Object> {
                 &format!("ServiceEntry {at}"),
                 &format!(
                     r#"{{"hosts": ["x.com"], "resolution": "STATIC"{export}, "ports": [{{"number": 80, "name": "http"}}],
-                        "endpoints": [{{"address": "10.0.0.{n}"}}]}}"#
+                        "addresses": ["10.1.0.{}"], "endpoints": [{{"address": "10.0.0.{n}"}}]}}"#,
+                    if flag { "nowhere" } else { "1" }
                 ),
             ),
             9 => object(
@@ -85,8 +86,17 @@ fn objects() -> impl Strategy<Value = Object> {
             }
             12 => object(
                 &format!("DestinationRule {at}"),
-                &format!(r#"{{"host": "{host}", "subsets": [{{"name": "v{n}"}}]{export}}}"#),
+                &format!(r#"{{"host": "{host}", "subsets": [{{"name": "v{n}"}}, {{"name": "v1"}}]{export}}}"#),
             ),
+            14 => object(
+                &format!("RolloutRun {at}"),
+                &format!(
+                    r#"{{"service": {{"name": "a", "namespace": "n", "ports": [{}]}}, "assignment": {{"version": {n},
+                        "split": {{"Weights": []}}, "routes": [], "mirror": null, "stickiness": {{}}, "fallback": null}}}}"#,
+                    if flag { "80" } else { "" }
+                ),
+            ),
+            15 => object(&format!("DeploymentIntent {at}"), r#"{"service": {"name": "a"}}"#),
             13 => object(
                 &format!("XdsResource {at}"),
                 &format!(r#"{{"selector": {{"matchLabels": {selector}}}, "resources": [{{"@type": "t", "name": "n{n}"}}]}}"#),
@@ -123,6 +133,7 @@ fn answers(world: &World) -> BTreeMap<String, (String, BTreeSet<Key>)> {
                 r.service(&host, &scope).map(|s| format!("{:?}", r.endpoints(s, 80))).unwrap_or_default()
             });
             ask(format!("routes {namespace} {name}"), &|r| format!("{:?}", r.mesh_routes(&host, &scope)));
+            ask(format!("split {namespace} {name}"), &|r| format!("{:?}", r.split(&host, 80)));
             ask(format!("rule {namespace} {name}"), &|r| format!("{:?}", r.rule(&host, "n", &scope, &own)));
         }
         for name in ["a", "b"] {

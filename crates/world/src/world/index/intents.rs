@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Index, Objects};
+use super::{Index, Objects, services};
 use crate::api::delivery::{Choice, DEFAULT_PROFILE, DeploymentIntent};
 use crate::world::age;
 use crate::{Kind, Object, ObjectRef, Problem, Service, Settings, Spec};
@@ -36,8 +36,10 @@ impl Index {
             others.push((&object.reference, ports));
             profiles(object, intent, settings, objects, problems);
             routes(object, intent, objects, problems);
-            let mut known = self.services_in.get(namespace).into_iter().flat_map(BTreeMap::values);
-            let Some(service) = known.find(|s| *s.name == *name) else {
+            let defined_by = |kind| objects.get(&ObjectRef::new(kind, namespace, name));
+            let definition = defined_by(Kind::Service).or_else(|| defined_by(Kind::ServiceEntry));
+            let service = definition.and_then(|object| services::of(object, settings).into_iter().next());
+            let Some(service) = service else {
                 let message = format!("there is no service \"{name}\" in namespace \"{namespace}\"");
                 let hint = "Name a Service, or the ServiceEntry that defines the host.";
                 problems.push(refused(object, "spec.service.name", message).hint(hint));
@@ -49,7 +51,7 @@ impl Index {
                 let hint = format!("It has: {}.", has.join(", "));
                 problems.push(refused(object, format!("spec.service.ports[{at}]"), message).hint(hint));
             }
-            self.revisions(object, intent, service, objects, problems);
+            self.revisions(object, intent, &service, objects, problems);
         }
     }
 

@@ -1,10 +1,10 @@
 //! What is wrong between objects, whoever the client is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Index, Objects};
 use crate::world::age;
-use crate::{Hostname, ObjectRef, Problem, Protocol, Settings, Spec};
+use crate::{Hostname, Object, ObjectRef, Problem, Protocol, Settings, Spec};
 
 impl Index {
     pub(in crate::world) fn problems(&self, objects: &Objects, settings: &Settings) -> Vec<Problem> {
@@ -12,7 +12,9 @@ impl Index {
         self.routes_on_one_host(objects, &mut problems);
         self.services_on_one_host(objects, &mut problems);
         self.subsets_defined_twice(objects, &mut problems);
-        addresses_and_protocols(objects, &mut problems);
+        for object in self.suspects.objects.iter().map(|reference| &objects[reference]) {
+            addresses_and_protocols(object, &mut problems);
+        }
         self.intents(objects, settings, &mut problems);
         problems.sort();
         problems
@@ -20,7 +22,7 @@ impl Index {
 
     /// Only one VirtualService governs a host in the mesh; the others have no effect there (Istio's IST0109).
     fn routes_on_one_host(&self, objects: &Objects, problems: &mut Vec<Problem>) {
-        for (host, references) in self.mesh_routes.iter().filter(|(_, all)| all.len() > 1) {
+        for (host, references) in self.suspects.routes.iter().filter_map(|host| self.mesh_routes.get_key_value(host)) {
             let mut sorted: Vec<_> = references.iter().map(|r| &objects[r]).collect();
             sorted.sort_by_key(|o| age(o));
             for (at, loser) in sorted.iter().enumerate().skip(1) {
@@ -42,7 +44,7 @@ impl Index {
     }
 
     fn services_on_one_host(&self, objects: &Objects, problems: &mut Vec<Problem>) {
-        for (host, services) in self.services.iter().filter(|(_, all)| all.len() > 1) {
+        for (host, services) in self.suspects.services.iter().filter_map(|host| self.services.get_key_value(host)) {
             let mut by_namespace: BTreeMap<_, Vec<&ObjectRef>> = BTreeMap::new();
             let mut sorted: Vec<_> = services.iter().collect();
             sorted.sort_by_key(|s| (!s.kubernetes, &s.created, &s.origin));
@@ -67,9 +69,12 @@ impl Index {
     }
 
     fn subsets_defined_twice(&self, objects: &Objects, problems: &mut Vec<Problem>) {
-        for references in self.rules.values() {
+        let crowded = self.suspects.rules.iter().filter_map(|host| self.rules.get(host));
+        let crowded: Vec<Vec<_>> = crowded.map(|all| all.iter().map(|r| &objects[r]).collect()).collect();
+        let of_crowded: BTreeSet<_> = crowded.iter().flatten().map(|object| &object.reference).collect();
+        let alone = self.suspects.objects.iter().filter(|r| !of_crowded.contains(r)).map(|r| vec![&objects[r]]);
+        for mut sorted in alone.chain(crowded.iter().cloned()) {
             let mut seen: BTreeMap<(&str, &str), &ObjectRef> = BTreeMap::new();
-            let mut sorted: Vec<_> = references.iter().map(|r| &objects[r]).collect();
             sorted.sort_by_key(|o| age(o));
             for object in sorted {
                 let Spec::DestinationRule(rule) = &object.spec else { continue };
@@ -96,37 +101,49 @@ impl Index {
     }
 }
 
-/// Addresses that cannot be read and protocols that are not known.
-fn addresses_and_protocols(objects: &Objects, problems: &mut Vec<Problem>) {
-    for object in objects.values() {
-        let Spec::ServiceEntry(entry) = &object.spec else { continue };
-        for (at, address) in entry.addresses.iter().enumerate() {
-            if address.parse::<std::net::IpAddr>().is_err() && super::services::parse_range(address).is_none() {
-                problems.push(
-                    Problem::error(
-                        &object.reference,
-                        format!("spec.addresses[{at}]"),
-                        format!("\"{address}\" is neither an IP address nor a range"),
-                    )
-                    .consequence("the address is left out")
-                    .hint("Write 10.0.0.1 or 10.0.0.0/8.")
-                    .at(object.meta.location.clone()),
-                );
-            }
+/// Whether an object by itself can have a problem that is found here: the others need not be looked at.
+pub(super) fn is_odd(object: &Object) -> bool {
+    let mut problems = Vec::new();
+    match &object.spec {
+        Spec::ServiceEntry(_) => addresses_and_protocols(object, &mut problems),
+        Spec::DestinationRule(rule) => {
+            let names: BTreeSet<_> = rule.subsets.iter().map(|subset| &subset.name).collect();
+            return names.len() < rule.subsets.len();
         }
-        for (at, port) in entry.ports.iter().enumerate() {
-            if let Some(protocol) = port.protocol.as_deref().filter(|p| Protocol::parse(p).is_none()) {
-                problems.push(
-                    Problem::warning(
-                        &object.reference,
-                        format!("spec.ports[{at}].protocol"),
-                        format!("unknown protocol \"{protocol}\""),
-                    )
-                    .consequence("the port is treated as TCP")
-                    .hint("Known: HTTP, HTTP2, GRPC, GRPC-WEB, HTTPS, TLS, TCP, MONGO, REDIS, MYSQL, UDP.")
-                    .at(object.meta.location.clone()),
-                );
-            }
+        _ => {}
+    }
+    !problems.is_empty()
+}
+
+/// Addresses of a ServiceEntry that cannot be read and protocols that are not known.
+fn addresses_and_protocols(object: &Object, problems: &mut Vec<Problem>) {
+    let Spec::ServiceEntry(entry) = &object.spec else { return };
+    for (at, address) in entry.addresses.iter().enumerate() {
+        if address.parse::<std::net::IpAddr>().is_err() && super::services::parse_range(address).is_none() {
+            problems.push(
+                Problem::error(
+                    &object.reference,
+                    format!("spec.addresses[{at}]"),
+                    format!("\"{address}\" is neither an IP address nor a range"),
+                )
+                .consequence("the address is left out")
+                .hint("Write 10.0.0.1 or 10.0.0.0/8.")
+                .at(object.meta.location.clone()),
+            );
+        }
+    }
+    for (at, port) in entry.ports.iter().enumerate() {
+        if let Some(protocol) = port.protocol.as_deref().filter(|p| Protocol::parse(p).is_none()) {
+            problems.push(
+                Problem::warning(
+                    &object.reference,
+                    format!("spec.ports[{at}].protocol"),
+                    format!("unknown protocol \"{protocol}\""),
+                )
+                .consequence("the port is treated as TCP")
+                .hint("Known: HTTP, HTTP2, GRPC, GRPC-WEB, HTTPS, TLS, TCP, MONGO, REDIS, MYSQL, UDP.")
+                .at(object.meta.location.clone()),
+            );
         }
     }
 }
