@@ -13,6 +13,7 @@ mod ask;
 mod bootstrap;
 mod check;
 mod config;
+mod crds;
 mod demo;
 mod floor;
 mod load_command;
@@ -66,6 +67,8 @@ enum Command {
     Load(load_command::Arguments),
     /// Print a bootstrap configuration for an Envoy or a gRPC client.
     Bootstrap(bootstrap::Arguments),
+    /// Print the CustomResourceDefinitions of Pointsman's own kinds.
+    Crds(crds::Arguments),
     /// Move real traffic between two versions of a service with real Envoys, and count what fails.
     Demo(demo::Arguments),
     /// Serve xDS from a mesh that is made up, and change it on request: for benchmarks.
@@ -98,6 +101,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Wait(arguments) => wait::run(&arguments),
         Command::Load(arguments) => load_command::run(&arguments),
         Command::Bootstrap(arguments) => bootstrap::run(&arguments),
+        Command::Crds(arguments) => crds::run(&arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Mesh(arguments) => mesh::run(arguments),
         Command::Floor(arguments) => floor::run(&arguments),

@@ -1,17 +1,19 @@
 //! From text to changes: manifests in YAML or JSON become [`world::Object`]s and [`world::Problem`]s, and directories
 //! of such files become a stream of [`world::Change`]s.
 //!
-//! Three parts, each usable alone:
+//! Four parts, each usable alone:
 //! - [`text`] reads one file's bytes. It is pure: no file is opened, nothing panics, every oddity is a problem with
 //!   file, line, object and field.
 //! - [`Files`] remembers what each file said and turns the next version into the changes between the two. It is pure
 //!   too, and keeps the last good version of what can no longer be read.
 //! - [`watch`] does the IO: it finds the files, notices changes, reads, and feeds [`Files`].
+//! - [`crds`] says the same about our own kinds to an API server, so that it refuses what would be refused here.
 //!
 //! What this crate deliberately does not do: relate objects to one another. A route to a service that does not exist
 //! is the compiler's to report. The invariant: what is in force is always what some file said, in a version that was
 //! valid as a whole.
 
+pub mod crds;
 #[allow(clippy::disallowed_methods, reason = "this module is the IO")]
 mod disk;
 pub mod files;

@@ -7,3 +7,4 @@ pub mod delivery;
 pub mod istio;
 pub mod kube;
 pub mod pointsman;
+pub(crate) mod schema;

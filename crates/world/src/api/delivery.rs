@@ -12,7 +12,7 @@ mod intent;
 mod matching;
 mod profile;
 mod run;
-pub(crate) mod span;
+mod span;
 mod strategy;
 mod time;
 mod weight;

@@ -1,7 +1,9 @@
 //! A count, or a share of one.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::{Serialize, Serializer};
 
@@ -82,6 +84,22 @@ impl<'de> Deserialize<'de> for Amount {
             }
         }
         deserializer.deserialize_any(CountOrShare)
+    }
+}
+
+impl JsonSchema for Amount {
+    fn schema_name() -> Cow<'static, str> {
+        "Amount".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "x-kubernetes-int-or-string": true,
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "minimum": 0,
+            "maxLength": 16,
+            "pattern": "^([0-9]+|(100([.]0*)?|[0-9]{1,2}([.][0-9]{0,4})?|[.][0-9]{1,4})%)$",
+        })
     }
 }
 

@@ -2,13 +2,21 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::span;
+use super::span::Span;
+use crate::api::schema::{at_least, rule};
 
 /// `spec.analysis`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "self.source != 'Prometheus' || has(self.prometheusUrl)",
+            "source Prometheus needs prometheusUrl",
+        ),
+    ]))]
 pub struct AnalysisPolicy {
     /// AnalysisProfiles of the intent's namespace, or of the root namespace; `envoy-default` is built in.
     pub profiles: Vec<String>,
@@ -18,30 +26,35 @@ pub struct AnalysisPolicy {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prometheus_url: Option<String>,
     /// The chance of rolling back a healthy candidate, over the whole run and all metrics.
+    #[schemars(range(min = 0.000001, max = 0.2))]
     pub alpha: f64,
     /// The chance of passing a candidate that is as bad as the SLO allows at most.
+    #[schemars(range(min = 0.000001, max = 0.2))]
     pub beta: f64,
     /// A step passes after at least this many requests to the candidate.
     pub min_requests: u64,
     /// What is counted this long after a change of weights says nothing.
-    #[serde(with = "span")]
+    #[serde(with = "Span")]
     pub warmup: Duration,
     /// When the candidate fails.
     pub on_failure: OnFailure,
     /// When a step has no verdict after `maxStepDuration`.
     pub on_inconclusive: OnAbsence,
     /// How long a step waits for a verdict.
-    #[serde(with = "span")]
+    #[serde(with = "Span")]
+    #[schemars(extend("x-kubernetes-validations" = at_least("1s")))]
     pub max_step_duration: Duration,
     /// When proxies report and the candidate gets no request.
     pub on_no_traffic: OnAbsence,
     /// For so long that is no concern.
-    #[serde(with = "span")]
+    #[serde(with = "Span")]
+    #[schemars(extend("x-kubernetes-validations" = at_least("1s")))]
     pub no_traffic_timeout: Duration,
     /// When no proxy reports.
     pub on_telemetry_loss: OnTelemetryLoss,
     /// For so long that is no concern.
-    #[serde(with = "span")]
+    #[serde(with = "Span")]
+    #[schemars(extend("x-kubernetes-validations" = at_least("1s")))]
     pub telemetry_timeout: Duration,
     /// When stable breaks the SLO, too.
     pub shared_incident: SharedIncident,
@@ -70,7 +83,7 @@ impl Default for AnalysisPolicy {
 }
 
 /// Who counts requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)]
 pub enum EvidenceSource {
     /// The best that the proxies offer.
@@ -84,7 +97,7 @@ pub enum EvidenceSource {
 }
 
 /// After a verdict against the candidate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnFailure {
     /// Stable takes everything at once.
     #[default]
@@ -94,7 +107,7 @@ pub enum OnFailure {
 }
 
 /// While there is no verdict.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnAbsence {
     /// Weights stay.
     #[default]
@@ -106,7 +119,7 @@ pub enum OnAbsence {
 }
 
 /// While nobody reports.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnTelemetryLoss {
     /// Weights stay.
     #[default]
@@ -118,7 +131,7 @@ pub enum OnTelemetryLoss {
 }
 
 /// While both revisions break the SLO.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SharedIncident {
     /// Weights stay: it is not the candidate's doing.
     #[default]

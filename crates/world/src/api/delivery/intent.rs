@@ -1,16 +1,46 @@
 //! `DeploymentIntent`: the one kind that users have to write.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{AnalysisPolicy, Stickiness, Strategy, Weight, span};
+use super::span::{OptionalSpan, Span};
+use super::{AnalysisPolicy, Stickiness, Strategy, Weight};
 use crate::Labels;
+use crate::api::schema::{LABEL, REVISION, SUBDOMAIN, at_least, rule, some_time};
 
 /// `DeploymentIntent.spec`: how traffic of one service moves to its next revision.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "self.protocol != 'TCP' || !(self.strategy.type in ['AB', 'Mirror'])",
+            "TCP has no requests to tell apart: use Canary, BlueGreen or Rolling",
+        ),
+        rule(
+            "self.protocol != 'TCP' || !has(self.strategy.canary) || self.strategy.canary.steps.all(s, !has(s.headerRoute) && !has(s.mirror))",
+            "TCP has no requests to match or mirror",
+        ),
+        rule(
+            "self.protocol != 'TCP' || !has(self.strategy.blueGreen) || !has(self.strategy.blueGreen.preview.match) || size(self.strategy.blueGreen.preview.match) == 0",
+            "TCP has no requests to match",
+        ),
+        rule(
+            "self.stickiness.mode == 'None' || self.protocol != 'TCP'",
+            "TCP has neither headers nor cookies",
+        ),
+        rule(
+            "self.stickiness.mode == 'None' || self.strategy.type != 'Rolling'",
+            "a rolling strategy exchanges endpoints, not weights: clients cannot stay with a revision",
+        ),
+        rule(
+            "!has(self.strategy.canary) || self.strategy.canary.steps.all(s, !has(s.analysis) || !has(s.analysis.minDuration) || has(s.analysis.maxDuration) || duration(s.analysis.minDuration) <= duration(self.analysis.maxStepDuration))",
+            "no minDuration of a step is longer than maxStepDuration",
+        ),
+    ]))]
 pub struct DeploymentIntent {
     /// Whose traffic.
     pub service: ServiceSelector,
@@ -33,17 +63,21 @@ pub struct DeploymentIntent {
     /// What a revision that appears in the middle of a run does to it.
     pub on_new_revision: NewRevision,
     /// How long preparing, and being blocked by refusals, may take.
-    #[serde(with = "span")]
+    #[serde(with = "Span")]
+    #[schemars(extend("x-kubernetes-validations" = some_time()))]
     pub progress_deadline: Duration,
     /// What is left to requests in flight.
     pub drain: Drain,
     /// Who is asked.
+    #[schemars(length(max = 64))]
     pub gates: Vec<GateSpec>,
     /// Who is told.
+    #[schemars(length(max = 64))]
     pub notify: Vec<NotifySpec>,
     /// No run advances; rolling back stays live.
     pub suspend: bool,
     /// How many finished runs are kept.
+    #[schemars(range(min = 1, max = 100))]
     pub history_limit: u32,
 }
 
@@ -71,22 +105,34 @@ impl Default for DeploymentIntent {
 }
 
 /// `spec.service`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceSelector {
     /// Its name.
+    #[schemars(length(max = 253))]
+    #[schemars(regex(pattern = SUBDOMAIN))]
     pub name: String,
     /// Its namespace; the object's own without.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    #[schemars(regex(pattern = LABEL))]
     pub namespace: Option<String>,
     /// The ports concerned; all when empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(range(min = 1)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub ports: Vec<u16>,
 }
 
 /// `spec.attach`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "self.mesh || (has(self.gateways) && size(self.gateways) > 0)",
+            "no traffic is meant: set mesh: true, or name gateways",
+        ),
+    ]))]
 pub struct Attach {
     /// Traffic of sidecars and proxyless clients.
     pub mesh: bool,
@@ -106,7 +152,7 @@ impl Default for Attach {
 }
 
 /// `attach.clients`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClientSelector {
     /// All of these.
@@ -114,7 +160,7 @@ pub struct ClientSelector {
 }
 
 /// `spec.protocol`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)]
 pub enum IntentProtocol {
     /// What the service's ports say.
@@ -129,10 +175,17 @@ pub enum IntentProtocol {
 }
 
 /// `spec.revisions`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "self.stable == 'Auto' || self.stable != self.candidate",
+            "the candidate is another revision than stable",
+        ),
+    ]))]
 pub struct RevisionPolicy {
     /// The label whose values are the revisions.
+    #[schemars(length(min = 1))]
     pub label: String,
     /// Where traffic is; `Auto` is where the last completed run left it.
     pub stable: Choice,
@@ -178,21 +231,35 @@ impl<'de> Deserialize<'de> for Choice {
     }
 }
 
+impl JsonSchema for Choice {
+    fn schema_name() -> Cow<'static, str> {
+        "Choice".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "maxLength": 253, "pattern": REVISION})
+    }
+}
+
 /// `spec.safety`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SafetyPolicy {
     /// The candidate takes traffic only with at least this many healthy endpoints.
+    #[schemars(range(min = 1))]
     pub min_healthy_endpoints: u32,
     /// Weights rise only while the candidate's healthy endpoints are at least this times the weight times stable's;
     /// 0 for no such condition.
+    #[schemars(range(min = 0, max = 100))]
     pub capacity_ratio: f64,
     /// Requests for a candidate without healthy endpoints go to stable, in the proxy itself.
     pub fallback_to_stable: bool,
     /// A step counts when this share of the concerned nodes has accepted it.
+    #[schemars(range(min = 50))]
     pub ack_quorum: Weight,
     /// For so long it is waited for.
-    #[serde(with = "span")]
+    #[serde(with = "Span")]
+    #[schemars(extend("x-kubernetes-validations" = at_least("1s")))]
     pub ack_timeout: Duration,
     /// More refusals than this block a step.
     pub max_nacks: u32,
@@ -212,15 +279,22 @@ impl Default for SafetyPolicy {
 }
 
 /// `spec.rollback`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "self.mode != 'Ramp' || (has(self.ramp) && duration(self.ramp) >= duration('1s'))",
+            "mode Ramp needs a ramp of at least 1s",
+        ),
+    ]))]
 pub struct RollbackPolicy {
     /// At once, or over `ramp`.
     pub mode: RollbackMode,
     /// How long a ramp takes.
-    #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
+    #[serde(with = "OptionalSpan", skip_serializing_if = "Option::is_none")]
     pub ramp: Option<Duration>,
     /// So many of the last good revisions may come back without steps.
+    #[schemars(range(max = 10))]
     pub window: u32,
 }
 
@@ -231,7 +305,7 @@ impl Default for RollbackPolicy {
 }
 
 /// How weights go back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RollbackMode {
     /// In one publication.
     #[default]
@@ -241,7 +315,7 @@ pub enum RollbackMode {
 }
 
 /// What a third revision means.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum NewRevision {
     /// Stable takes everything, and a new run begins.
     #[default]
@@ -253,11 +327,17 @@ pub enum NewRevision {
 }
 
 /// `spec.drain`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Drain {
     /// Between the last acceptance of weight 0 and the removal of a revision's clusters.
-    #[serde(with = "span")]
+    #[serde(with = "Span")]
+    #[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "duration(self) <= duration('1h')",
+            "is 1h at most",
+        ),
+    ]))]
     pub timeout: Duration,
 }
 
@@ -268,18 +348,26 @@ impl Default for Drain {
 }
 
 /// `spec.gates[]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "self.url.matches('^https://.+') || (has(self.insecure) && self.insecure && self.url.matches('^http://.+'))",
+            "the URL is an https one, or an http one with insecure: true",
+        ),
+    ]))]
 pub struct GateSpec {
     /// When it is asked.
     pub phase: GatePhase,
     /// Whom.
+    #[schemars(length(min = 1, max = 2048))]
     pub url: String,
     /// Plain HTTP is meant.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub insecure: bool,
     /// How long an answer may take.
-    #[serde(with = "span")]
+    #[serde(with = "Span")]
+    #[schemars(extend("x-kubernetes-validations" = some_time()))]
     pub timeout: Duration,
     /// How often it is asked again after an error, before that is an answer.
     pub retries: u32,
@@ -301,7 +389,7 @@ impl Default for GateSpec {
 }
 
 /// When a gate is asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum GatePhase {
     /// Before the first weight.
     #[default]
@@ -317,7 +405,7 @@ pub enum GatePhase {
 }
 
 /// What an error of a gate means.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnGateError {
     /// It is asked again.
     #[default]
@@ -327,10 +415,11 @@ pub enum OnGateError {
 }
 
 /// `spec.notify[]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NotifySpec {
     /// Whom.
+    #[schemars(regex(pattern = "://"))]
     pub url: String,
     /// Of what; of everything when empty.
     pub events: Vec<String>,

@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::span;
+use super::span::Span;
+use crate::api::schema::{at_least, rule};
 
 /// `AnalysisProfile.spec`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AnalysisProfile {
     /// What is measured; any of them can end a run.
+    #[schemars(length(min = 1, max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub metrics: Vec<MetricSpec>,
 }
 
@@ -22,10 +26,45 @@ impl AnalysisProfile {
 }
 
 /// `metrics[]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "self.kind != 'LatencyFraction' || has(self.latencyMs)",
+            "a metric of kind LatencyFraction needs latencyMs",
+        ),
+        rule(
+            "!(self.kind in ['Threshold', 'PromQuery', 'Web']) || has(self.range)",
+            "a metric of kind Threshold, PromQuery or Web needs range",
+        ),
+        rule(
+            "!(self.kind in ['ErrorRate', 'LatencyFraction']) || !has(self.range)",
+            "requests are counted, not compared with a range: use slo",
+        ),
+        rule(
+            "!(self.kind in ['Threshold', 'PromQuery']) || has(self.query)",
+            "a metric of kind Threshold or PromQuery needs query",
+        ),
+        rule(
+            "self.kind != 'Web' || has(self.url)",
+            "a metric of kind Web needs url",
+        ),
+        rule(
+            "self.kind != 'Threshold' || !has(self.query) || self.query in ['error-rate', 'request-rate', 'slow-fraction']",
+            "proxies report error-rate, request-rate and slow-fraction",
+        ),
+        rule(
+            "self.kind != 'ErrorRate' || self.classify in ['http5xx', 'grpcServerError'] || self.classify.matches('^ *[0-9]{1,5} *(, *[0-9]{1,5} *)*$')",
+            "classify is http5xx, grpcServerError, or codes such as \"500,503\"",
+        ),
+        rule(
+            "self.kind != 'LatencyFraction' || has(self.slo) || !has(self.quantile) || self.quantile > 0.5",
+            "half of all requests may be bad",
+        ),
+    ]))]
 pub struct MetricSpec {
     /// Unique within the profile.
+    #[schemars(length(min = 1))]
     pub name: String,
     /// Which question is asked.
     pub kind: MetricKind,
@@ -33,15 +72,29 @@ pub struct MetricSpec {
     pub tolerance: Tolerance,
     /// The largest share of bad requests that is acceptable in itself, of 1: `0.01`. No absolute test without.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 0.5))]
+    #[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "self > 0.0 && self < 0.5",
+            "is between 0 and 0.5: one percent is 0.01",
+        ),
+    ]))]
     pub slo: Option<f64>,
     /// A request slower than this is slow. For `LatencyFraction`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<u64>,
     /// `p99 <= latencyMs` is a share of at most 1 - 0.99 of slow requests. For `LatencyFraction`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "self > 0.0 && self < 1.0",
+            "is between 0 and 1: the 99th percentile is 0.99",
+        ),
+    ]))]
     pub quantile: Option<f64>,
     /// The query of `PromQuery`, with `{{revision}}` and `{{service}}` filled in.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16384))]
     pub query: Option<String>,
     /// Where `Web` asks, or the Prometheus of `PromQuery`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,7 +106,8 @@ pub struct MetricSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub range: Option<Bounds>,
     /// How often a value is asked for.
-    #[serde(with = "span")]
+    #[serde(with = "Span")]
+    #[schemars(extend("x-kubernetes-validations" = at_least("1s")))]
     pub interval: Duration,
     /// So many bad values are forgiven.
     pub failure_limit: u32,
@@ -67,6 +121,7 @@ pub struct MetricSpec {
     /// What an error of the provider means. It is never a failure of the candidate unless this says so.
     pub on_error: OnMetricError,
     /// What makes a request bad: `http5xx`, `grpcServerError`, or a list of codes (`"500,503"`). For `ErrorRate`.
+    #[schemars(length(max = 256))]
     pub classify: String,
 }
 
@@ -107,7 +162,7 @@ impl MetricSpec {
 }
 
 /// What is asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum MetricKind {
     /// The share of requests that failed.
     #[default]
@@ -123,12 +178,20 @@ pub enum MetricKind {
 }
 
 /// How far the candidate may be from stable and count as equal: a difference has to exceed both.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Tolerance {
     /// Candidate over stable, at least 1.
+    #[schemars(range(min = 1, max = 1000000))]
     pub ratio: f64,
     /// Candidate minus stable, as a share of 1.
+    #[schemars(range(min = 0))]
+    #[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "self < 1.0",
+            "is a share of 1: half a percent is 0.005",
+        ),
+    ]))]
     pub delta: f64,
 }
 
@@ -139,8 +202,18 @@ impl Default for Tolerance {
 }
 
 /// The good values; either end may be open.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "has(self.min) || has(self.max)",
+            "every value is good: give min or max",
+        ),
+        rule(
+            "!has(self.min) || !has(self.max) || self.min <= self.max",
+            "no value lies between min and max",
+        ),
+    ]))]
 pub struct Bounds {
     /// The smallest good one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -158,7 +231,7 @@ impl Bounds {
 }
 
 /// What an error of a provider means.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnMetricError {
     /// Nothing is known: the run does not advance.
     #[default]

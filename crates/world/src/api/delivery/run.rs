@@ -1,12 +1,19 @@
 //! `RolloutRun`.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use super::{Assignment, Attach, IntentProtocol, ServiceSelector, Weight};
+use crate::api::schema;
+
+/// An assignment is a run's own note of what is in force, which nobody else writes.
+fn anything(_: &mut SchemaGenerator) -> Schema {
+    schema::anything()
+}
 
 /// `RolloutRun.spec`: one attempt to carry an intent out. Written by Pointsman alone; but for the assignment it never
 /// changes. The object's generation is the assignment's version, so that who has accepted the one is known by the other.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RolloutRun {
     /// The name of the DeploymentIntent in the same namespace.
@@ -29,11 +36,12 @@ pub struct RolloutRun {
     pub attempt: u32,
     /// What is in force; none before the run has anything to say.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "anything")]
     pub assignment: Option<Assignment>,
 }
 
 /// `RolloutRun.status`: where the attempt stands.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RunStatus {
     /// The phase in one word, such as `Preparing` or `RolledBack`.

@@ -1,10 +1,13 @@
 //! Durations as Go writes them, both ways: for `#[serde(with)]`.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::{Serialize, Serializer};
 
+use crate::api::schema;
 use crate::text::parse_duration;
 
 /// The largest unit that divides it: `90s`, `10m`, `1500ms`.
@@ -22,24 +25,49 @@ fn text(span: Duration) -> String {
     unit.map_or_else(|| "0s".to_owned(), |(size, unit)| format!("{}{unit}", nanos / size))
 }
 
-pub(crate) fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&text(*span))
+/// A duration as it is written. A type, so that the schema follows from the same attribute as the reading.
+pub(crate) struct Span;
+
+impl Span {
+    pub(crate) fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&text(*span))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        parse_duration(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
 }
 
-pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    parse_duration(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+impl JsonSchema for Span {
+    fn schema_name() -> Cow<'static, str> {
+        "Span".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schema::duration()
+    }
 }
 
 /// The same for a duration that may be absent.
-pub(crate) mod optional {
-    use super::{Deserializer, Duration, Serialize, Serializer, text};
+pub(crate) struct OptionalSpan;
 
+impl OptionalSpan {
     pub(crate) fn serialize<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
         span.map(text).serialize(serializer)
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
         crate::text::duration(deserializer)
+    }
+}
+
+impl JsonSchema for OptionalSpan {
+    fn schema_name() -> Cow<'static, str> {
+        "Span".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schema::duration()
     }
 }
 

@@ -1,15 +1,41 @@
 //! `spec.strategy` and `spec.stickiness` of an intent.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Amount, RequestMatch, Weight, span};
+use super::span::{OptionalSpan, Span};
+use super::{Amount, RequestMatch, Weight};
+use crate::api::schema::{HEADER, TIME, TOKEN, at_least, rule};
 
 /// `spec.strategy`: a type and the block of that type, which may be left out where its defaults do.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "self.type == 'Canary' || !has(self.canary)",
+            "the block canary is for type: Canary",
+        ),
+        rule(
+            "self.type == 'BlueGreen' || !has(self.blueGreen)",
+            "the block blueGreen is for type: BlueGreen",
+        ),
+        rule(
+            "self.type == 'Rolling' || !has(self.rolling)",
+            "the block rolling is for type: Rolling",
+        ),
+        rule(
+            "(self.type == 'AB') == has(self.ab)",
+            "the block ab is for type: AB, which needs it",
+        ),
+        rule(
+            "self.type == 'Mirror' || !has(self.mirror)",
+            "the block mirror is for type: Mirror",
+        ),
+    ]))]
 pub struct Strategy {
     /// Which.
     #[serde(rename = "type")]
@@ -32,7 +58,7 @@ pub struct Strategy {
 }
 
 /// `strategy.type`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum StrategyType {
     /// Weights rise step by step.
     #[default]
@@ -49,15 +75,31 @@ pub enum StrategyType {
 }
 
 /// `strategy.canary`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "(has(self.allowDecrease) && self.allowDecrease) || self.steps.filter(s, has(s.setWeight)).map(s, s.setWeight).isSorted()",
+            "weights do not fall, but with allowDecrease: true",
+        ),
+        rule(
+            "(has(self.allowDecrease) && self.allowDecrease) || self.steps.filter(s, has(s.setWeight)).map(s, s.setWeight).all(w, w <= self.maxStep + 0.00001 || self.steps.filter(s, has(s.setWeight)).map(s, s.setWeight).exists(v, v < w && w - v <= self.maxStep + 0.00001))",
+            "no weight rises by more than maxStep",
+        ),
+        rule(
+            "self.promote == 'Manual' || (self.steps.filter(s, has(s.setWeight)).size() > 0 && self.steps.filter(s, has(s.setWeight))[self.steps.filter(s, has(s.setWeight)).size() - 1].setWeight == 100.0)",
+            "the last weight is 100, or promote is Manual",
+        ),
+    ]))]
 pub struct Canary {
     /// What is done, in order.
+    #[schemars(length(min = 1, max = 64))]
     pub steps: Vec<Step>,
     /// Weights may fall between steps.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub allow_decrease: bool,
     /// The largest single rise.
+    #[schemars(range(min = 0.0001))]
     pub max_step: Weight,
     /// Whether the candidate becomes stable by itself after the last step.
     pub promote: Promotion,
@@ -76,7 +118,7 @@ impl Default for Canary {
 }
 
 /// Who promotes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Promotion {
     /// The run itself.
     #[default]
@@ -86,8 +128,14 @@ pub enum Promotion {
 }
 
 /// One step: exactly one of its fields.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "[has(self.setWeight), has(self.pause), has(self.analysis), has(self.headerRoute), has(self.mirror), has(self.requireEndpoints), has(self.gate)].filter(given, given).size() == 1",
+            "a step is exactly one of setWeight, pause, analysis, headerRoute, mirror, requireEndpoints and gate",
+        ),
+    ]))]
 pub struct Step {
     /// The candidate's share from here on.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,26 +177,38 @@ impl Step {
 }
 
 /// `pause`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "!has(self.duration) || duration(self.duration) >= duration('1s')",
+            "a pause is at least 1s; without a duration it waits for somebody",
+        ),
+    ]))]
 pub struct PauseStep {
     /// How long; until somebody promotes without.
-    #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
+    #[serde(with = "OptionalSpan", skip_serializing_if = "Option::is_none")]
     pub duration: Option<Duration>,
 }
 
 /// `analysis` of a step: what is left out is said by `spec.analysis`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "!has(self.minDuration) || !has(self.maxDuration) || duration(self.minDuration) <= duration(self.maxDuration)",
+            "minDuration is not longer than maxDuration",
+        ),
+    ]))]
 pub struct StepAnalysis {
     /// Judges by this profile as well, from here on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile_ref: Option<String>,
     /// Never passes sooner.
-    #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
+    #[serde(with = "OptionalSpan", skip_serializing_if = "Option::is_none")]
     pub min_duration: Option<Duration>,
     /// Is inconclusive afterwards.
-    #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
+    #[serde(with = "OptionalSpan", skip_serializing_if = "Option::is_none")]
     pub max_duration: Option<Duration>,
     /// Never passes with fewer requests to the candidate.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,13 +216,21 @@ pub struct StepAnalysis {
 }
 
 /// `headerRoute`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "!self.enabled || (has(self.match) && size(self.match) > 0)",
+            "there is no match: say which requests are meant",
+        ),
+    ]))]
 pub struct HeaderRoute {
     /// By which a later step finds it again.
+    #[schemars(length(min = 1))]
     pub name: String,
     /// Which requests.
     #[serde(rename = "match")]
+    #[schemars(length(max = 64))]
     pub matches: Vec<RequestMatch>,
     /// False takes the route of this name away.
     pub enabled: bool,
@@ -175,13 +243,14 @@ impl Default for HeaderRoute {
 }
 
 /// `mirror` of a step.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MirrorStep {
     /// Of how many requests a copy is sent.
     pub percent: Weight,
     /// Of which requests; of all when empty.
     #[serde(rename = "match")]
+    #[schemars(length(max = 64))]
     pub matches: Vec<RequestMatch>,
     /// Copies of requests that change something are meant.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -197,23 +266,38 @@ impl Default for MirrorStep {
 }
 
 /// `requireEndpoints`: at least one of both.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "has(self.absolute) || has(self.percentOfStable)",
+            "give absolute or percentOfStable",
+        ),
+    ]))]
 pub struct RequireEndpoints {
     /// So many healthy ones of the candidate.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub absolute: Option<u32>,
     /// In percent of stable's healthy ones; may be above 100.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub percent_of_stable: Option<u32>,
 }
 
 /// `gate` of a step: a webhook, or somebody's `promote`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "has(self.webhook) != (has(self.manual) && self.manual)",
+            "give webhook or manual: true, and not both",
+        ),
+    ]))]
 pub struct GateStep {
     /// The URL that is asked.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^https://.+"))]
     pub webhook: Option<String>,
     /// Waits for the action `promote`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -221,7 +305,7 @@ pub struct GateStep {
 }
 
 /// `strategy.blueGreen`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BlueGreen {
     /// Who sees the candidate before the switch.
@@ -229,12 +313,13 @@ pub struct BlueGreen {
     /// Switches by itself once the candidate is ready.
     pub auto_promote: bool,
     /// Waits before it switches.
-    #[serde(with = "span")]
+    #[serde(with = "Span")]
     pub delay: Duration,
     /// All at once, or over some time.
     pub switch: Switch,
     /// Keeps what was stable ready for so long.
-    #[serde(with = "span")]
+    #[serde(with = "Span")]
+    #[schemars(extend("x-kubernetes-validations" = at_least("30s")))]
     pub keep_previous: Duration,
 }
 
@@ -251,11 +336,12 @@ impl Default for BlueGreen {
 }
 
 /// `blueGreen.preview`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Preview {
     /// Which requests go to the candidate; none when empty.
     #[serde(rename = "match")]
+    #[schemars(length(max = 64))]
     pub matches: Vec<RequestMatch>,
 }
 
@@ -273,7 +359,7 @@ impl Serialize for Switch {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct Ramp {
-            #[serde(with = "span")]
+            #[serde(with = "Span")]
             ramp: Duration,
         }
         match self {
@@ -317,16 +403,40 @@ impl<'de> Deserialize<'de> for Switch {
     }
 }
 
+/// A word or a mapping: an API server's schema can check the word, and has to let any mapping pass.
+impl JsonSchema for Switch {
+    fn schema_name() -> Cow<'static, str> {
+        "Switch".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"x-kubernetes-preserve-unknown-fields": true, "pattern": "^Instant$"})
+    }
+}
+
 /// `strategy.rolling`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rolling {
     /// How many endpoints change at a time, of as many as stable has when the run begins.
+    #[schemars(range(min = 1))]
+    #[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "type(self) != string || !self.matches('^0*([.]0*)?%?$')",
+            "a batch is at least one endpoint",
+        ),
+    ]))]
     pub batch: Amount,
     /// How many may be missing meanwhile.
+    #[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "type(self) != string || !self.matches('^100([.]0*)?%$')",
+            "not all endpoints may be missing",
+        ),
+    ]))]
     pub max_unavailable: Amount,
     /// Waits after each batch.
-    #[serde(with = "span")]
+    #[serde(with = "Span")]
     pub settle: Duration,
 }
 
@@ -341,36 +451,57 @@ impl Default for Rolling {
 }
 
 /// `strategy.ab`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "self.variants.all(v, self.variants.exists_one(w, w.name == v.name))",
+            "names of variants are unique",
+        ),
+        rule(
+            "self.variants.filter(v, has(v.share)).map(v, v.share).sum() > 99.99995 && self.variants.filter(v, has(v.share)).map(v, v.share).sum() < 100.00005",
+            "the shares add up to 100",
+        ),
+    ]))]
 pub struct AbTest {
     /// Two to eight.
+    #[schemars(length(min = 2, max = 8))]
     pub variants: Vec<Variant>,
     /// When it ends, as RFC 3339 in UTC; with nobody's decision, stable takes everything.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = TIME))]
     pub end_at: Option<String>,
     /// Who says which variant wins.
     pub winner: Winner,
 }
 
 /// `ab.variants[]`: reached by a share or by matching.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "has(self.share) || (has(self.match) && size(self.match) > 0)",
+            "nothing leads to the variant: give it a share or a match",
+        ),
+    ]))]
 pub struct Variant {
     /// Its name.
+    #[schemars(length(min = 1, max = 256))]
     pub name: String,
     /// The revision that serves it.
+    #[schemars(length(min = 1))]
     pub revision: String,
     /// Its share of what no variant matches.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<Weight>,
     /// Requests that always get it.
     #[serde(rename = "match")]
+    #[schemars(length(max = 64))]
     pub matches: Vec<RequestMatch>,
 }
 
 /// `ab.winner`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Winner {
     /// Somebody, by promoting or aborting.
     #[default]
@@ -380,19 +511,22 @@ pub enum Winner {
 }
 
 /// `strategy.mirror`: copies for a while, and a verdict. Nobody is ever answered by the candidate.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MirrorTest {
     /// Of how many requests a copy is sent.
+    #[schemars(range(min = 0.0001))]
     pub percent: Weight,
     /// Of which requests; of all when empty.
     #[serde(rename = "match")]
+    #[schemars(length(max = 64))]
     pub matches: Vec<RequestMatch>,
     /// Copies of requests that change something are meant.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub allow_unsafe_methods: bool,
     /// For how long at least.
-    #[serde(with = "span")]
+    #[serde(with = "Span")]
+    #[schemars(extend("x-kubernetes-validations" = at_least("1s")))]
     pub duration: Duration,
 }
 
@@ -408,20 +542,27 @@ impl Default for MirrorTest {
 }
 
 /// `spec.stickiness`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "self.mode != 'Hash' || (has(self.key) && size(self.key) > 0)",
+            "Hash needs a key: header, cookie, query or sourceIp",
+        ),
+    ]))]
 pub struct Stickiness {
     /// How.
     pub mode: StickinessMode,
     /// What a client is known by, the first that it has; for `Hash`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub key: Vec<HashKey>,
     /// The cookie of `Cookie`.
     pub cookie: StickyCookie,
 }
 
 /// `stickiness.mode`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum StickinessMode {
     /// Every request is a new draw.
     #[default]
@@ -433,14 +574,22 @@ pub enum StickinessMode {
 }
 
 /// `stickiness.key[]`: exactly one of its fields.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "[has(self.header), has(self.cookie), has(self.query), has(self.sourceIp) && self.sourceIp].filter(given, given).size() == 1",
+            "exactly one of header, cookie, query and sourceIp is given",
+        ),
+    ]))]
 pub struct HashKey {
     /// The value of a header.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = HEADER))]
     pub header: Option<String>,
     /// The value of a cookie.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = TOKEN))]
     pub cookie: Option<String>,
     /// The value of a query parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -451,13 +600,14 @@ pub struct HashKey {
 }
 
 /// `stickiness.cookie`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StickyCookie {
     /// A token of RFC 6265.
+    #[schemars(regex(pattern = TOKEN))]
     pub name: String,
     /// `Max-Age`.
-    #[serde(with = "span")]
+    #[serde(with = "Span")]
     pub ttl: Duration,
     /// `Path`.
     pub path: String,
@@ -487,7 +637,7 @@ impl Default for StickyCookie {
 }
 
 /// `cookie.sameSite`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)]
 pub enum SameSite {
     Strict,

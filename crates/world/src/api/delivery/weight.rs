@@ -1,9 +1,13 @@
 //! A share of traffic.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::{Serialize, Serializer};
+
+use crate::api::schema::rule;
 
 /// A share of traffic in parts per million, from none to all. Manifests say it as a percentage with at most four
 /// decimals (`5`, `0.25`, `"12.5"`).
@@ -128,6 +132,27 @@ impl<'de> Deserialize<'de> for Weight {
             }
         }
         deserializer.deserialize_any(Percent)
+    }
+}
+
+/// A number alone: an API server's schema cannot offer a number or a text.
+impl JsonSchema for Weight {
+    fn schema_name() -> Cow<'static, str> {
+        "Weight".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        // Decimals are binary fractions, so a weight of four decimals is near a whole number of parts per million.
+        const PARTS: &str = "self * 10000.0 - double(int(self * 10000.0 + 0.5))";
+        json_schema!({
+            "type": "number",
+            "minimum": 0,
+            "maximum": 100,
+            "x-kubernetes-validations": [rule(
+                &format!("{PARTS} < 0.000001 && {PARTS} > -0.000001"),
+                "has four decimals at most: the finest weight is 0.0001 (one request in a million)",
+            )],
+        })
     }
 }
 

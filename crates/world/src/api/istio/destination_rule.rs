@@ -21,10 +21,11 @@ pub struct DestinationRule {
 }
 
 /// `matchLabels` of the clients that the rule is for.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[allow(missing_docs)]
 pub struct WorkloadSelector {
+    /// All of these.
     pub match_labels: Labels,
 }
 
