@@ -100,8 +100,16 @@ fn clusters(criterion: &mut Criterion) {
         let service = service(protocol);
         let name = names::outbound_cluster(80, subset.map_or("", |subset| &subset.name), &service.host);
         let port = &service.ports[0];
-        let input =
-            ClusterInput { audience: &audience, name: &name, service: &service, port, subset, rule, endpoints: &[] };
+        let input = ClusterInput {
+            audience: &audience,
+            name: &name,
+            service: &service,
+            port,
+            subset,
+            rule,
+            rollout: None,
+            endpoints: &[],
+        };
         group.bench_function(BenchmarkId::new("bytes", case), |bench| {
             bench.iter(|| cluster::encoded(black_box(&input)));
         });
@@ -222,7 +230,7 @@ fn virtual_services(criterion: &mut Criterion) {
                 default: None,
                 resolve: &|_, destination, port| {
                     let name = names::outbound_cluster(port, &destination.subset, &service.host);
-                    Target::Cluster { name, hash: None }
+                    Target::Cluster { name, hash: None, rollout: None }
                 },
                 options: &options,
                 service: Some(&service),

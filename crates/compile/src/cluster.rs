@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use prost::Message;
 use proto::pb::envoy::config::cluster::v3::Cluster;
-use world::{EffectiveRule, Endpoint, Service, ServicePort, Subset};
+use world::{EffectiveRule, Endpoint, ObjectRef, Service, ServicePort, Subset};
 
 use crate::policy::Policy;
 use crate::{Audience, Built};
@@ -44,9 +44,23 @@ pub struct ClusterInput<'a> {
     pub subset: Option<&'a Subset>,
     /// The rule of the service's host; the default when there is none.
     pub rule: &'a EffectiveRule,
+    /// The rollout that the cluster is there for, or that divides its connections.
+    pub rollout: Option<ClusterRollout<'a>>,
     /// The service's endpoints behind the port, of all subsets. Looked at only when the service's resolution is DNS
     /// of either kind; so that other clusters need not be built again when endpoints change, leave it empty for them.
     pub endpoints: &'a [Endpoint],
+}
+
+/// What a rollout makes of a cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct ClusterRollout<'a> {
+    /// The run.
+    pub run: &'a ObjectRef,
+    /// Whether its endpoints are followed by those of another revision at the next priority: it must never send to
+    /// unhealthy ones instead.
+    pub has_fallback: bool,
+    /// Whether connections are divided between its localities by their weights.
+    pub by_localities: bool,
 }
 
 impl ClusterInput<'_> {
@@ -96,6 +110,7 @@ fn with_origins<T>(mut built: Built<T>, input: &ClusterInput<'_>) -> Built<T> {
     built.origins.insert(input.service.origin.clone());
     built.origins.extend(input.rule.origins.iter().cloned());
     built.origins.extend(input.subset.map(|subset| subset.origin.clone()));
+    built.origins.extend(input.rollout.map(|rollout| rollout.run.clone()));
     built
 }
 

@@ -4,6 +4,7 @@
 //! tests hold it to the bytes that prost gives for the same message. Metadata is left out: nothing in a stock Envoy
 //! reads Istio's `workload` entry, and it would double the size of an endpoint.
 
+mod divided;
 mod selection;
 mod structs;
 mod text;
@@ -12,6 +13,7 @@ use world::{Address, Endpoint, Health, Labels, ObjectRef, Problem};
 
 use crate::{Proxy, flat};
 
+pub(crate) use divided::{Part, by_count, by_parts, with_fallback};
 pub(crate) use selection::{Receiver, Selection};
 pub(crate) use structs::message;
 
@@ -71,26 +73,35 @@ pub(crate) fn unusable(origin: &ObjectRef, endpoint: &Endpoint, receiver: Receiv
 pub(crate) fn write(out: &mut Vec<u8>, cluster: &str, selection: &Selection<'_>) {
     flat::text(out, 1, cluster);
     for group in selection.localities() {
-        flat::message(out, 2, |out| write_locality(out, group, selection));
+        flat::message(out, 2, |out| write_locality(out, group, selection, None, 0));
     }
 }
 
-/// `LocalityLbEndpoints`: `locality` 1, `lb_endpoints` 2, `load_balancing_weight` 3. The locality is there even when
-/// nothing is known of it: gRPC asks for it (rule G-04).
-fn write_locality(out: &mut Vec<u8>, group: &[&Endpoint], selection: &Selection<'_>) {
+/// `LocalityLbEndpoints`: `locality` 1, `lb_endpoints` 2, `load_balancing_weight` 3, `priority` 5. The locality is there
+/// even when nothing is known of it: gRPC asks for it (rule G-04). It weighs what its endpoints do, unless it is said.
+fn write_locality(
+    out: &mut Vec<u8>,
+    group: &[&Endpoint],
+    selection: &Selection<'_>,
+    weight: Option<u32>,
+    priority: u32,
+) {
     let Some(first) = group.first() else { return };
     flat::message(out, 1, |out| {
         flat::text(out, 1, &first.locality.region);
         flat::text(out, 2, &first.locality.zone);
         flat::text(out, 3, &first.locality.sub_zone);
     });
-    let mut weight = 0u32;
+    let mut sum = 0u32;
     for endpoint in group {
         let own = selection.weight(endpoint);
-        weight = weight.saturating_add(own);
+        sum = sum.saturating_add(own);
         write_endpoint(out, endpoint, own);
     }
-    write_weight(out, 3, weight);
+    write_weight(out, 3, weight.unwrap_or(sum));
+    if priority > 0 {
+        flat::number(out, 5, priority.into());
+    }
 }
 
 /// `LbEndpoint` as field 2: `endpoint` 1, `health_status` 2, `load_balancing_weight` 4. Its lengths are worked out

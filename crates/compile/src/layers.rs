@@ -17,6 +17,7 @@ mod listeners;
 mod output;
 mod reads;
 mod resolver;
+mod rollout;
 mod table;
 mod unit;
 

@@ -30,6 +30,7 @@ mod mirror;
 mod pattern;
 mod percent_format;
 mod regex;
+mod request;
 mod retry;
 mod rewrite;
 mod rule;
@@ -43,6 +44,7 @@ pub use delegate::FindDelegate;
 pub(crate) use domains::domains_for;
 pub use encoded_host::EncodedHost;
 pub(crate) use encoded_host::write_names;
+pub(crate) use matching::gateway_name;
 pub use virtual_host::{VirtualHostInput, virtual_host};
 
 /// Every destination that a VirtualService names itself, mirrors included, with the path of its field; what its

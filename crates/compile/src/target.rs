@@ -7,6 +7,8 @@ use std::sync::Arc;
 use world::Hostname;
 use world::api::istio::{ConsistentHash, Destination};
 
+use crate::division::Rollout;
+
 pub(crate) use suggestion::{addition, suggestion};
 
 /// The answer to "which cluster is this destination".
@@ -18,6 +20,8 @@ pub enum Target {
         name: Arc<str>,
         /// Consistent hashing of the destination's rule: the hash policy belongs to the route.
         hash: Option<ConsistentHash>,
+        /// The rollout of the service, if there is one.
+        rollout: Option<Rollout>,
     },
     /// None: a reference that cannot be followed.
     Missing(Missing),

@@ -98,6 +98,7 @@ fn compiled(case: &Path) -> Value {
                     port,
                     subset,
                     rule: &rule,
+                    rollout: None,
                     endpoints: inline,
                 };
                 let built = cluster::encoded(&input);

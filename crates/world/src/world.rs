@@ -87,8 +87,8 @@ impl World {
         self.index.mesh_routes.contains_key(host)
     }
 
-    /// The label keys of clients that any VirtualService (`sourceLabels`), DestinationRule (`workloadSelector`) or
-    /// XdsResource (`selector`) asks about, in order: clients that differ only in other labels are compiled alike.
+    /// The label keys of clients that any VirtualService (`sourceLabels`), DestinationRule (`workloadSelector`), XdsResource
+    /// (`selector`) or RolloutRun (`attach.clients`, `sourceLabels`) asks about, in order: clients that differ only in other labels are compiled alike.
     pub fn client_label_keys(&self) -> impl Iterator<Item = &str> {
         self.index.client_labels.keys().map(String::as_str)
     }

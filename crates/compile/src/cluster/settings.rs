@@ -4,6 +4,9 @@ use std::sync::OnceLock;
 
 use prost::Message;
 use proto::pb::envoy::config::cluster::v3::Cluster;
+use proto::pb::envoy::config::cluster::v3::cluster::common_lb_config::{
+    LocalityConfigSpecifier, LocalityWeightedLbConfig,
+};
 use proto::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, CommonLbConfig, DiscoveryType};
 use proto::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use proto::pb::envoy::config::core::v3::{ConfigSource, SelfConfigSource};
@@ -37,7 +40,7 @@ fn build(input: &ClusterInput<'_>, policy: &Policy<'_>) -> Built<Cluster> {
         http::set(cluster, input, policy, tls.as_ref(), problems);
         cluster.transport_socket = tls.map(|tls| tls.socket);
         outlier::set(cluster, policy, problems);
-        set_panic_threshold(cluster, policy, discovery);
+        set_common(cluster, input, policy, discovery);
     }
     dns::set(cluster, input, discovery, problems);
     built
@@ -52,7 +55,12 @@ pub(super) fn template(input: &ClusterInput<'_>) -> Option<&'static [u8]> {
     static HTTP2: OnceLock<Vec<u8>> = OnceLock::new();
     static SAME: OnceLock<Vec<u8>> = OnceLock::new();
     let policy = input.policy();
-    if !policy.is_default() || discovery::of(input, &policy) != Discovery::Eds || !input.endpoints.is_empty() {
+    let is_plain = input.rollout.is_none_or(|rollout| !rollout.by_localities);
+    if !is_plain
+        || !policy.is_default()
+        || discovery::of(input, &policy) != Discovery::Eds
+        || !input.endpoints.is_empty()
+    {
         return None;
     }
     // Nothing else of the input has a say here; a test goes through every combination.
@@ -85,14 +93,22 @@ fn set_discovery(cluster: &mut Cluster, discovery: Discovery) {
     cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind as i32));
 }
 
-/// Without `minHealthPercent` never: with few endpoints, sending to all of them when most are ejected is worse than
-/// refusing. Envoy's own default is 50.
-fn set_panic_threshold(cluster: &mut Cluster, policy: &Policy<'_>, discovery: Discovery) {
-    if discovery != Discovery::OriginalDestination {
-        let percent = f64::from(outlier::min_health_percent(policy));
-        cluster.common_lb_config = Some(CommonLbConfig {
-            healthy_panic_threshold: Some(Percent { value: percent }),
-            ..CommonLbConfig::default()
-        });
+/// Without `minHealthPercent` unhealthy endpoints are never sent to: with few endpoints, sending to all of them when most
+/// are ejected is worse than refusing. Envoy's own default is 50. Nor are they where another priority stands in.
+fn set_common(cluster: &mut Cluster, input: &ClusterInput<'_>, policy: &Policy<'_>, discovery: Discovery) {
+    if discovery == Discovery::OriginalDestination {
+        return;
     }
+    let rollout = input.rollout;
+    let percent = match rollout.is_some_and(|rollout| rollout.has_fallback) {
+        true => 0.0,
+        false => f64::from(outlier::min_health_percent(policy)),
+    };
+    let by_localities = rollout.is_some_and(|rollout| rollout.by_localities);
+    cluster.common_lb_config = Some(CommonLbConfig {
+        healthy_panic_threshold: Some(Percent { value: percent }),
+        locality_config_specifier: by_localities
+            .then_some(LocalityConfigSpecifier::LocalityWeightedLbConfig(LocalityWeightedLbConfig {})),
+        ..CommonLbConfig::default()
+    });
 }

@@ -93,7 +93,7 @@ fn with_input<T>(
     let audience = audience(proxy);
     let name = crate::names::outbound_cluster(80, subset.map_or("", |subset| &subset.name), &service.host);
     let port = &service.ports[0];
-    look(&ClusterInput { audience: &audience, name: &name, service, port, subset, rule, endpoints })
+    look(&ClusterInput { audience: &audience, name: &name, service, port, subset, rule, rollout: None, endpoints })
 }
 
 /// What must hold for any input.

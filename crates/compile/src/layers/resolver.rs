@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use world::api::istio::{Destination, TrafficPolicy};
 use world::{EffectiveRule, Hostname, Labels, Reader, Scope, Service, Subset};
 
-use crate::{Audience, Missing, Options, Target, names, policy, target};
+use super::rollout::Via;
+use crate::{Audience, Missing, Options, Rollout, Target, names, policy, target};
 
 /// Longest chain of `ExternalName` services that is followed.
 const MOST_ALIASES: usize = 4;
@@ -69,13 +70,15 @@ impl<'r, 'w> Resolver<'r, 'w> {
         subsets
     }
 
-    /// Follows a destination; `wanted` are all subsets that the same object asks of hosts, for the suggestion.
+    /// Follows a destination; `wanted` are all subsets that the same object asks of hosts, for the suggestion;
+    /// `via` says for whom rollouts divide it.
     pub(super) fn resolve(
         &self,
         namespace: &str,
         destination: &Destination,
         listener_port: u16,
         wanted: &[(Hostname, String)],
+        via: Via<'_>,
     ) -> Target {
         let domain = &self.reader.settings().domain;
         let host = Hostname::qualified(&destination.host, namespace, domain);
@@ -87,9 +90,10 @@ impl<'r, 'w> Resolver<'r, 'w> {
             (None, [only]) => Some(*only),
             (None, _) => known.contains(&listener_port).then_some(listener_port),
         };
-        let Some(port) = port else {
+        let Some(declared) = port.and_then(|port| service.ports.iter().find(|p| p.number == port)) else {
             return Target::Missing(Missing::Port { host, port: asked, known });
         };
+        let port = declared.number;
         let rule = self.rule(service);
         let inferred;
         let subset = if destination.subset.is_empty() {
@@ -104,7 +108,11 @@ impl<'r, 'w> Resolver<'r, 'w> {
             }
         };
         let hash = policy::effective(&rule, subset, port).load_balancer.and_then(|lb| lb.consistent_hash);
-        Target::Cluster { name: names::outbound_cluster(port, &destination.subset, &service.host), hash }
+        let rollout = match subset {
+            None => self.division(service, &rule, declared, via).map(Rollout::Divides),
+            Some(_) => self.in_force(service, &rule, port).map(|run| Rollout::Spares(run.run().clone())),
+        };
+        Target::Cluster { name: names::outbound_cluster(port, &destination.subset, &service.host), hash, rollout }
     }
 
     /// The effective policy towards a destination; the default where it leads nowhere.

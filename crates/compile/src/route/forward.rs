@@ -1,63 +1,219 @@
 //! Where a rule's requests go: weighted destinations, and what happens to the share of those that do not exist.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proto::pb::envoy::config::route::v3::route_action::HashPolicy;
 use proto::pb::envoy::r#type::v3::FractionalPercent;
-use world::Problem;
 use world::api::istio::HttpDestination;
+use world::{ObjectRef, Problem};
 
 use super::VirtualHostInput;
 use super::hash;
 use super::headers::{Fields, Operations};
 use super::rule::{Place, Rule};
 use super::split::{self, Split};
+use crate::division::{Division, Plan, Rollout, WHOLE};
 use crate::{Missing, MissingDestination, Target, flat, names};
 
-/// Clusters that requests are sent to.
-pub(super) struct Clusters<'a> {
+/// Where a rule's requests go, before it is decided which of them go where.
+pub(super) struct Destinations<'a> {
     /// At least one.
     known: Vec<Known<'a>>,
-    /// The weight of each.
-    weights: Vec<u32>,
+    /// The weight of those that do not exist, and why they do not.
+    missing: u64,
+    reason: String,
+    /// What the rules of the destinations hash by.
     pub(super) hash: Vec<HashPolicy>,
-    /// The share of requests that must be refused before, and why.
-    pub(super) refused: Option<(FractionalPercent, String)>,
 }
 
 /// A destination that exists and has a weight.
 struct Known<'a> {
-    cluster: Arc<str>,
+    to: To,
     weight: u64,
     operations: Operations<'a>,
 }
 
+/// What a destination is.
+enum To {
+    Cluster(Arc<str>),
+    /// The service as a whole, whose rollout this is for the route of this name.
+    Divided(Arc<Division>, Arc<str>),
+}
+
+/// Clusters that requests are sent to.
+#[derive(Clone)]
+pub(super) struct Clusters<'a> {
+    /// At least one.
+    entries: Vec<Entry<'a>>,
+    /// The weight of each.
+    weights: Vec<u32>,
+    /// Whether what is hashed decides between them.
+    pub(super) by_hash: bool,
+}
+
+/// One of several clusters.
+#[derive(Clone)]
+struct Entry<'a> {
+    cluster: Arc<str>,
+    operations: Operations<'a>,
+}
+
+/// Weights of a rule with a division are brought below this in all, so that their products with the parts of a division
+/// fit into 32 bits as they are: the sum must not change when the parts do.
+const MOST_WEIGHT: u64 = (u32::MAX / WHOLE) as u64 - 200;
+
+impl<'a> Destinations<'a> {
+    /// One destination, without anything else; `route` is the name of the route.
+    pub(super) fn one(name: Arc<str>, rollout: Option<&Rollout>, hash: Option<HashPolicy>, route: &str) -> Self {
+        let known = vec![Known { to: To::new(name, rollout, route), weight: 1, operations: Operations::default() }];
+        Self { known, missing: 0, reason: String::new(), hash: hash.into_iter().collect() }
+    }
+
+    /// The rollouts that divide any of them, each once, with what they want of this route.
+    pub(super) fn divisions(&self) -> Vec<(&Arc<Division>, &Plan)> {
+        let mut found: Vec<(&Arc<Division>, &Plan)> = Vec::new();
+        for known in &self.known {
+            if let To::Divided(division, route) = &known.to
+                && !found.iter().any(|(other, _)| other.run == division.run)
+            {
+                found.push((division, division.plan_for(route)));
+            }
+        }
+        found
+    }
+
+    /// The share of requests that must be refused before, and why.
+    pub(super) fn refused(&self) -> Option<(FractionalPercent, String)> {
+        let share = split::split(&self.weights(None).1, self.scaled_missing()).refused?;
+        Some((share, self.reason.clone()))
+    }
+
+    /// The clusters, each destination in its own share; with `directed`, all that the run divides goes to this cluster.
+    pub(super) fn clusters(&self, directed: Option<(&ObjectRef, &Arc<str>)>) -> Clusters<'a> {
+        let (entries, weights) = self.weights(directed);
+        let Split { weights, .. } = split::split(&weights, self.scaled_missing());
+        Clusters { entries, weights, by_hash: false }
+    }
+
+    fn is_divided(&self) -> bool {
+        self.known.iter().any(|known| matches!(known.to, To::Divided(..)))
+    }
+
+    fn weights(&self, directed: Option<(&ObjectRef, &Arc<str>)>) -> (Vec<Entry<'a>>, Vec<u64>) {
+        let whole = if self.is_divided() { u64::from(WHOLE) } else { 1 };
+        let mut entries = Vec::with_capacity(self.known.len());
+        let mut weights = Vec::with_capacity(self.known.len());
+        let mut add = |cluster: &Arc<str>, known: &Known<'a>, weight: u64| {
+            entries.push(Entry { cluster: cluster.clone(), operations: known.operations.clone() });
+            weights.push(weight);
+        };
+        for (known, weight) in self.known.iter().zip(self.reduced()) {
+            match &known.to {
+                To::Cluster(cluster) => add(cluster, known, weight.saturating_mul(whole)),
+                To::Divided(division, route) => match directed {
+                    Some((run, cluster)) if *run == division.run => add(cluster, known, weight * whole),
+                    Some(_) | None => {
+                        let plan = division.plan_for(route);
+                        plan.shares.iter().for_each(|(cluster, part)| add(cluster, known, weight * u64::from(*part)));
+                    }
+                },
+            }
+        }
+        (entries, weights)
+    }
+
+    /// The weights, reduced where they are to be multiplied.
+    fn reduced(&self) -> Vec<u64> {
+        let weights = self.known.iter().map(|known| known.weight);
+        if !self.is_divided() {
+            return weights.collect();
+        }
+        let scale = self.scale();
+        weights.map(|weight| scale.of(weight)).collect()
+    }
+
+    fn scaled_missing(&self) -> u64 {
+        match self.is_divided() && self.missing > 0 {
+            true => self.scale().of(self.missing) * u64::from(WHOLE),
+            false => self.missing,
+        }
+    }
+
+    fn scale(&self) -> Scale {
+        Scale::new(self.known.iter().map(|known| known.weight).chain([self.missing]))
+    }
+}
+
+/// Brings weights down, in proportion.
+struct Scale {
+    /// What divides them all.
+    divisor: u64,
+    /// Their sum, divided by that.
+    total: u128,
+}
+
+impl Scale {
+    fn new(weights: impl Iterator<Item = u64> + Clone) -> Self {
+        let divisor = weights.clone().fold(0, split::gcd).max(1);
+        Self { divisor, total: weights.map(|weight| u128::from(weight / divisor)).sum() }
+    }
+
+    fn of(&self, weight: u64) -> u64 {
+        let weight = weight / self.divisor;
+        match self.total <= u128::from(MOST_WEIGHT) {
+            true => weight,
+            false => u64::try_from(u128::from(weight) * u128::from(MOST_WEIGHT) / self.total).unwrap_or(1).max(1),
+        }
+    }
+}
+
+impl To {
+    fn new(name: Arc<str>, rollout: Option<&Rollout>, route: &str) -> Self {
+        match rollout {
+            Some(Rollout::Divides(division)) => Self::Divided(division.clone(), route.into()),
+            Some(Rollout::Spares(_)) | None => Self::Cluster(name),
+        }
+    }
+}
+
 impl<'a> Clusters<'a> {
+    /// Their names.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.entries.iter().map(|entry| &entry.cluster)
+    }
+
+    /// Whether all requests go to this cluster.
+    pub(super) fn is_only(&self, cluster: &str) -> bool {
+        self.entries.iter().all(|entry| *entry.cluster == *cluster)
+    }
+
     /// The operations of a single destination, which become the route's; several keep theirs.
     pub(super) fn take_operations(&mut self) -> Operations<'a> {
-        match &mut self.known[..] {
+        match &mut self.entries[..] {
             [only] => std::mem::take(&mut only.operations),
             _ => Operations::default(),
         }
     }
 
-    /// Writes `RouteAction.cluster_specifier`: cluster 1, or weighted_clusters 3, whose `clusters` are 1. Operations on
-    /// headers are left out for gRPC clients.
+    /// Writes `RouteAction.cluster_specifier`: cluster 1, or weighted_clusters 3, whose `clusters` are 1 and
+    /// use_hash_policy 5. Operations on headers are left out for gRPC clients.
     pub(super) fn write(&self, out: &mut Vec<u8>, grpc: bool) {
-        if let [only] = &self.known[..] {
+        if let [only] = &self.entries[..] {
             flat::bytes(out, 1, only.cluster.as_bytes());
             return;
         }
         flat::message(out, 3, |out| {
-            for (known, weight) in self.known.iter().zip(&self.weights) {
-                flat::message(out, 1, |out| known.write(out, *weight, grpc));
+            for (entry, weight) in self.entries.iter().zip(&self.weights) {
+                flat::message(out, 1, |out| entry.write(out, *weight, grpc));
+            }
+            if self.by_hash {
+                flat::wrapped(out, 5, 1);
             }
         });
     }
 }
 
-impl Known<'_> {
+impl Entry<'_> {
     /// `ClusterWeight`: name 1, weight 2, operations on headers, host_rewrite_literal 11.
     fn write(&self, out: &mut Vec<u8>, weight: u32, grpc: bool) {
         const FIELDS: Fields = Fields { request_add: 4, response_add: 5, response_remove: 6, request_remove: 9 };
@@ -72,7 +228,7 @@ impl Known<'_> {
     }
 }
 
-/// Follows the destinations of `rule`; names of clusters go to `clusters`.
+/// Follows the destinations of `rule`, whose route is called `route`.
 ///
 /// # Errors
 /// Why its requests can go nowhere.
@@ -82,9 +238,8 @@ impl Known<'_> {
 pub(super) fn forward<'a>(
     rule: &'a Rule<'_>,
     input: &VirtualHostInput<'_>,
-    clusters: &mut BTreeSet<Arc<str>>,
     problems: &mut Vec<Problem>,
-) -> Result<Clusters<'a>, String> {
+) -> Result<Destinations<'a>, String> {
     let place = &rule.place;
     let destinations = &rule.route.route;
     check_weights(destinations, place, problems)?;
@@ -99,7 +254,7 @@ pub(super) fn forward<'a>(
         let weight = weight(destination, alone);
         match (input.resolve)(place.namespace(), &destination.destination, input.port) {
             Target::Cluster { .. } if weight == 0 => {}
-            Target::Cluster { name, hash } => {
+            Target::Cluster { name, hash, rollout } => {
                 if let Some(policy) = hash.as_ref().and_then(|h| hash::policy(h, input.audience))
                     && !hashes.contains(&policy)
                 {
@@ -108,8 +263,10 @@ pub(super) fn forward<'a>(
                 let headers = destination.headers.as_deref();
                 let field = format_args!(".route[{index}].headers");
                 let operations = Operations::read(headers, place, field, problems);
-                clusters.insert(name.clone());
-                known.push(Known { cluster: name, weight, operations });
+                if let Some(Rollout::Spares(run)) = &rollout {
+                    problems.push(spared(run, place, index, &destination.destination.subset));
+                }
+                known.push(Known { to: To::new(name, rollout.as_ref(), &rule.route.name), weight, operations });
             }
             Target::Missing(why) => {
                 missing = missing.saturating_add(weight);
@@ -126,23 +283,27 @@ pub(super) fn forward<'a>(
         let problem = missing_destination(place, &field, why, *weight > 0).consequence(consequence);
         problems.push(problem);
     }
-    let reason = || format!("{}: {}", place.object.reference, reasons.join("; "));
+    let reason = format!("{}: {}", place.object.reference, reasons.join("; "));
     if known.is_empty() {
-        return Err(reason());
+        return Err(reason);
     }
     if input.options.missing_destination == MissingDestination::Reweight {
         missing = 0;
     }
     if missing > 0 && input.audience.is_grpc() {
-        let nowhere: Arc<str> = names::BLACK_HOLE.into();
-        clusters.insert(nowhere.clone());
-        known.push(Known { cluster: nowhere, weight: missing, operations: Operations::default() });
+        let to = To::Cluster(names::BLACK_HOLE.into());
+        known.push(Known { to, weight: missing, operations: Operations::default() });
         missing = 0;
     }
-    let weights: Vec<u64> = known.iter().map(|k| k.weight).collect();
-    let Split { weights, refused } = split::split(&weights, missing);
-    let refused = refused.map(|share| (share, reason()));
-    Ok(Clusters { known, weights, hash: hashes, refused })
+    Ok(Destinations { known, missing, reason, hash: hashes })
+}
+
+/// A destination that a run cannot divide, because it is a subset already.
+fn spared(run: &ObjectRef, place: &Place, index: usize, subset: &str) -> Problem {
+    let route = format!("{} spec.http[{}].route[{index}]", place.object.reference, place.index);
+    Problem::warning(run, "spec.service", format!("{route} names the subset \"{subset}\""))
+        .consequence("its requests go there, whatever the weights of the run")
+        .hint("Leave the subset out of the route, and the run divides its requests.")
 }
 
 /// A single destination has all requests, whatever its weight says; else a missing weight is none.

@@ -92,6 +92,12 @@ impl<'a> Operations<'a> {
         self
     }
 
+    /// Has the response set a cookie; `cookie` is a format that Envoy knows.
+    pub(super) fn set_cookie(&mut self, cookie: String) {
+        let (name, value, action) = ("set-cookie", Cow::Owned(cookie), Action::Append);
+        self.response_add.push(Addition { name, value, action });
+    }
+
     /// Writes all but the authority.
     pub(super) fn write(&self, out: &mut Vec<u8>, fields: &Fields) {
         for addition in &self.request_add {

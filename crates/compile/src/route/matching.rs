@@ -21,14 +21,25 @@ const ROOM: usize = 96;
 /// A match that requests of this audience can satisfy.
 #[derive(Clone, Debug)]
 pub(super) struct Matched<'t> {
-    /// The conditions that remain for the client: fields of `RouteMatch` up to 7.
-    pub(super) conditions: Vec<u8>,
+    /// The conditions that remain for the client.
+    pub(super) conditions: Conditions,
     /// The one on the path.
     pub(super) path: Path<'t>,
     /// Whether nothing is left to ask.
     pub(super) catch_all: bool,
     /// Whether that is so for every audience and port.
     pub(super) for_everyone: bool,
+}
+
+/// Encoded conditions: fields of `RouteMatch` up to 7.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Conditions {
+    /// All of them.
+    pub(super) bytes: Vec<u8>,
+    /// Where the one on the path ends.
+    pub(super) path_end: usize,
+    /// Where those on query parameters begin.
+    pub(super) queries_at: usize,
 }
 
 /// What a path must be like.
@@ -46,7 +57,7 @@ impl Path<'_> {
     const ANY: Path<'static> = Path::Prefix("/");
 
     /// Whether every path is like that.
-    fn is_any(&self) -> bool {
+    pub(super) fn is_any(&self) -> bool {
         match *self {
             Path::Prefix(prefix) => prefix == "/",
             Path::Exact(_) => false,
@@ -55,7 +66,7 @@ impl Path<'_> {
     }
 
     /// Writes `RouteMatch.path_specifier`: prefix 1, path 2, safe_regex 10.
-    fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         match self {
             Path::Prefix(prefix) => flat::bytes(out, 1, prefix.as_bytes()),
             Path::Exact(path) => flat::bytes(out, 2, path.as_bytes()),
@@ -65,7 +76,7 @@ impl Path<'_> {
 }
 
 /// `mesh`, or `namespace/name` of the Gateway that `name` means in an object of `namespace`.
-pub(super) fn gateway_name<'a>(name: &'a str, namespace: &str) -> Cow<'a, str> {
+pub(crate) fn gateway_name<'a>(name: &'a str, namespace: &str) -> Cow<'a, str> {
     match name.split_once('/') {
         _ if name == "mesh" => Cow::Borrowed(name),
         Some((".", name)) => Cow::Owned(format!("{namespace}/{name}")),
@@ -76,8 +87,10 @@ pub(super) fn gateway_name<'a>(name: &'a str, namespace: &str) -> Cow<'a, str> {
 
 /// What matches everything.
 pub(super) fn everything() -> Matched<'static> {
-    let mut conditions = Vec::with_capacity(ROOM);
-    Path::ANY.write(&mut conditions);
+    let mut bytes = Vec::with_capacity(ROOM);
+    Path::ANY.write(&mut bytes);
+    let end = bytes.len();
+    let conditions = Conditions { bytes, path_end: end, queries_at: end };
     Matched { conditions, path: Path::ANY, catch_all: true, for_everyone: true }
 }
 
@@ -104,7 +117,7 @@ pub(super) fn translate<'t>(
     if !concerns(text, rule, input) {
         return Err(NoMatch::Elsewhere);
     }
-    let conditions = Vec::with_capacity(ROOM);
+    let conditions = Conditions { bytes: Vec::with_capacity(ROOM), ..Conditions::default() };
     let mut translation =
         Translation { rule, index, input, problems, conditions, only_path: true, usable: true, possible: true };
     let path = translation.conditions(text);
@@ -134,7 +147,7 @@ struct Translation<'t, 'r> {
     input: &'t VirtualHostInput<'t>,
     problems: &'t mut Vec<Problem>,
     /// What is written so far.
-    conditions: Vec<u8>,
+    conditions: Conditions,
     /// There is no condition but the one on the path.
     only_path: bool,
     /// Every condition could be read.
@@ -147,9 +160,10 @@ impl Translation<'_, '_> {
     /// Writes `RouteMatch`: the path, case_sensitive 4, headers 6, query_parameters 7.
     fn conditions<'v>(&mut self, text: &'v HttpMatch) -> Path<'v> {
         let path = self.path(text);
-        path.write(&mut self.conditions);
+        path.write(&mut self.conditions.bytes);
+        self.conditions.path_end = self.conditions.bytes.len();
         if text.ignore_uri_case && !matches!(path, Path::Regex(_)) {
-            flat::wrapped(&mut self.conditions, 4, 0);
+            flat::wrapped(&mut self.conditions.bytes, 4, 0);
         }
         for (name, of) in PSEUDO_HEADERS {
             if let Some(value) = of(text) {
@@ -172,11 +186,12 @@ impl Translation<'_, '_> {
                 self.header(name, &pattern, true);
             }
         }
+        self.conditions.queries_at = self.conditions.bytes.len();
         for (name, value) in &text.query_params {
             let has = |m: &HttpMatch| m.query_params.contains_key(name);
             if let Some(pattern) = self.named_pattern("queryParams", name, value.as_ref(), has) {
                 self.only_path = false;
-                write_query_parameter(&mut self.conditions, 7, name, &pattern);
+                write_query_parameter(&mut self.conditions.bytes, 7, name, &pattern);
                 // gRPC requests have no query.
                 self.possible &= !self.input.audience.is_grpc();
             }
@@ -257,7 +272,7 @@ impl Translation<'_, '_> {
             return;
         }
         self.only_path = false;
-        write_header(&mut self.conditions, 6, name, pattern, without);
+        write_header(&mut self.conditions.bytes, 6, name, pattern, without);
     }
 
     fn refuse(&mut self, field: fmt::Arguments<'_>, message: String, has: impl Fn(&HttpMatch) -> bool) {

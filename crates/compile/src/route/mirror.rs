@@ -12,7 +12,7 @@ use super::VirtualHostInput;
 use super::forward::missing_destination;
 use super::rule::{Part, Rule};
 use super::split;
-use crate::{Target, pack};
+use crate::{Rollout, Target, pack};
 
 /// One destination of copies, as it is written.
 struct Copied<'r> {
@@ -66,7 +66,15 @@ pub(super) fn policies(
             None => None,
         };
         match (input.resolve)(place.namespace(), destination, input.port) {
-            Target::Cluster { name, .. } => {
+            Target::Cluster { name, rollout, .. } => {
+                // Copies that users ask for are no reason to send anything to a candidate.
+                let name = match rollout {
+                    Some(Rollout::Divides(division)) => {
+                        division.elsewhere.shares.first().map(|(cluster, _)| cluster.clone())
+                    }
+                    Some(Rollout::Spares(_)) | None => None,
+                }
+                .unwrap_or(name);
                 let default =
                     |fraction| RuntimeFractionalPercent { default_value: Some(fraction), ..Default::default() };
                 policies.push(RequestMirrorPolicy {

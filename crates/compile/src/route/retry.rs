@@ -60,6 +60,8 @@ pub(super) struct Policy {
     other_hosts: bool,
     /// Whether the next priority is tried in time.
     other_priorities: bool,
+    /// Whether it is tried at once.
+    falls_back: bool,
 }
 
 impl Policy {
@@ -72,6 +74,7 @@ impl Policy {
         back_off: None,
         other_hosts: true,
         other_priorities: false,
+        falls_back: false,
     };
 
     /// The policy of a route that says `text`; `None` when it is not to be retried.
@@ -123,6 +126,11 @@ impl Policy {
         if audience.is_grpc() { Self::DEFAULT.for_grpc() } else { Some(Self::DEFAULT) }
     }
 
+    /// The same, with a retry at the next priority each time, where a rollout's fallback is.
+    pub(super) fn falling_back(self) -> Self {
+        Policy { falls_back: true, ..self }
+    }
+
     /// What gRPC takes of a policy: it ignores the rest, and refuses a policy without retries.
     fn for_grpc(self) -> Option<Self> {
         let known: Vec<_> = self.retry_on.split(',').filter(|word| GRPC_CONDITIONS.contains(word)).collect();
@@ -144,7 +152,9 @@ impl Policy {
             if let Some(timeout) = self.per_try_timeout {
                 flat::duration(out, 3, timeout);
             }
-            if self.other_priorities {
+            if self.falls_back {
+                out.extend_from_slice(&NEXT_PRIORITY);
+            } else if self.other_priorities {
                 out.extend_from_slice(&OTHER_PRIORITIES);
             }
             if self.other_hosts {
@@ -165,14 +175,19 @@ impl Policy {
 }
 
 /// Tries the next priority in time.
-static OTHER_PRIORITIES: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let config = PreviousPrioritiesConfig { update_frequency: PRIORITY_UPDATE_FREQUENCY };
+static OTHER_PRIORITIES: LazyLock<Vec<u8>> = LazyLock::new(|| other_priorities(PRIORITY_UPDATE_FREQUENCY));
+
+/// Tries the next priority at once.
+static NEXT_PRIORITY: LazyLock<Vec<u8>> = LazyLock::new(|| other_priorities(1));
+
+fn other_priorities(update_frequency: i32) -> Vec<u8> {
+    let config = PreviousPrioritiesConfig { update_frequency };
     let retry_priority = Some(RetryPriority {
         name: "envoy.retry_priorities.previous_priorities".to_owned(),
         config_type: Some(PriorityConfig::TypedConfig(pack::any(&config))),
     });
     RetryPolicy { retry_priority, ..RetryPolicy::default() }.encode_to_vec()
-});
+}
 
 /// Tries another host.
 static OTHER_HOSTS: LazyLock<Vec<u8>> = LazyLock::new(|| {

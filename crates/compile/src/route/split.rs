@@ -65,7 +65,8 @@ pub(super) fn percentage(percent: f64) -> Option<FractionalPercent> {
     Some(fraction(numerator, DenominatorType::Million))
 }
 
-fn fraction(numerator: u64, kind: DenominatorType) -> FractionalPercent {
+/// So many of so many.
+pub(super) fn fraction(numerator: u64, kind: DenominatorType) -> FractionalPercent {
     FractionalPercent { numerator: u32::try_from(numerator).unwrap_or(u32::MAX), denominator: kind.into() }
 }
 
@@ -103,7 +104,8 @@ fn sum(weights: &[u64]) -> u128 {
     weights.iter().copied().map(u128::from).sum()
 }
 
-fn gcd(a: u64, b: u64) -> u64 {
+/// The greatest number that divides both; of 0 and another, the other.
+pub(super) fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 

@@ -113,7 +113,7 @@ impl Setting {
             return Target::Missing(Missing::Subset { host, subset: destination.subset.clone(), suggestion });
         }
         let name = names::outbound_cluster(port, &destination.subset, &host);
-        Target::Cluster { name, hash: service.hash.clone() }
+        Target::Cluster { name, hash: service.hash.clone(), rollout: None }
     }
 
     fn compile(&self, objects: &[Arc<Object>]) -> Built<EncodedHost> {
@@ -129,7 +129,7 @@ impl Setting {
             other => panic!("unknown policy {other}"),
         };
         let gateways: Vec<&str> = self.gateways.iter().map(String::as_str).collect();
-        let default = |name: &String| Target::Cluster { name: name.as_str().into(), hash: None };
+        let default = |name: &String| Target::Cluster { name: name.as_str().into(), hash: None, rollout: None };
         virtual_host(&VirtualHostInput {
             audience: &self.audience(),
             gateways: &gateways,

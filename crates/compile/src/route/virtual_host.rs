@@ -2,6 +2,7 @@
 
 mod route;
 mod template;
+mod variants;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,15 +12,19 @@ use world::{Object, ObjectRef, Problem, Service};
 use super::action::{Action, Forwarding};
 use super::delegate::{self, FindDelegate};
 use super::encoded_host::EncodedHost;
+use super::forward::{self, Destinations};
+use super::headers::Operations;
 use super::matching::{self, Matched, NoMatch};
 use super::rule::{Part, Rule, virtual_service};
-use super::{answer, forward, hash, retry};
+use super::{answer, hash, retry};
 use crate::{Audience, Built, Options, Resolve, Target, flat, names};
 use route::Route;
-use template::Template;
+use template::{Template, Way, only};
 
 /// Bytes that the routes of most hosts fit into.
 const ROOM: usize = 768;
+/// The name of the route that a service has by itself.
+const DEFAULT: &str = "default";
 /// `TlsRequirementType.ALL`.
 const TLS_FOR_ALL: u64 = 2;
 /// All that a virtual host is made of.
@@ -103,33 +108,25 @@ struct Builder<'b> {
 
 impl Builder<'_> {
     fn default_route(&mut self) {
-        let action = match &self.input.default {
+        let ways = match &self.input.default {
             None => return,
-            Some(Target::Missing(why)) => self.refusal(&forward::describe(why)),
-            Some(Target::Cluster { name, hash }) => {
-                self.built.clusters.insert(name.clone());
+            Some(Target::Missing(why)) => only(self.refusal(&forward::describe(why)), Operations::default()),
+            Some(Target::Cluster { name, hash, rollout }) => {
                 let audience = self.input.audience;
                 let hash = hash.as_ref().and_then(|text| hash::policy(text, audience));
-                let parts = Forwarding {
-                    retries: retry::Policy::default_for(audience),
-                    hash: hash.as_slice(),
-                    grpc: audience.is_grpc(),
-                    ..Forwarding::default()
-                };
-                Action::forward(&parts, |out| flat::bytes(out, 1, name.as_bytes()))
+                let to = Destinations::one(name.clone(), rollout.as_ref(), hash, DEFAULT);
+                let retries = retry::Policy::default_for(audience);
+                self.ways(&to, &Operations::default(), &Forwarding { retries, ..Forwarding::default() })
             }
         };
-        let route = Route {
-            name: "default",
-            conditions: &matching::everything().conditions,
-            share: None,
-            action: &action,
-            change: None,
-            origin: None,
-            fields: &[],
-            stat_prefix: "",
-        };
-        route.write(&mut self.routes);
+        let matched = matching::everything();
+        let base = Base { name: DEFAULT, stat_prefix: "", origin: None };
+        let ways: Vec<_> = ways.into_iter().map(|doing| Way::new(doing, &[])).collect();
+        let mut out = std::mem::take(&mut self.routes);
+        for way in &ways {
+            self.write(&mut out, way, &matched, base.route(&matched, &way.action, &way.fields));
+        }
+        self.routes = out;
     }
 
     fn virtual_service(&mut self, object: &Arc<Object>) {
@@ -172,13 +169,10 @@ impl Builder<'_> {
                 None => (Cow::Borrowed(rule.route.name.as_str()), ""),
             };
             let origin = (!self.input.audience.is_grpc()).then_some(&object.reference);
-            let Matched { conditions, path, catch_all, for_everyone } = matched;
-            let Template { action, fields, .. } = &*template;
-            let (name, conditions) = (&name, &conditions);
-            let route = Route { name, conditions, share: None, action, change: None, origin, fields, stat_prefix };
-            let mut out = std::mem::take(if catch_all { &mut self.last } else { &mut self.routes });
+            let mut out = std::mem::take(if matched.catch_all { &mut self.last } else { &mut self.routes });
             let before = out.len();
-            self.emit(&mut out, route, template, &path, rule);
+            self.emit(&mut out, &Base { name: &name, stat_prefix, origin }, template, &matched, rule);
+            let Matched { catch_all, for_everyone, .. } = matched;
             if !catch_all {
                 self.routes = out;
                 continue;
@@ -224,28 +218,44 @@ impl Builder<'_> {
     fn emit(
         &mut self,
         out: &mut Vec<u8>,
-        route: Route<'_>,
+        base: &Base<'_>,
         template: &Template<'_>,
-        path: &matching::Path<'_>,
+        matched: &Matched<'_>,
         rule: &Rule<'_>,
     ) {
-        if let Some((share, reason)) = &template.refused {
-            let name = match route.name {
-                "" => Cow::Borrowed("missing"),
-                name => Cow::Owned(format!("{name}~missing")),
-            };
+        if let (Some((share, reason)), [.., last]) = (&template.refused, &template.ways[..]) {
             let action = Action::answer(&answer::refusal(reason));
-            Route { name: &name, share: Some(share), action: &action, ..route }.write(out);
+            let name = with_suffix(base.name, "missing");
+            Route { name: &name, share: Some(share), ..base.route(matched, &action, &last.fields) }.write(out);
         }
-        let change = match (&template.action, &template.rewrite) {
-            (Action::Forward { .. }, Some(rewrite)) => rewrite.after(path).map(Some),
-            (Action::Forward { .. }, None) | (Action::Answer(_), _) => Ok(None),
-        };
-        match change {
-            Ok(change) => Route { change, ..route }.write(out),
-            Err(why) => {
-                let action = self.refuse(rule.place_of(Part::Rewrite).error(".rewrite.uri", why));
-                Route { action: &action, ..route }.write(out);
+        for way in &template.ways {
+            let change = match (&way.action, &template.rewrite) {
+                (Action::Forward { .. }, Some(rewrite)) => rewrite.after(&matched.path).map(Some),
+                (Action::Forward { .. }, None) | (Action::Answer(_), _) => Ok(None),
+            };
+            match change {
+                Ok(change) => {
+                    self.write(out, way, matched, Route { change, ..base.route(matched, &way.action, &way.fields) })
+                }
+                Err(why) => {
+                    let action = self.refuse(rule.place_of(Part::Rewrite).error(".rewrite.uri", why));
+                    base.route(matched, &action, &way.fields).write(out);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Writes one of the routes of a match, once for each of its further conditions.
+    fn write(&mut self, out: &mut Vec<u8>, way: &Way, matched: &Matched<'_>, route: Route<'_>) {
+        if way.requests.is_empty() {
+            route.write(out);
+            return;
+        }
+        let name = with_suffix(route.name, &way.suffix);
+        for request in &way.requests {
+            if let Some(conditions) = request.added_to(matched) {
+                Route { name: &name, conditions: &conditions, ..route }.write(out);
             }
         }
     }
@@ -273,6 +283,29 @@ enum Finished {
     ForEveryone(usize),
     /// By one that takes everything for this audience.
     ForThisAudience,
+}
+
+/// What the routes of one match have in common.
+struct Base<'b> {
+    name: &'b str,
+    stat_prefix: &'b str,
+    origin: Option<&'b ObjectRef>,
+}
+
+impl Base<'_> {
+    fn route<'r>(&'r self, matched: &'r Matched<'_>, action: &'r Action, fields: &'r [u8]) -> Route<'r> {
+        let Base { name, stat_prefix, origin } = *self;
+        let conditions = &matched.conditions.bytes;
+        Route { name, conditions, share: None, action, change: None, origin, fields, stat_prefix }
+    }
+}
+
+/// `name~suffix`, or the one that is given.
+fn with_suffix<'a>(name: &'a str, suffix: &'a str) -> Cow<'a, str> {
+    match (name, suffix) {
+        (name, "") | ("", name) => Cow::Borrowed(name),
+        (name, suffix) => Cow::Owned(format!("{name}~{suffix}")),
+    }
 }
 
 /// `rule.match`, or the one that is given.

@@ -153,9 +153,12 @@ impl Index {
                 };
             }
             Spec::RolloutRun(run) => {
-                if run.assignment.is_some() {
-                    let asked = run.attach.clients.iter().flat_map(|clients| clients.match_labels.keys());
-                    self.shift_client_labels(asked.map(String::as_str).collect(), way);
+                if let Some(assignment) = &run.assignment {
+                    let selector = run.attach.clients.iter().flat_map(|clients| clients.match_labels.keys());
+                    let directed = assignment.routes.iter().flat_map(|route| &route.matches);
+                    let mirrored = assignment.mirror.iter().flat_map(|mirror| &mirror.matches);
+                    let asked = directed.chain(mirrored).flat_map(|condition| condition.source_labels.keys());
+                    self.shift_client_labels(selector.chain(asked).map(String::as_str).collect(), way);
                     let of = run.service.namespace.as_deref().unwrap_or(namespace);
                     let host = Hostname::qualified(&run.service.name, of, &settings.domain);
                     shift(&mut self.splits, host.clone(), &object.reference, way);

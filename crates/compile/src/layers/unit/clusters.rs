@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proto::ResourceType;
-use world::{Endpoint, Hostname, Protocol, Resolution, Service, ServicePort, Subset};
+use world::{Endpoint, Hostname, Object, Problem, Protocol, Resolution, Service, ServicePort, Subset};
 
-use crate::cluster::{self, ClusterInput, Discovery};
+use crate::cluster::{self, ClusterInput, ClusterRollout, Discovery};
 use crate::layers::output::Output;
 use crate::layers::resolver::Resolver;
+use crate::layers::rollout::{InForce, RevisionCluster, Via, Whole};
 use crate::{Interception, Proxy, endpoints, listener, names};
 
 /// The clusters and listeners that are always there.
@@ -47,14 +48,19 @@ pub(in crate::layers) fn statics(resolver: &Resolver<'_, '_>) -> Output {
     output
 }
 
-/// The clusters of a host: for each port one of the whole service and one of each subset.
+/// The clusters of a host: for each port one of the whole service, one of each subset and one of each revision.
 pub(in crate::layers) fn clusters(resolver: &Resolver<'_, '_>, host: &Hostname) -> Output {
     let mut output = Output::default();
-    each_cluster(resolver, host, |input| {
+    each_cluster(resolver, host, |input, divided| {
         let built = cluster::encoded(input);
-        let by_eds = input.discovery() == Discovery::Eds;
-        let assignment = by_eds.then(|| (ResourceType::Endpoints, input.name.clone()));
+        let discovery = input.discovery();
+        let assignment = (discovery == Discovery::Eds).then(|| (ResourceType::Endpoints, input.name.clone()));
         output.problems.extend(built.problems);
+        if let Some(divided) = divided {
+            output.problems.extend(divided.in_force.clashes());
+            let in_vain = discovery == Discovery::OriginalDestination;
+            output.problems.extend(in_vain.then(|| divided.in_force.is_in_vain(input.service)));
+        }
         output.add_encoded(ResourceType::Cluster, input.name.clone(), &built.value, assignment, &built.origins);
     });
     output
@@ -65,7 +71,7 @@ pub(in crate::layers) fn assignments(resolver: &Resolver<'_, '_>, host: &Hostnam
     let mut output = Output::default();
     let proxy = &resolver.audience.proxy;
     let mut known: Option<(u16, Vec<Endpoint>)> = None;
-    each_cluster(resolver, host, |input| {
+    each_cluster(resolver, host, |input, divided| {
         if input.discovery() != Discovery::Eds {
             return;
         }
@@ -76,30 +82,96 @@ pub(in crate::layers) fn assignments(resolver: &Resolver<'_, '_>, host: &Hostnam
             known = Some((port, found));
         }
         let all = known.as_ref().map(|(_, all)| all.as_slice()).unwrap_or_default();
-        let bytes = match input.subset {
-            Some(subset) => endpoints::assignment(input.name, endpoints::of_subset(all, &subset.labels), proxy),
-            None => endpoints::assignment(input.name, all, proxy),
+        let bytes = match (input.subset, divided) {
+            (None, Some(Divided { in_force, .. })) => whole(resolver, input, in_force, all, &mut output.problems),
+            (Some(subset), Some(Divided { fallback: Some(fallback), .. })) => {
+                endpoints::with_fallback(input.name, all, &subset.labels, &fallback.labels, proxy)
+            }
+            (Some(subset), Some(_) | None) => {
+                endpoints::assignment(input.name, endpoints::of_subset(all, &subset.labels), proxy)
+            }
+            (None, None) => endpoints::assignment(input.name, all, proxy),
         };
         let mut origins = BTreeSet::from([input.service.origin.clone()]);
         origins.extend(resolver.reader.endpoint_objects(input.service));
+        origins.extend(input.rollout.map(|rollout| rollout.run.clone()));
         output.add_encoded(ResourceType::Endpoints, input.name.clone(), &bytes, None, &origins);
     });
     output
 }
 
-/// Calls `with` for every cluster of a host, ports outside, subsets inside, the whole service first.
-fn each_cluster(resolver: &Resolver<'_, '_>, host: &Hostname, mut with: impl FnMut(&ClusterInput<'_>)) {
+/// The endpoints of the service as a whole, as the rollout divides them.
+fn whole(
+    resolver: &Resolver<'_, '_>,
+    input: &ClusterInput<'_>,
+    in_force: &InForce<'_>,
+    all: &[Endpoint],
+    problems: &mut Vec<Problem>,
+) -> Vec<u8> {
+    let ClusterInput { name, service, port, audience, .. } = input;
+    let gateways: Vec<String>;
+    let via = match audience.proxy {
+        Proxy::Gateway => {
+            let of = |gateway: &&Arc<Object>| format!("{}/{}", gateway.reference.namespace, gateway.reference.name);
+            gateways = resolver.reader.gateways(&audience.labels).iter().map(of).collect();
+            Via::Gateways(&gateways)
+        }
+        Proxy::Sidecar { .. } | Proxy::Grpc => Via::Mesh,
+    };
+    let (whole, wrong) = in_force.whole(audience, service, port, all, via);
+    problems.extend(wrong);
+    match whole {
+        Whole::Plain => endpoints::assignment(name, all, &audience.proxy),
+        Whole::Localities(parts) => endpoints::by_parts(name, all, &parts, &audience.proxy),
+        Whole::Members(members) => endpoints::by_count(name, all, &members, &audience.proxy),
+    }
+}
+
+/// How a rollout concerns a cluster.
+struct Divided<'a> {
+    in_force: &'a InForce<'a>,
+    /// Whose endpoints follow those of the cluster.
+    fallback: Option<&'a Subset>,
+}
+
+/// Calls `with` for every cluster of a host, ports outside, subsets and revisions inside, the whole service first; with
+/// the rollout where the cluster is its own or divided by it.
+fn each_cluster(
+    resolver: &Resolver<'_, '_>,
+    host: &Hostname,
+    mut with: impl FnMut(&ClusterInput<'_>, Option<&Divided<'_>>),
+) {
     let Some(service) = resolver.own_service(host) else { return };
     let rule = resolver.rule(service);
     let subsets = resolver.subsets(service, &rule);
     for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
         let inline = inline_endpoints(resolver, service, port);
-        let variants = std::iter::once(None).chain(subsets.iter().map(Some));
-        for subset in variants {
-            let name = subset.map_or("", |subset: &Subset| &subset.name);
+        let in_force = resolver.in_force(service, &rule, port.number);
+        let mut one = |subset: Option<&Subset>, divided: Option<&Divided<'_>>| {
+            let name = subset.map_or("", |subset| &subset.name);
             let name: Arc<str> = names::outbound_cluster(port.number, name, &service.host);
             let audience = resolver.audience;
-            with(&ClusterInput { audience, name: &name, service, port, subset, rule: &rule, endpoints: &inline });
+            let rollout = divided.map(|divided| ClusterRollout {
+                run: divided.in_force.run(),
+                has_fallback: divided.fallback.is_some(),
+                by_localities: subset.is_none() && divided.in_force.by_localities(port),
+            });
+            let (rule, endpoints) = (&rule, &inline);
+            with(&ClusterInput { audience, name: &name, service, port, subset, rule, rollout, endpoints }, divided);
+        };
+        let whole = in_force.as_ref().filter(|in_force| in_force.by_endpoints(port));
+        one(None, whole.map(|in_force| Divided { in_force, fallback: None }).as_ref());
+        let of = |revision: &RevisionCluster<'_>| {
+            let in_force = in_force.as_ref()?;
+            Some(Divided { in_force, fallback: in_force.fallback_of(revision) })
+        };
+        let revisions = in_force.as_ref().map_or(&[][..], InForce::revisions);
+        for subset in &subsets {
+            let revision = revisions.iter().find(|revision| revision.is_defined && revision.subset.name == subset.name);
+            one(Some(subset), revision.and_then(of).as_ref());
+        }
+        for revision in revisions.iter().filter(|revision| !revision.is_defined) {
+            one(Some(&revision.subset), of(revision).as_ref());
         }
     }
 }

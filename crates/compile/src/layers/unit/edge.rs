@@ -10,6 +10,7 @@ use super::hosts;
 use crate::gateway::{self, ExposedHost, GatewayInput, RouteTable};
 use crate::layers::output::{HostPart, Output, Rank};
 use crate::layers::resolver::Resolver;
+use crate::layers::rollout::Via;
 use crate::route::{self, EncodedHost, VirtualHostInput};
 use crate::{Audience, Built, Target};
 
@@ -27,7 +28,7 @@ pub(in crate::layers) fn edge(resolver: &Resolver<'_, '_>) -> Output {
         gateways: &gateways,
         served: &served,
         routes: &bound,
-        resolve: &|namespace, destination, port| resolver.resolve(namespace, destination, port, &[]),
+        resolve: &|namespace, destination, port| resolver.resolve(namespace, destination, port, &[], Via::Connections),
         policies: &|namespace, destination, port| resolver.policy(namespace, destination, port),
         options: resolver.options,
         domain: &resolver.reader.settings().domain,
@@ -92,7 +93,7 @@ fn virtual_host(resolver: &Resolver<'_, '_>, table: &RouteTable, host: &ExposedH
         delegate: &|namespace, name| resolver.reader.virtual_service(namespace, name).cloned(),
         default: None,
         resolve: &|namespace: &str, destination: &Destination, port: u16| -> Target {
-            resolver.resolve(namespace, destination, port, &wanted)
+            resolver.resolve(namespace, destination, port, &wanted, Via::Gateways(&gateways))
         },
         options: resolver.options,
         service: None,

@@ -10,6 +10,7 @@ use world::{EffectiveRule, Hostname, Object, ObjectRef, Protocol, Service, Spec}
 use crate::layers::encode;
 use crate::layers::output::{HostPart, Output, Rank};
 use crate::layers::resolver::Resolver;
+use crate::layers::rollout::Via;
 use crate::listener::{ContributionInput, contributions};
 use crate::route::{self, EncodedHost, VirtualHostInput};
 use crate::{Audience, Built, Interception, Options, OutboundPolicy, Proxy, Target, names, policy};
@@ -76,7 +77,9 @@ pub(in crate::layers) fn chains(resolver: &Resolver<'_, '_>, host: &Hostname) ->
             routes: object.map(|object| &**object),
             policy: &policy::effective(&rule, None, port.number),
             endpoints: &endpoints,
-            resolve: &|namespace, destination, port| resolver.resolve(namespace, destination, port, &wanted),
+            resolve: &|namespace, destination, port| {
+                resolver.resolve(namespace, destination, port, &wanted, Via::Connections)
+            },
             policies: &|namespace, destination, port| resolver.policy(namespace, destination, port),
             options: resolver.options,
             domain: &resolver.reader.settings().domain,
@@ -133,7 +136,7 @@ pub(in crate::layers) fn virtual_host(
     let object = resolver.reader.mesh_routes(host, &resolver.scope);
     let wanted = object.map(|object| subsets_wanted(resolver, object)).unwrap_or_default();
     let resolve = |namespace: &str, destination: &Destination, port: u16| -> Target {
-        resolver.resolve(namespace, destination, port, &wanted)
+        resolver.resolve(namespace, destination, port, &wanted, Via::Mesh)
     };
     let default = service.map(|service| {
         let port = Some(PortSelector { number: port });

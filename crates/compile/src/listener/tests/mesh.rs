@@ -234,7 +234,7 @@ impl Mesh {
             let suggestion = "kind: DestinationRule".to_owned();
             return Target::Missing(Missing::Subset { host, subset: to.subset.clone(), suggestion });
         }
-        Target::Cluster { name: names::outbound_cluster(guessed, &to.subset, &host), hash: None }
+        Target::Cluster { name: names::outbound_cluster(guessed, &to.subset, &host), hash: None, rollout: None }
     }
 
     fn policy(&self, reader: &Reader<'_>, namespace: &str, to: &Destination) -> TrafficPolicy {
