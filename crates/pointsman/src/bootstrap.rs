@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -45,6 +46,24 @@ pub(crate) struct Arguments {
     /// Where the server listens: HOST:PORT or unix:PATH.
     #[arg(long, default_value = "127.0.0.1:15010", value_name = "ADDRESS")]
     pub(crate) xds: String,
+    /// Connect by TLS, to a server that one of these authorities (PEM) has signed for.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) xds_ca: Option<PathBuf>,
+    /// The name in the server's certificate [default: the host of --xds].
+    #[arg(long, value_name = "NAME", requires = "xds_ca")]
+    pub(crate) xds_name: Option<String>,
+    /// Prove who the workload is by this certificate chain (PEM).
+    #[arg(long, value_name = "FILE", requires_all = ["xds_ca", "client_key"])]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// The key of --client-cert (PEM).
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    pub(crate) client_key: Option<PathBuf>,
+    /// Prove who the workload is by the bearer token in this file, which is copied into the bootstrap (Envoy only).
+    #[arg(long, value_name = "FILE", requires = "xds_ca", conflicts_with = "client_cert")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Service account of the workload.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service_account: Option<String>,
     /// Use the state-of-the-world protocol instead of the incremental one (Envoy only; gRPC always does).
     #[arg(long)]
     pub(crate) state_of_the_world: bool,
@@ -117,6 +136,9 @@ fn metadata(arguments: &Arguments) -> Map<String, Value> {
     metadata.insert("NAMESPACE".into(), json!(arguments.namespace));
     metadata.insert("INSTANCE_IPS".into(), json!(arguments.ip.to_string()));
     metadata.insert("LABELS".into(), json!(labels));
+    if let Some(service_account) = &arguments.service_account {
+        metadata.insert("SERVICE_ACCOUNT".into(), json!(service_account));
+    }
     match arguments.kind {
         Kind::Grpc => {
             metadata.insert("GENERATOR".into(), json!("grpc"));
@@ -148,6 +170,11 @@ fn envoy(arguments: &Arguments) -> Result<Value> {
     // A name needs resolving; an IP address or a Unix socket does not.
     let is_name = address["socket_address"]["address"].as_str().is_some_and(|host| host.parse::<IpAddr>().is_err());
     let from_ads = json!({ "ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s" });
+    let mut service = json!({ "envoy_grpc": { "cluster_name": "xds-grpc" } });
+    if let Some(path) = &arguments.token_file {
+        let token = std::fs::read_to_string(path).with_context(|| format!("cannot read \"{}\"", path.display()))?;
+        service["initial_metadata"] = json!([{ "key": "authorization", "value": format!("Bearer {}", token.trim()) }]);
+    }
     let mut bootstrap = json!({
         "node": { "id": node_id(arguments), "cluster": arguments.pod, "metadata": metadata(arguments) },
         "admin": { "address": { "socket_address": {
@@ -159,7 +186,7 @@ fn envoy(arguments: &Arguments) -> Result<Value> {
                 "transport_api_version": "V3",
                 // The node with the list of all extensions is 61 KB: once is enough.
                 "set_node_on_first_message_only": true,
-                "grpc_services": [{ "envoy_grpc": { "cluster_name": "xds-grpc" } }],
+                "grpc_services": [service],
             },
             "cds_config": from_ads,
             "lds_config": from_ads,
@@ -186,14 +213,51 @@ fn envoy(arguments: &Arguments) -> Result<Value> {
             }] },
         }] },
     });
+    if let Some(authorities) = &arguments.xds_ca {
+        bootstrap["static_resources"]["clusters"][0]["transport_socket"] = tls(arguments, authorities)?;
+    }
     if arguments.load_reports {
         bootstrap["cluster_manager"] = json!({ "load_stats_config": {
             "api_type": "GRPC",
             "transport_api_version": "V3",
-            "grpc_services": [{ "envoy_grpc": { "cluster_name": "xds-grpc" } }],
+            "grpc_services": [service],
         } });
     }
     Ok(bootstrap)
+}
+
+/// How Envoy connects by TLS.
+fn tls(arguments: &Arguments, authorities: &Path) -> Result<Value> {
+    let name = server_name(arguments)?;
+    let file = |path: &Path| json!({ "filename": path });
+    let kind = if name.parse::<IpAddr>().is_ok() { "IP_ADDRESS" } else { "DNS" };
+    let mut common = json!({
+        "validation_context": {
+            "trusted_ca": file(authorities),
+            "match_typed_subject_alt_names": [{ "san_type": kind, "matcher": { "exact": name } }],
+        },
+        "alpn_protocols": ["h2"],
+        // Envoy's clients stop at TLS 1.2 otherwise.
+        "tls_params": { "tls_maximum_protocol_version": "TLSv1_3" },
+    });
+    if let (Some(certificate), Some(key)) = (&arguments.client_cert, &arguments.client_key) {
+        common["tls_certificates"] = json!([{ "certificate_chain": file(certificate), "private_key": file(key) }]);
+    }
+    let mut context = json!({
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        "common_tls_context": common,
+    });
+    if kind == "DNS" {
+        context["sni"] = json!(name);
+    }
+    Ok(json!({ "name": "envoy.transport_sockets.tls", "typed_config": context }))
+}
+
+fn server_name(arguments: &Arguments) -> Result<&str> {
+    match &arguments.xds_name {
+        Some(name) => Ok(name),
+        None => Ok(host_and_port(&arguments.xds)?.0),
+    }
 }
 
 /// The form of gRPC proposal A27.
@@ -204,7 +268,7 @@ fn grpc(arguments: &Arguments) -> Result<Value> {
     Ok(json!({
         "xds_servers": [{
             "server_uri": arguments.xds,
-            "channel_creds": [{ "type": "insecure" }],
+            "channel_creds": [channel_credentials(arguments)],
             // The server says what does not exist, so a client that hears nothing is right to take that for trouble, not
             // for an answer (gRPC proposal A88).
             "server_features": ["xds_v3", "resource_timer_is_transient_error"],
@@ -217,6 +281,17 @@ fn grpc(arguments: &Arguments) -> Result<Value> {
         },
         "server_listener_resource_name_template": "xds.istio.io/grpc/lds/inbound/%s",
     }))
+}
+
+/// How a gRPC client connects (gRPC proposal A65).
+fn channel_credentials(arguments: &Arguments) -> Value {
+    let Some(authorities) = &arguments.xds_ca else { return json!({ "type": "insecure" }) };
+    let mut config = json!({ "ca_certificate_file": authorities });
+    if let (Some(certificate), Some(key)) = (&arguments.client_cert, &arguments.client_key) {
+        config["certificate_file"] = json!(certificate);
+        config["private_key_file"] = json!(key);
+    }
+    json!({ "type": "tls", "config": config })
 }
 
 fn host_and_port(address: &str) -> Result<(&str, u16)> {

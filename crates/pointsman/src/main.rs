@@ -23,6 +23,8 @@ mod serve;
 mod status;
 mod swarm;
 mod table;
+mod tls;
+mod token;
 mod wait;
 
 use std::io::{IsTerminal, Write};
@@ -56,7 +58,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Serve xDS from files and watch them.
-    Serve(serve::Arguments),
+    Serve(Box<serve::Arguments>),
     /// Read files and say what is wrong with them; exits with 1 if there are errors.
     Check(check::Arguments),
     /// Show the nodes and objects of a running server.
@@ -65,6 +67,8 @@ enum Command {
     Wait(wait::Arguments),
     /// Show what clients report about their traffic, and say how often they shall.
     Load(load_command::Arguments),
+    /// Make, list and revoke join tokens, by which clients prove who they are.
+    Token(token::Arguments),
     /// Print a bootstrap configuration for an Envoy or a gRPC client.
     Bootstrap(bootstrap::Arguments),
     /// Print the CustomResourceDefinitions of Pointsman's own kinds.
@@ -95,11 +99,12 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<ExitCode> {
     start_logging(&arguments)?;
     match arguments.command {
-        Command::Serve(arguments) => serve::run(arguments),
+        Command::Serve(arguments) => serve::run(*arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Wait(arguments) => wait::run(&arguments),
         Command::Load(arguments) => load_command::run(&arguments),
+        Command::Token(arguments) => token::run(&arguments),
         Command::Bootstrap(arguments) => bootstrap::run(&arguments),
         Command::Crds(arguments) => crds::run(&arguments),
         Command::Demo(arguments) => demo::run(arguments),

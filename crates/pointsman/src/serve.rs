@@ -18,11 +18,13 @@ use world::{Problem, Severity};
 
 use crate::config::{Compilation, Files};
 use crate::output::say;
+use crate::tls::Tls;
 
 /// Serve xDS from files and watch them.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Examples:
   pointsman serve --config mesh/
+  pointsman serve --config mesh/ --xds-tls-listen 0.0.0.0:15012 --state-dir /var/lib/pointsman
   pointsman serve --config mesh/ --xds-listen unix:/run/pointsman.sock --admin-listen 127.0.0.1:0
   kubectl get services,endpointslices,pods,virtualservices,destinationrules -A -o yaml > mesh.yaml
   pointsman serve --config mesh.yaml
@@ -33,9 +35,12 @@ pub(crate) struct Arguments {
     files: Files,
     #[command(flatten)]
     compilation: Compilation,
-    /// Where xDS is served: IP:PORT or unix:PATH; may be repeated.
+    /// Where xDS is served without TLS, to whoever connects: IP:PORT or unix:PATH; may be repeated. No secrets are
+    /// served there.
     #[arg(long, default_value = "127.0.0.1:15010", value_name = "ADDRESS")]
     xds_listen: Vec<Listen>,
+    #[command(flatten)]
+    tls: Tls,
     /// Where the admin interface and the metrics are served, or `none`.
     #[arg(long, default_value = "127.0.0.1:15014", value_name = "ADDRESS|none")]
     admin_listen: String,
@@ -91,6 +96,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let deadlines = Deadlines { connection_age: arguments.max_connection_age, ..Deadlines::default() };
     let config = Config {
         xds_listen: arguments.xds_listen.clone(),
+        tls: arguments.tls.settings(&arguments.compilation)?,
         admin_listen: admin_address(&arguments.admin_listen)?,
         virtual_hosts: arguments.virtual_hosts.delivery(),
         deadlines,
@@ -122,6 +128,9 @@ async fn serve(
     // Whoever starts this waits for these lines: they go to standard output, where nothing else does.
     for address in &server.addresses().xds {
         say!("xds listening on {address}");
+    }
+    for address in &server.addresses().xds_tls {
+        say!("xds-tls listening on {address}");
     }
     if let Some(address) = &server.addresses().admin {
         say!("admin listening on {address}");

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use compile::HostDelivery;
 
+use crate::TlsSettings;
+
 /// A place to listen at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
@@ -48,6 +50,8 @@ impl fmt::Display for Listen {
 pub struct Config {
     /// Where xDS, health, reflection and the admin API in gRPC form are served, without TLS.
     pub xds_listen: Vec<Listen>,
+    /// Where xDS and the certificate service are served over TLS, and to whom; `None` for nowhere.
+    pub tls: Option<TlsSettings>,
     /// Where the admin HTTP API and the metrics are served; `None` for nowhere.
     pub admin_listen: Option<SocketAddr>,
     /// How clients that can take virtual hosts separately get them.
@@ -67,6 +71,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             xds_listen: Vec::new(),
+            tls: None,
             admin_listen: None,
             virtual_hosts: HostDelivery::default(),
             streams: xds::Settings::default(),

@@ -5,7 +5,9 @@ mod call;
 mod connection;
 mod method;
 mod node;
+mod proof;
 mod roster;
+mod secrets;
 mod stream_task;
 mod tolerance;
 mod witness;
@@ -25,6 +27,7 @@ use crate::journal::Journal;
 use crate::listen::{Lobby, Peer, Seat};
 use crate::metrics::Metrics;
 use crate::plane_task::PlaneHandle;
+use crate::trust::{Channel, Issuer};
 use crate::{Config, LoadReports, discovery::admission::Admission};
 
 /// What all xDS connections share.
@@ -37,6 +40,8 @@ pub(crate) struct Discovery {
     pub(crate) journal: Arc<Journal>,
     pub(crate) loads: Arc<LoadReports>,
     pub(crate) lobby: Arc<Lobby>,
+    /// Signs certificates; only where there are TLS listeners.
+    pub(crate) issuer: Option<Arc<Issuer>>,
     admission: Admission,
     /// Cancelled when the server begins to end: streams say goodbye.
     pub(crate) draining: CancellationToken,
@@ -50,6 +55,8 @@ pub(crate) struct Connection {
     pub(crate) peer: Peer,
     pub(crate) seat: Seat,
     pub(crate) opened: std::time::SystemTime,
+    /// What TLS shows of the client; `None` without TLS, where nobody is asked who they are.
+    pub(crate) channel: Option<Channel>,
 }
 
 impl Discovery {
@@ -59,12 +66,13 @@ impl Discovery {
         metrics: Arc<Metrics>,
         journal: Arc<Journal>,
         lobby: Arc<Lobby>,
+        issuer: Option<Arc<Issuer>>,
         draining: CancellationToken,
     ) -> Self {
         let admission = Admission::new(config.limits.max_first_responses);
         let loads = LoadReports::new(config.load.clone());
         let (roster, tasks) = (Arc::default(), TaskTracker::new());
-        Self { config, plane, roster, metrics, journal, loads, lobby, admission, draining, tasks }
+        Self { config, plane, roster, metrics, journal, loads, lobby, issuer, admission, draining, tasks }
     }
 
     /// Why no stream can begin now: emptiness must never be taken for the configuration (rule P-42).

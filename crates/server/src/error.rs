@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::Listen;
+use crate::{Listen, StateError};
 
 /// What keeps the server from serving.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,9 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// Keys, certificates or the state directory cannot be used.
+    #[error("cannot serve TLS: {0}")]
+    Tls(#[from] StateError),
     /// The descriptors for reflection could not be loaded.
     #[error("cannot offer gRPC reflection: {0}")]
     Reflection(String),

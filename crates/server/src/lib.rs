@@ -19,6 +19,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod admin;
+mod certificates;
 mod client_status;
 mod config;
 mod discovery;
@@ -31,6 +32,7 @@ mod mailbox;
 mod metrics;
 mod plane_task;
 mod server;
+mod trust;
 pub mod view;
 
 pub use config::{Config, Deadlines, Limits, Listen, ListenError};
@@ -38,4 +40,5 @@ pub use error::{Error, Stopped};
 pub use load_reports::LoadReports;
 pub use plane_task::Input;
 pub use server::{Addresses, Server};
+pub use trust::{AuthoritySource, CertificateSource, ServiceAccountSource, StateDirectory, StateError, TlsSettings};
 pub use xds::Settings as StreamSettings;

@@ -105,6 +105,8 @@ pub(crate) struct Metrics {
 
     connections: Gauge,
     connections_closed: Family<ReasonLabel, Counter>,
+    certificates_signed: Family<ReasonLabel, Counter>,
+    certificates_refused: Family<ReasonLabel, Counter>,
     streams: Family<StreamLabel, Gauge>,
     streams_ended: Family<CodeLabel, Counter>,
     sent_bytes: Family<TypeLabel, Counter>,
@@ -149,6 +151,8 @@ impl Metrics {
             virtual_services: Gauge::default(),
             connections: Gauge::default(),
             connections_closed: Family::default(),
+            certificates_signed: Family::default(),
+            certificates_refused: Family::default(),
             streams: Family::default(),
             streams_ended: Family::default(),
             sent_bytes: Family::default(),
@@ -212,6 +216,16 @@ impl Metrics {
             "pointsman_connections_closed",
             "Connections that were closed or refused from this side, by reason",
             self.connections_closed.clone(),
+        );
+        r.register(
+            "pointsman_certificates_signed",
+            "Certificates that were signed for workloads, by what asked: a signing request, or a subscription to secrets",
+            self.certificates_signed.clone(),
+        );
+        r.register(
+            "pointsman_certificates_refused",
+            "Certificates that were asked for and not signed, by reason",
+            self.certificates_refused.clone(),
         );
         r.register("pointsman_streams", "Open discovery streams, by service and variant", self.streams.clone());
         r.register(
@@ -345,6 +359,16 @@ impl Metrics {
     /// A connection was closed from this side.
     pub(crate) fn connection_closed(&self, reason: &'static str) {
         self.connections_closed.get_or_create(&ReasonLabel { reason }).add(1);
+    }
+
+    /// A certificate was signed for a workload.
+    pub(crate) fn certificate_signed(&self, asked_by: &'static str) {
+        self.certificates_signed.get_or_create(&ReasonLabel { reason: asked_by }).add(1);
+    }
+
+    /// A certificate was asked for and not signed.
+    pub(crate) fn certificate_refused(&self, reason: &'static str) {
+        self.certificates_refused.get_or_create(&ReasonLabel { reason }).add(1);
     }
 
     /// A stream was opened.

@@ -16,13 +16,15 @@ use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::admin::{self, AdminService, Views};
+use crate::certificates::CertificateService;
 use crate::client_status::ClientStatusService;
 use crate::discovery::{Discovery, serve_connection, service_names};
 use crate::journal::Journal;
-use crate::listen::{Listener, Lobby, Peer, Socket, accept_until};
+use crate::listen::{Listener, Lobby, Peer, Seat, Socket, accept_until};
 use crate::load_reports::LoadService;
 use crate::metrics::Metrics;
 use crate::plane_task::{PlaneHandle, PlaneTask};
+use crate::trust::{Trust, handshake, keep};
 use crate::{Config, Deadlines, Error, Input, Limits, Listen, LoadReports};
 
 /// File descriptors that are kept for everything but xDS connections: listeners, watched files, the admin API.
@@ -38,6 +40,8 @@ const AGGREGATED: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 pub struct Addresses {
     /// xDS, in the order of the configuration, with the ports that were taken where port 0 was asked for.
     pub xds: Vec<Listen>,
+    /// xDS over TLS, in the order of the configuration.
+    pub xds_tls: Vec<Listen>,
     /// The admin HTTP API.
     pub admin: Option<SocketAddr>,
 }
@@ -47,6 +51,10 @@ pub struct Addresses {
 pub struct Server {
     addresses: Addresses,
     xds: Vec<Listener>,
+    tls: Vec<Listener>,
+    trust: Option<Trust>,
+    /// The services over TLS.
+    for_callers: Routes,
     admin: Option<Listener>,
     discovery: Arc<Discovery>,
     plane: PlaneHandle,
@@ -64,6 +72,7 @@ impl Server {
     ///
     /// # Errors
     /// [`Error::Bind`], [`Error::SocketInUse`] or [`Error::NotASocket`] when one cannot be had; none is kept then.
+    /// [`Error::Tls`] when keys, certificates or the state directory cannot be used.
     pub async fn bind(config: Config, plane: Plane) -> Result<Self, Error> {
         let mut xds = Vec::new();
         for listen in &config.xds_listen {
@@ -73,7 +82,12 @@ impl Server {
             Some(address) => Some(Listener::bind(&Listen::Tcp(address))?),
             None => None,
         };
-        let addresses = addresses(&config, &xds, admin.as_ref())?;
+        let mut tls = Vec::new();
+        for address in config.tls.iter().flat_map(|settings| &settings.listen) {
+            tls.push(Listener::bind(&Listen::Tcp(*address))?);
+        }
+        let trust = config.tls.as_ref().map(Trust::open).transpose()?;
+        let addresses = addresses(&config, &xds, &tls, admin.as_ref())?;
 
         let metrics = Metrics::new();
         let lobby = Arc::new(Lobby::new(max_connections(&config.limits)));
@@ -86,16 +100,33 @@ impl Server {
         let (plane_task, input, plane) = PlaneTask::new(plane, metrics.clone(), journal.clone());
         let patience = config.deadlines.inspect;
         let draining = CancellationToken::new();
+        let issuer = trust.as_ref().map(|trust: &Trust| trust.issuer.clone());
         let discovery =
-            Arc::new(Discovery::new(config, plane.clone(), metrics, journal.clone(), lobby, draining.clone()));
+            Arc::new(Discovery::new(config, plane.clone(), metrics, journal.clone(), lobby, issuer, draining.clone()));
         let views = Views::new(discovery.roster.clone(), plane.clone(), journal, patience, draining);
         let health = HealthReporter::new();
         for service in [WHOLE_SERVER, AGGREGATED] {
             health.set_service_status(service, ServingStatus::NotServing).await;
         }
+        let for_callers = for_callers(&health, &discovery);
         let others = others(&health, &views, &discovery)?;
         let cut_off = CancellationToken::new();
-        Ok(Self { addresses, xds, admin, discovery, plane, plane_task, input, views, health, others, cut_off })
+        Ok(Self {
+            addresses,
+            xds,
+            tls,
+            trust,
+            for_callers,
+            admin,
+            discovery,
+            plane,
+            plane_task,
+            input,
+            views,
+            health,
+            others,
+            cut_off,
+        })
     }
 
     /// Where it listens.
@@ -120,7 +151,10 @@ impl Server {
     /// # Errors
     /// [`Error::TaskEnded`] when a task that must not end has panicked; everything else is ended as above.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { xds, admin, discovery, plane, plane_task, views, mut health, others, cut_off, input, .. } = self;
+        let Self {
+            xds, tls, trust, for_callers, admin, discovery, plane, plane_task, views, mut health, others, ..
+        } = self;
+        let (cut_off, input) = (self.cut_off, self.input);
         // Whoever feeds the server has its own.
         drop(input);
         let (stop_plane, stop_admin) = (CancellationToken::new(), CancellationToken::new());
@@ -131,6 +165,13 @@ impl Server {
         let mut accepting = JoinSet::new();
         for listener in xds {
             accepting.spawn(accept_xds(listener, discovery.clone(), others.clone(), cut_off.clone()));
+        }
+        if let Some(trust) = trust {
+            for listener in tls {
+                let (discovery, services) = (discovery.clone(), for_callers.clone());
+                accepting.spawn(accept_tls(listener, discovery, services, trust.clone(), cut_off.clone()));
+            }
+            accepting.spawn(keep(trust, discovery.draining.clone()));
         }
         let mut administration = JoinSet::new();
         if let Some(listener) = admin {
@@ -205,11 +246,18 @@ fn ended(task: &'static str, result: Result<(), JoinError>) -> Result<(), Error>
     result.map_err(|error| Error::TaskEnded { task, reason: error.to_string() })
 }
 
-fn addresses(config: &Config, xds: &[Listener], admin: Option<&Listener>) -> Result<Addresses, Error> {
+fn addresses(
+    config: &Config,
+    xds: &[Listener],
+    tls: &[Listener],
+    admin: Option<&Listener>,
+) -> Result<Addresses, Error> {
     let address = |listen: &Listen, listener: &Listener| {
         listener.address().map_err(|source| Error::Bind { listen: listen.clone(), source })
     };
     let xds = config.xds_listen.iter().zip(xds).map(|(listen, listener)| address(listen, listener));
+    let wanted = config.tls.iter().flat_map(|settings| &settings.listen);
+    let tls = wanted.zip(tls).map(|(wanted, listener)| address(&Listen::Tcp(*wanted), listener));
     let admin = match (config.admin_listen, admin) {
         (Some(asked), Some(listener)) => match address(&Listen::Tcp(asked), listener)? {
             Listen::Tcp(address) => Some(address),
@@ -217,7 +265,7 @@ fn addresses(config: &Config, xds: &[Listener], admin: Option<&Listener>) -> Res
         },
         _ => None,
     };
-    Ok(Addresses { xds: xds.collect::<Result<_, _>>()?, admin })
+    Ok(Addresses { xds: xds.collect::<Result<_, _>>()?, xds_tls: tls.collect::<Result<_, _>>()?, admin })
 }
 
 /// What the limit on open files leaves, unless the operator has chosen.
@@ -251,13 +299,68 @@ fn others(health: &HealthReporter, views: &Views, discovery: &Arc<Discovery>) ->
         .prepare())
 }
 
+/// The gRPC services beside discovery that callers over TLS have, who have proved who they are: what shows or changes the
+/// server itself is not among them.
+fn for_callers(health: &HealthReporter, discovery: &Arc<Discovery>) -> Routes {
+    let health = HealthService::from_health_reporter(health.clone());
+    let routes = Routes::new(tonic_health::pb::health_server::HealthServer::new(health))
+        .add_service(LoadService::new(discovery.clone()));
+    match &discovery.issuer {
+        Some(issuer) => routes.add_service(CertificateService::new(issuer.clone(), discovery.metrics.clone())),
+        None => routes,
+    }
+    .prepare()
+}
+
 async fn accept_xds(listener: Listener, discovery: Arc<Discovery>, others: Routes, cut_off: CancellationToken) {
+    let serve = |socket: Socket, peer: Peer, seat: Seat| {
+        discovery.tasks.spawn(serve_connection(discovery.clone(), others.clone(), socket, peer, seat, None));
+    };
+    accept_with(listener, &discovery, &cut_off, serve).await;
+}
+
+/// The same over TLS: what follows the handshake is served as without.
+async fn accept_tls(
+    listener: Listener,
+    discovery: Arc<Discovery>,
+    services: Routes,
+    trust: Trust,
+    cut_off: CancellationToken,
+) {
+    let serve = |socket: Socket, peer: Peer, seat: Seat| {
+        discovery.tasks.spawn(serve_tls(discovery.clone(), services.clone(), trust.clone(), socket, peer, seat));
+    };
+    accept_with(listener, &discovery, &cut_off, serve).await;
+}
+
+async fn serve_tls(discovery: Arc<Discovery>, services: Routes, trust: Trust, socket: Socket, peer: Peer, seat: Seat) {
+    let (cut_off, draining) = (seat.cut_off().clone(), discovery.draining.clone());
+    // In a box: what the handshake needs is not to be kept by the connection that follows.
+    let begun =
+        Box::pin(handshake(trust.acceptor, &trust.gate, socket, peer, discovery.config.deadlines.first_request));
+    let begun = tokio::select! {
+        begun = begun => begun,
+        () = cut_off.cancelled() => None,
+        () = draining.cancelled() => None,
+    };
+    match begun {
+        Some((socket, channel)) => serve_connection(discovery, services, socket, peer, seat, Some(channel)).await,
+        None => discovery.metrics.connection_closed("tls"),
+    }
+}
+
+async fn accept_with(
+    listener: Listener,
+    discovery: &Discovery,
+    cut_off: &CancellationToken,
+    serve: impl Fn(Socket, Peer, Seat),
+) {
     let (stop, lobby) = (discovery.draining.clone(), discovery.lobby.clone());
     let mut was_full = false;
     let take = |socket: Socket, peer: Peer| match discovery.lobby.take_seat(cut_off.child_token()) {
         Some(seat) => {
             was_full = false;
-            discovery.tasks.spawn(serve_connection(discovery.clone(), others.clone(), socket, peer, seat));
+            serve(socket, peer, seat);
         }
         None => {
             discovery.metrics.connection_closed("full");

@@ -1,5 +1,6 @@
 //! The `resources` section of a response, in pieces that are shared and never copied again.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -10,11 +11,19 @@ const JOIN_BELOW: usize = 16 * 1024;
 const CLOSE_AT: usize = 64 * 1024;
 
 /// Encoded fields of a response message, as shared pieces. Cloning is cheap.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Body {
     /// `None` when there are none, so that a body of nothing costs nothing.
     pieces: Option<Arc<[Bytes]>>,
     len: usize,
+}
+
+/// Shows no content: it may be secret.
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pieces = self.pieces.as_ref().map_or(0, |pieces| pieces.len());
+        f.debug_struct("Body").field("pieces", &pieces).field("len", &self.len).finish()
+    }
 }
 
 impl Body {

@@ -1,5 +1,6 @@
 //! One resource, ready to be sent.
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -172,17 +173,32 @@ enum Content {
 /// `DeltaDiscoveryResponse.resources` entry: tag 2, length, `Resource { name = 3, version = 1, resource = 2 }` with
 /// `resource` last. Its tail, from the tag of `resource` on, is at the same time the `DiscoveryResponse.resources`
 /// entry, because both fields have number 2 and hold the same `Any`.
-#[derive(Debug)]
 struct Entry {
     delta: Bytes,
     sotw_at: usize,
     value_at: usize,
 }
 
+/// Shows no content: it may be secret.
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("bytes", &self.delta.len()).finish_non_exhaustive()
+    }
+}
+
 impl Cell {
     /// A resource from its encoded message, which must be canonical (equal messages, equal bytes).
     pub fn new(resource_type: ResourceType, name: Name, value: &[u8]) -> Self {
-        let version = Version::of(value);
+        Self::of_version(resource_type, name, value, Version::of(value))
+    }
+
+    /// A resource that holds a secret. Its version is that of `public`, which must differ whenever the secret does:
+    /// versions are shown, and a hash of the secret would tell of it.
+    pub fn confidential(resource_type: ResourceType, name: Name, value: &[u8], public: &[u8]) -> Self {
+        Self::of_version(resource_type, name, value, Version::of(public))
+    }
+
+    fn of_version(resource_type: ResourceType, name: Name, value: &[u8], version: Version) -> Self {
         let cell = Self {
             resource_type,
             name,

@@ -9,8 +9,10 @@ mod exchange;
 mod node;
 mod services;
 mod sotw;
+mod tls;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 pub use delta::Delta;
 pub use exchange::{Exchange, WireError};
@@ -18,16 +20,22 @@ pub use node::{node, node_of};
 /// What there is to ask for.
 pub use proto::ResourceType;
 pub use sotw::Sotw;
+pub use tls::Credentials;
 
 use anyhow::{Context, Result};
 use proto::pb::envoy::config::core::v3::Node;
 use proto::pb::google::protobuf::Any;
+use tonic::Status;
+use tonic::client::Grpc;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, Endpoint};
+use tonic_prost::ProstCodec;
 
 /// A connection to a discovery server; streams share it.
 #[derive(Clone, Debug)]
 pub struct Wire {
     channel: Channel,
+    token: Option<AsciiMetadataValue>,
 }
 
 impl Wire {
@@ -40,7 +48,48 @@ impl Wire {
         let endpoint =
             Endpoint::from_shared(address.clone()).with_context(|| format!("\"{address}\" is no address"))?;
         let channel = endpoint.connect().await.with_context(|| format!("could not connect to \"{address}\""))?;
-        Ok(Wire { channel })
+        Ok(Wire { channel, token: None })
+    }
+
+    /// Connects to `IP:PORT` by TLS.
+    ///
+    /// # Errors
+    /// If the credentials cannot be used, nobody listens there, or one side does not take the other's certificate.
+    pub async fn connect_tls(address: SocketAddr, credentials: &Credentials) -> Result<Wire> {
+        let channel = tls::connect(address, credentials).await?;
+        Ok(Wire { channel, token: None })
+    }
+
+    /// The same connection, on which streams bring this bearer token.
+    ///
+    /// # Errors
+    /// If it cannot stand in a header.
+    pub fn with_token(&self, token: &str) -> Result<Wire> {
+        let token = format!("Bearer {token}").parse().context("the token cannot stand in a header")?;
+        Ok(Wire { channel: self.channel.clone(), token: Some(token) })
+    }
+
+    /// Asks once, and waits for the one answer: for instance `/istio.v1.auth.IstioCertificateService/CreateCertificate`.
+    ///
+    /// # Errors
+    /// The status that the server ends the call with.
+    ///
+    /// # Panics
+    /// If `method` is not a path.
+    pub async fn call<Request, Response>(&self, method: &str, request: Request) -> Result<Response, Status>
+    where
+        Request: prost::Message + Send + Sync + 'static,
+        Response: prost::Message + Default + Send + 'static,
+    {
+        let mut client = Grpc::new(self.channel.clone());
+        client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let mut request = tonic::Request::new(request);
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        let path = method.parse().expect("the method is a path");
+        let answer = client.unary(request, path, ProstCodec::<Request, Response>::default()).await?;
+        Ok(answer.into_inner())
     }
 
     /// Opens a stream of any method with these messages, for instance `/envoy.service.load_stats.v3.LoadReportingService/
@@ -53,7 +102,7 @@ impl Wire {
         Request: prost::Message + Send + Sync + 'static,
         Response: prost::Message + Default + std::fmt::Debug + Send + 'static,
     {
-        Exchange::open(self.channel.clone(), method)
+        Exchange::open(self.channel.clone(), self.token.clone(), method)
     }
 
     /// Opens an aggregated state-of-the-world stream for a node.

@@ -21,12 +21,14 @@ use tonic::Status;
 use tonic::service::Routes;
 
 use super::call::Call;
+use super::proof::Proof;
 use super::stream_task::{End, StreamTask};
 use super::tolerance::Tolerance;
 use super::woken::{Mark, Woken};
 use super::{Connection, Discovery, method};
 use crate::grpc;
 use crate::listen::{Peer, Seat};
+use crate::trust::{Channel, no_proof};
 
 /// Bytes that are read at one time: as much as a frame holds. They are on the stack while they are looked at.
 const READ: usize = 16 * 1024;
@@ -40,15 +42,23 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Requests that have come in part may together be so many times as long as one may be. A client has one or two on the
 /// way; one that begins thousands and finishes none would fill the memory.
 const PARTIAL_REQUESTS: usize = 4;
+/// The one service that is there for those who prove nothing.
+const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// Serves a connection until the client leaves, is cut off, has said nothing for too long, or the server's end is
 /// reached.
-pub(crate) async fn serve_connection<S>(discovery: Arc<Discovery>, others: Routes, socket: S, peer: Peer, seat: Seat)
-where
+pub(crate) async fn serve_connection<S>(
+    discovery: Arc<Discovery>,
+    others: Routes,
+    socket: S,
+    peer: Peer,
+    seat: Seat,
+    channel: Option<Channel>,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let metrics = discovery.metrics.clone();
-    let connection = Arc::new(Connection { peer, seat, opened: SystemTime::now() });
+    let connection = Arc::new(Connection { peer, seat, opened: SystemTime::now(), channel });
     metrics.connection_opened();
     tracing::debug!(%peer, connection = connection.seat.number(), "connection opened");
 
@@ -315,20 +325,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         let mark = self.woken.mark(stream);
         let waker = Waker::from(mark.clone());
         let work = match method::find(head.uri().path()) {
-            None => Work::Call(Box::new(Call::new(self.others.clone(), head, waker.clone()))),
+            None => match self.with_caller(head) {
+                Ok(head) => Work::Call(Box::new(Call::new(self.others.clone(), head, waker.clone()))),
+                Err(status) => return self.refuse(stream, &status),
+            },
             Some((service, variant)) => {
-                self.http2.respond(stream, StatusCode::OK, &grpc::headers());
-                if let Some(status) = self.discovery.refusal() {
-                    let peer = self.connection.peer;
-                    tracing::debug!(%peer, message = status.message(), "stream refused");
-                    self.discovery.metrics.stream_refused(status.code());
-                    return self.http2.finish(stream, Some(&grpc::trailers(&status)));
+                let proof = self.connection.channel.as_ref().map(|channel| Proof::of(channel, head.headers()));
+                let unproved = proof.as_ref().is_some_and(Option::is_none).then(no_proof);
+                if let Some(status) = unproved.or_else(|| self.discovery.refusal()) {
+                    return self.refuse(stream, &status);
                 }
+                self.http2.respond(stream, StatusCode::OK, &grpc::headers());
                 let (discovery, connection) = (self.discovery.clone(), self.connection.clone());
-                Work::Discovery(Box::new(StreamTask::new(discovery, connection, service, variant)))
+                let task = StreamTask::new(discovery, connection, service, variant, proof.flatten());
+                Work::Discovery(Box::new(task))
             }
         };
         self.streams.insert(stream, Stream { work, mark, waker, is_waiting: false });
+    }
+
+    /// Adds to a call over TLS who calls. What says whether the server is well is for everybody.
+    fn with_caller(&self, mut head: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(channel) = &self.connection.channel
+            && !head.uri().path().starts_with(HEALTH)
+        {
+            let caller = channel.caller(head.headers())?;
+            head.extensions_mut().insert(caller);
+            head.extensions_mut().insert(self.connection.peer);
+        }
+        Ok(head)
+    }
+
+    /// Ends a stream before anything is said on it.
+    fn refuse(&mut self, stream: StreamId, status: &Status) {
+        let peer = self.connection.peer;
+        tracing::debug!(%peer, message = status.message(), "stream refused");
+        self.discovery.metrics.stream_refused(status.code());
+        self.http2.respond(stream, StatusCode::OK, &grpc::headers());
+        self.http2.finish(stream, Some(&grpc::trailers(status)));
     }
 
     fn receive(&mut self, stream: StreamId, data: &[u8]) {

@@ -18,18 +18,22 @@ use std::time::{Instant, SystemTime};
 use http2::StreamId;
 use plane::NodeError;
 use proto::ResourceType;
+use snapshot::Snapshot;
 use tonic::{Code, Status};
 use xds::{Node, Outcome, Service, Variant, Wait};
 
 use super::admission::Turn;
 use super::call::has_room;
 use super::node::{distribution_version, host_delivery, plane_node};
+use super::proof::Proof;
 use super::roster::{Departed, Inspection, Place, Report};
+use super::secrets::Secrets;
 use super::{Connection, Discovery, witness};
 use crate::Stopped;
 use crate::grpc::{self, Requests};
 use crate::metrics::StreamLabel;
 use crate::plane_task::{Attachment, Interest, Published};
+use crate::trust::Caller;
 
 type Entering = Pin<Box<dyn Future<Output = Entered> + Send>>;
 type Entered = (Turn, Result<Result<Attachment, NodeError>, Stopped>);
@@ -46,6 +50,12 @@ pub(super) struct StreamTask {
     place: Place,
     opened: Instant,
     node: Option<Arc<Node>>,
+    /// What a client over TLS brings, until it says who it is.
+    proof: Option<Proof>,
+    /// Who a client over TLS has proved to be.
+    caller: Option<Arc<Caller>>,
+    /// What only such a client gets.
+    secrets: Option<Secrets>,
     /// On the way into an audience.
     entering: Option<Entering>,
     attachment: Option<Attachment>,
@@ -98,6 +108,7 @@ impl StreamTask {
         connection: Arc<Connection>,
         service: Service,
         variant: Variant,
+        proof: Option<Proof>,
     ) -> Self {
         let label = stream_label(service, variant);
         discovery.metrics.stream_opened(&label);
@@ -113,6 +124,9 @@ impl StreamTask {
             requests,
             opened: Instant::now(),
             node: None,
+            proof,
+            caller: None,
+            secrets: None,
             entering: None,
             attachment: None,
             target: None,
@@ -178,6 +192,9 @@ impl StreamTask {
             if self.underway.is_some() && http2.is_sent(stream) {
                 self.taken();
             }
+            if self.awaits_secrets(cx) {
+                return ControlFlow::Continue(());
+            }
             if !self.has_news {
                 return ControlFlow::Continue(());
             }
@@ -198,7 +215,8 @@ impl StreamTask {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let first_request = self.node.is_none().then(|| self.opened + self.discovery.config.deadlines.first_request);
         let turn = self.turn.as_ref().map(|(_, until)| *until);
-        [self.machine.poll_timeout(), first_request, turn].into_iter().flatten().min()
+        let secrets = self.secrets.as_ref().and_then(Secrets::deadline);
+        [self.machine.poll_timeout(), first_request, turn, secrets].into_iter().flatten().min()
     }
 
     /// What happens because of the time; then the stream must be polled.
@@ -217,6 +235,19 @@ impl StreamTask {
     /// Whether the client has been sent something, and all of it (rule P-78).
     pub(super) fn has_been_served(&self) -> bool {
         self.has_responded && self.underway.is_none()
+    }
+
+    /// Has secrets signed that are due. True while nothing is to be sent, because the first ones are awaited.
+    fn awaits_secrets(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(secrets) = &mut self.secrets else { return false };
+        let now = Instant::now();
+        let are_new = secrets.poll(cx, self.machine.wants(ResourceType::Secret), now);
+        let is_first_awaited = secrets.is_first_awaited();
+        if are_new && let Some(target) = &self.target {
+            self.has_news = true;
+            self.machine.handle_snapshot(now, secrets.over(&target.snapshot));
+        }
+        is_first_awaited
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
@@ -250,7 +281,7 @@ impl StreamTask {
             }
             Event::Published(published) => {
                 self.has_news = true;
-                self.machine.handle_snapshot(now, published.snapshot.clone());
+                self.machine.handle_snapshot(now, self.with_secrets(&published.snapshot));
                 if self.converging.is_none() {
                     self.has_sent = false;
                     self.converging = Some(published.seen);
@@ -278,7 +309,7 @@ impl StreamTask {
         // What there was no room for is still to come.
         self.has_news = !is_all_sent;
         while let Some(outcome) = self.machine.poll_outcome() {
-            self.act_on(outcome);
+            self.act_on(outcome)?;
         }
         if is_all_sent {
             self.tell_wants();
@@ -354,7 +385,22 @@ impl StreamTask {
         }
     }
 
-    fn act_on(&mut self, outcome: Outcome) {
+    fn act_on(&mut self, outcome: Outcome) -> ControlFlow<End> {
+        if let Outcome::Identified(node) = &outcome
+            && let Some(proof) = self.proof.take()
+        {
+            // Before anybody is told of the node: it may be nobody's.
+            match proof.admit(node) {
+                Ok(caller) => {
+                    let Discovery { issuer, metrics, .. } = &*self.discovery;
+                    let peer = self.connection.peer.to_string();
+                    self.secrets =
+                        issuer.clone().map(|issuer| Secrets::new(issuer, metrics.clone(), caller.clone(), peer));
+                    self.caller = Some(caller);
+                }
+                Err(status) => return ControlFlow::Break(End::Status(status)),
+            }
+        }
         let newest = self.target.as_ref().map(|target| (&target.snapshot, target.generation));
         let node = match &outcome {
             Outcome::Identified(node) => Some(node),
@@ -441,6 +487,7 @@ impl StreamTask {
                 tracing::debug!(node = self.id(), r#type = resource_type.short(), nonce, "not acknowledged in time");
             }
         }
+        ControlFlow::Continue(())
     }
 
     fn identified(&mut self, node: Arc<Node>) {
@@ -453,6 +500,7 @@ impl StreamTask {
             variant = self.label.variant,
             agent = node.user_agent_name,
             agent_version = node.user_agent_version,
+            identity = self.caller.as_ref().map(|caller| caller.id.to_string()),
             "node connected"
         );
         self.discovery.metrics.node_identified(distribution_version(&node));
@@ -466,6 +514,10 @@ impl StreamTask {
         }));
     }
 
+    fn with_secrets(&self, snapshot: &Snapshot) -> Snapshot {
+        self.secrets.as_ref().map_or_else(|| snapshot.clone(), |secrets| secrets.over(snapshot))
+    }
+
     fn report(&self, inspection: Inspection) {
         let newest = self.attachment.as_ref().map(Attachment::newest);
         let report = Report {
@@ -475,7 +527,7 @@ impl StreamTask {
             missing: if inspection.with_holdings { self.machine.missing() } else { Vec::new() },
             generation: newest.as_ref().map_or(0, |newest| newest.generation),
             settled: self.attachment.as_ref().and_then(Attachment::settled_generation),
-            target: newest.map(|newest| newest.snapshot),
+            target: newest.map(|newest| self.with_secrets(&newest.snapshot)),
             now: (Instant::now(), SystemTime::now()),
         };
         // Whoever asked may have lost patience.

@@ -11,11 +11,13 @@ use proto::pb::envoy::service::load_stats::v3::load_reporting_service_server::{
     LoadReportingService, LoadReportingServiceServer,
 };
 use proto::pb::envoy::service::load_stats::v3::{LoadStatsRequest, LoadStatsResponse};
+use proto::pb::google::protobuf::Struct;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::discovery::{Discovery, Roster};
+use crate::trust::Caller;
 
 /// How often a client that must be told its clusters by name is looked up again.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -47,7 +49,9 @@ impl LoadReportingService for LoadService {
         }
         // One response waits at most: the next one is made when there is room.
         let (responses, received) = mpsc::channel(1);
-        let task = StreamTask::new(self.discovery.clone(), request.into_inner(), responses);
+        // Over TLS somebody has proved who it is.
+        let caller = request.extensions().get::<Caller>().cloned();
+        let task = StreamTask::new(self.discovery.clone(), request.into_inner(), responses, caller);
         self.discovery.tasks.spawn(task.run());
         Ok(Response::new(ReceiverStream::new(received)))
     }
@@ -57,6 +61,7 @@ struct StreamTask {
     discovery: Arc<Discovery>,
     requests: Streaming<LoadStatsRequest>,
     responses: mpsc::Sender<Result<LoadStatsResponse, Status>>,
+    caller: Option<Caller>,
     policy: watch::Receiver<Policy>,
     machine: load::Stream,
     id: StreamId,
@@ -80,12 +85,13 @@ impl StreamTask {
         discovery: Arc<Discovery>,
         requests: Streaming<LoadStatsRequest>,
         responses: mpsc::Sender<Result<LoadStatsResponse, Status>>,
+        caller: Option<Caller>,
     ) -> Self {
         let mut policy = discovery.loads.policy.subscribe();
         let machine = load::Stream::new(policy.borrow_and_update().ask());
         let id = discovery.loads.enter();
         discovery.metrics.load_stream_opened();
-        Self { discovery, requests, responses, policy, machine, id, opened: Instant::now(), looked_up: None }
+        Self { discovery, requests, responses, caller, policy, machine, id, opened: Instant::now(), looked_up: None }
     }
 
     async fn run(mut self) {
@@ -141,6 +147,12 @@ impl StreamTask {
 
     /// Breaks with the status to end with; with `None` when nobody is there to take one.
     fn take_in(&mut self, event: Event) -> ControlFlow<Option<Status>> {
+        if let Event::Request(request) = &event
+            && let (Some(caller), Some(node)) = (&self.caller, &request.node)
+            && let Err(status) = caller.may_be(&node.id, node.metadata.as_ref().unwrap_or(&Struct::default()))
+        {
+            return ControlFlow::Break(Some(status));
+        }
         match event {
             Event::Request(request) => match self.machine.handle_request(*request) {
                 Ok(None) => {}

@@ -10,6 +10,7 @@ mod capabilities;
 mod concern;
 mod fixture;
 mod held;
+mod identity;
 mod lifecycle;
 mod services;
 mod streams;

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::client::Grpc;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
 use tonic_prost::ProstCodec;
 
@@ -52,7 +53,7 @@ where
     Request: prost::Message + Send + Sync + 'static,
     Response: prost::Message + Default + std::fmt::Debug + Send + 'static,
 {
-    pub(super) fn open(channel: Channel, method: &str) -> Self {
+    pub(super) fn open(channel: Channel, token: Option<AsciiMetadataValue>, method: &str) -> Self {
         let path: PathAndQuery = method.parse().expect("the method is a path");
         let (requests, outgoing) = mpsc::channel(16);
         // A single place: a client that does not read makes the server feel it.
@@ -64,7 +65,10 @@ where
             let mut client = Grpc::new(channel).max_decoding_message_size(usize::MAX);
             let opened = async {
                 client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-                let request = tonic::Request::new(ReceiverStream::new(outgoing));
+                let mut request = tonic::Request::new(ReceiverStream::new(outgoing));
+                if let Some(token) = token {
+                    request.metadata_mut().insert("authorization", token);
+                }
                 client.streaming(request, path, ProstCodec::<Request, Response>::default()).await
             };
             let mut stream = match opened.await {

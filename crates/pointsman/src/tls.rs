@@ -1,0 +1,139 @@
+//! Arguments of `serve` that are about TLS, identities and the authority.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use identity::{KeyType, TrustDomain};
+use server::{AuthoritySource, CertificateSource, ServiceAccountSource, TlsSettings};
+
+use crate::config::Compilation;
+
+/// TLS, identities and the authority.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "TLS and identities")]
+pub(crate) struct Tls {
+    /// Where xDS and the certificate service are served over TLS, to clients that prove who they are; may be repeated.
+    /// Istio's agents expect port 15012.
+    #[arg(long, value_name = "IP:PORT", requires = "state_dir")]
+    xds_tls_listen: Vec<SocketAddr>,
+    /// Where the root's key, join tokens and the audit log are kept; made if it is not there.
+    #[arg(long, value_name = "DIRECTORY")]
+    state_dir: Option<PathBuf>,
+    /// Within which workloads have their names [default: the domain].
+    #[arg(long, value_name = "NAME")]
+    trust_domain: Option<TrustDomain>,
+    /// A further DNS name or IP address for the certificate of the TLS listeners; may be repeated. It has
+    /// istiod.NAMESPACE.svc and pointsman.NAMESPACE.svc of the root namespace, localhost, 127.0.0.1 and ::1.
+    #[arg(long, value_name = "NAME")]
+    tls_name: Vec<String>,
+    /// Show this certificate chain (PEM) at the TLS listeners instead of one of the authority; read again when it changes.
+    #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with = "tls_name")]
+    tls_cert: Option<PathBuf>,
+    /// The key of --tls-cert (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Sign with this intermediate (PEM; ca-cert.pem of Istio's secret cacerts) instead of a root of our own.
+    #[arg(long, value_name = "FILE", requires_all = ["ca_key", "ca_chain", "ca_root"])]
+    ca_cert: Option<PathBuf>,
+    /// The key of --ca-cert (ca-key.pem).
+    #[arg(long, value_name = "FILE", requires = "ca_cert")]
+    ca_key: Option<PathBuf>,
+    /// --ca-cert and what stands between it and the root (cert-chain.pem).
+    #[arg(long, value_name = "FILE", requires = "ca_cert")]
+    ca_chain: Option<PathBuf>,
+    /// The root that clients trust (root-cert.pem).
+    #[arg(long, value_name = "FILE", requires = "ca_cert")]
+    ca_root: Option<PathBuf>,
+    /// What keys are made.
+    #[arg(long, value_enum, default_value = "ecdsa-p256", value_name = "KIND")]
+    key_type: Keys,
+    /// How many seconds workloads' certificates hold; they are replaced at half of that.
+    #[arg(long, default_value_t = 86_400, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=7_776_000))]
+    workload_cert_ttl: u64,
+    /// Take service account tokens that are signed by a key of this set (JWKS): a file or a URL.
+    #[arg(long, value_name = "FILE|URL", requires = "jwt_issuer")]
+    jwks: Option<String>,
+    /// Authorities (PEM) by which the server of --jwks is verified, if that is an https URL.
+    #[arg(long, value_name = "FILE", requires = "jwks")]
+    jwks_ca: Option<PathBuf>,
+    /// The issuer of service account tokens: their `iss`.
+    #[arg(long, value_name = "ISSUER", requires = "jwks")]
+    jwt_issuer: Option<String>,
+    /// The audience that service account tokens must be for.
+    #[arg(long, value_name = "AUDIENCE", default_value = "istio-ca")]
+    jwt_audience: String,
+}
+
+/// What keys are made.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Keys {
+    /// ECDSA on P-256.
+    #[value(name = "ecdsa-p256")]
+    EcdsaP256,
+    /// RSA of 2048 bits.
+    #[value(name = "rsa-2048")]
+    Rsa2048,
+}
+
+impl Tls {
+    /// What the server is to do; `None` when nothing is to be served over TLS.
+    pub(crate) fn settings(&self, compilation: &Compilation) -> Result<Option<TlsSettings>> {
+        if self.xds_tls_listen.is_empty() {
+            if self.tls_cert.is_some() || self.ca_cert.is_some() || self.jwks.is_some() || !self.tls_name.is_empty() {
+                bail!("these arguments need --xds-tls-listen: --tls-cert, --tls-name, --ca-cert, --jwks");
+            }
+            return Ok(None);
+        }
+        let Some(state_directory) = self.state_dir.clone() else { bail!("--xds-tls-listen needs --state-dir") };
+        let trust_domain = match &self.trust_domain {
+            Some(trust_domain) => trust_domain.clone(),
+            None => compilation.domain.parse().context("the domain cannot be the trust domain; say --trust-domain")?,
+        };
+        Ok(Some(TlsSettings {
+            listen: self.xds_tls_listen.clone(),
+            state_directory,
+            trust_domain,
+            authority: self.authority(),
+            certificate: self.certificate(&compilation.root_namespace),
+            key_type: match self.key_type {
+                Keys::EcdsaP256 => KeyType::EcdsaP256,
+                Keys::Rsa2048 => KeyType::Rsa2048,
+            },
+            workload_ttl: Duration::from_secs(self.workload_cert_ttl),
+            service_accounts: self.service_accounts(),
+        }))
+    }
+
+    fn authority(&self) -> AuthoritySource {
+        match (&self.ca_cert, &self.ca_key, &self.ca_chain, &self.ca_root) {
+            (Some(certificate), Some(key), Some(chain), Some(roots)) => AuthoritySource::PluggedIn {
+                certificate: certificate.clone(),
+                key: key.clone(),
+                chain: chain.clone(),
+                roots: roots.clone(),
+            },
+            _ => AuthoritySource::Own,
+        }
+    }
+
+    fn certificate(&self, root_namespace: &str) -> CertificateSource {
+        if let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) {
+            return CertificateSource::Files { certificate: certificate.clone(), key: key.clone() };
+        }
+        let usual = ["istiod", "pointsman"].map(|service| format!("{service}.{root_namespace}.svc"));
+        let local = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+        CertificateSource::Signed { names: usual.into_iter().chain(local).chain(self.tls_name.clone()).collect() }
+    }
+
+    fn service_accounts(&self) -> Option<ServiceAccountSource> {
+        Some(ServiceAccountSource {
+            keys: self.jwks.clone()?,
+            authorities: self.jwks_ca.clone(),
+            issuer: self.jwt_issuer.clone()?,
+            audience: self.jwt_audience.clone(),
+        })
+    }
+}

@@ -1,0 +1,36 @@
+//! What a client brings to prove who it is, until it says which node it is.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, header};
+use tonic::Status;
+use xds::Node;
+
+use crate::trust::{Caller, Channel};
+
+/// The proof that a stream began with: the connection's certificate, and the head with a bearer token.
+#[derive(Debug)]
+pub(super) struct Proof {
+    channel: Channel,
+    /// The `authorization` of the head alone.
+    headers: HeaderMap,
+}
+
+impl Proof {
+    /// What the head of a stream on this channel brings; `None` when it brings nothing.
+    pub(super) fn of(channel: &Channel, headers: &HeaderMap) -> Option<Self> {
+        let token = headers.get(header::AUTHORIZATION).cloned();
+        let kept = token.into_iter().map(|token| (header::AUTHORIZATION, token)).collect();
+        channel.has_proof(headers).then(|| Self { channel: channel.clone(), headers: kept })
+    }
+
+    /// Who the client is, if that may be this node. A join token for one use is used by this.
+    ///
+    /// # Errors
+    /// UNAUTHENTICATED or PERMISSION_DENIED.
+    pub(super) fn admit(self, node: &Node) -> Result<Arc<Caller>, Status> {
+        let caller = self.channel.caller(&self.headers)?;
+        caller.may_be(&node.id, &node.metadata)?;
+        Ok(Arc::new(caller))
+    }
+}

@@ -1,0 +1,65 @@
+//! The audit log: a line of JSON for each certificate, written before the certificate is handed out.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use identity::Issuance;
+
+use super::StateError;
+
+/// Bytes after which the log is put aside, once, and begun anew.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// The log, open for writing.
+#[derive(Debug)]
+pub(super) struct AuditLog {
+    path: PathBuf,
+    file: Mutex<Option<(File, u64)>>,
+}
+
+impl AuditLog {
+    /// The log at this place, which need not exist.
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, file: Mutex::new(None) }
+    }
+
+    /// Adds a line.
+    ///
+    /// # Errors
+    /// [`StateError::File`] when it was not written whole; the next line is tried in a new file handle.
+    pub(super) fn append(&self, issuance: &Issuance) -> Result<(), StateError> {
+        let mut held = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = issuance.line();
+        let appended = self.open(held.take()).and_then(|(mut file, len)| {
+            file.write_all(line.as_bytes())?;
+            Ok((file, len + line.len() as u64))
+        });
+        match appended {
+            Ok(open) => {
+                *held = Some(open);
+                Ok(())
+            }
+            Err(source) => Err(StateError::File { what: "write the audit log", path: self.path.clone(), source }),
+        }
+    }
+
+    fn open(&self, held: Option<(File, u64)>) -> io::Result<(File, u64)> {
+        if let Some((file, len)) = held
+            && len < MAX_BYTES
+        {
+            return Ok((file, len));
+        }
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(0o600);
+        let file = options.open(&self.path)?;
+        let len = file.metadata()?.len();
+        if len < MAX_BYTES {
+            return Ok((file, len));
+        }
+        fs::rename(&self.path, self.path.with_extension("jsonl.1"))?;
+        Ok((options.open(&self.path)?, 0))
+    }
+}

@@ -1,0 +1,120 @@
+//! Asking for a document by HTTP.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Uri, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::StateError;
+use super::state_directory::read;
+
+/// Bytes of a document. A key set has some hundred for each key.
+const MAX_BYTES: usize = 1 << 20;
+/// How long it may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A document at a URL.
+pub(super) struct Fetch {
+    uri: Uri,
+    host: String,
+    port: u16,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+impl fmt::Debug for Fetch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetch").field("uri", &self.uri).finish_non_exhaustive()
+    }
+}
+
+impl Fetch {
+    /// Of `http://` or `https://`; the latter needs the file of authorities by which the server is verified.
+    pub(super) fn new(url: &str, authorities: Option<&Path>) -> Result<Self, StateError> {
+        let unusable = |reason: String| StateError::Settings(format!("\"{url}\" cannot be asked: {reason}"));
+        let uri: Uri = url.parse().map_err(|error| unusable(format!("{error}")))?;
+        let host = uri.host().ok_or_else(|| unusable("it names no host".to_owned()))?;
+        let host = host.trim_matches(['[', ']']).to_owned();
+        let is_tls = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        let tls = if is_tls {
+            let path = authorities.ok_or_else(|| unusable("a file of trusted authorities is needed".to_owned()))?;
+            let mut roots = RootCertStore::empty();
+            for root in CertificateDer::pem_slice_iter(read(path)?.as_bytes()) {
+                let added = root
+                    .map_err(|error| error.to_string())
+                    .and_then(|root| roots.add(root).map_err(|error| error.to_string()));
+                added.map_err(|reason| unusable(format!("\"{}\": {reason}", path.display())))?;
+            }
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let config = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .map_err(|error| unusable(error.to_string()))?
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            let name = ServerName::try_from(host.clone()).map_err(|error| unusable(error.to_string()))?;
+            Some((TlsConnector::from(Arc::new(config)), name))
+        } else {
+            None
+        };
+        Ok(Self { uri, host, port, tls })
+    }
+
+    /// The document.
+    ///
+    /// # Errors
+    /// [`StateError::Settings`] says why it cannot be had.
+    pub(super) async fn get(&self) -> Result<String, StateError> {
+        let asked = tokio::time::timeout(PATIENCE, self.ask());
+        let got = asked.await.unwrap_or_else(|_| Err(format!("no answer came within {PATIENCE:?}").into()));
+        got.map_err(|error| StateError::Settings(format!("\"{}\" cannot be asked: {error}", self.uri)))
+    }
+
+    async fn ask(&self) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+        let socket = TcpStream::connect((&*self.host, self.port)).await?;
+        match &self.tls {
+            None => self.ask_over(socket).await,
+            Some((connector, name)) => self.ask_over(connector.connect(name.clone(), socket).await?).await,
+        }
+    }
+
+    async fn ask_over<S>(&self, socket: S) -> Result<String, Box<dyn std::error::Error + Send + Sync>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+        let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
+        let authority = self.uri.authority().map_or("", |authority| authority.as_str());
+        let request = Request::get(path).header(header::HOST, authority).body(Empty::<Bytes>::new())?;
+        let answer = async {
+            let response = sender.send_request(request).await?;
+            if !response.status().is_success() {
+                return Err(format!("it answered with status {}", response.status()).into());
+            }
+            let body = Limited::new(response.into_body(), MAX_BYTES).collect().await?;
+            Ok(String::from_utf8(body.to_bytes().to_vec())?)
+        };
+        // The connection is driven here, so that it needs no task.
+        let mut answer = std::pin::pin!(answer);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            answer = answer.as_mut() => answer,
+            ended = connection.as_mut() => match ended {
+                // What was received before the end is still to be taken.
+                Ok(()) => answer.await,
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+}

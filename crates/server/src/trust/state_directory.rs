@@ -1,0 +1,277 @@
+//! The directory with what must outlive the process and stay secret.
+//!
+//! ```text
+//! ca/root-cert.pem  ca/root-key.pem     the root, if it is our own
+//! tokens/<id>.json                      join tokens, hashed; used ones are gone
+//! audit/issued.jsonl                    what was signed; audit/issued.jsonl.1 is older
+//! ```
+//!
+//! Directories have mode 0700 and files 0600. Files appear whole or not at all: they are written beside their place and
+//! renamed. So a full disk leaves what was there.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use identity::{InvalidToken, JoinRecord, JoinToken, TokenId, Uses, Workload};
+
+use super::random;
+
+const PRIVATE: u32 = 0o600;
+
+/// What of TLS and identities cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// A file cannot be read or written.
+    #[error("cannot {what} \"{path}\": {source}")]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Others could read a secret.
+    #[error(
+        "\"{path}\" can be read by others than its owner; make it private with chmod 600, and think of its key as known"
+    )]
+    NotPrivate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A key or certificate makes no sense.
+    #[error("{whose}: {source}")]
+    Identity {
+        /// Which, in words.
+        whose: String,
+        /// Why.
+        source: identity::Error,
+    },
+    /// Something else that was set cannot be used.
+    #[error("{0}")]
+    Settings(String),
+    /// The system has no random bytes.
+    #[error("the system gives no random bytes")]
+    Randomness,
+}
+
+/// The directory.
+#[derive(Clone, Debug)]
+pub struct StateDirectory {
+    path: PathBuf,
+}
+
+impl StateDirectory {
+    /// Opens the directory, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// [`StateError::File`] when it cannot be made or written to.
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        let this = Self { path: path.to_owned() };
+        for directory in [this.path.clone(), this.tokens(), this.path.join("audit")] {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+            made.map_err(|source| StateError::File { what: "make the directory", path: directory, source })?;
+        }
+        Ok(this)
+    }
+
+    /// Makes a join token for `workload` that holds from now for `ttl`, and keeps its hash.
+    ///
+    /// # Errors
+    /// [`StateError`] when it cannot be kept; then there is none.
+    pub fn create_token(&self, workload: &Workload, uses: Uses, ttl: Duration) -> Result<JoinToken, StateError> {
+        let token = JoinToken::from_random(random()?, random()?);
+        let record = token.record(workload, uses, SystemTime::now(), ttl);
+        let text = serde_json::to_string(&record).expect("texts and numbers can always be written as JSON");
+        write_private(&self.token(token.id()), &text)?;
+        Ok(token)
+    }
+
+    /// The join tokens that there are, also expired ones, in order of their ids.
+    ///
+    /// # Errors
+    /// [`StateError::File`] when the directory cannot be read. Files that are no records are left out.
+    pub fn list_tokens(&self) -> Result<Vec<JoinRecord>, StateError> {
+        let failed = |source| StateError::File { what: "list", path: self.tokens(), source };
+        let mut records = Vec::new();
+        for entry in fs::read_dir(self.tokens()).map_err(failed)? {
+            let text = fs::read(entry.map_err(failed)?.path()).unwrap_or_default();
+            records.extend(serde_json::from_slice::<JoinRecord>(&text).ok());
+        }
+        records.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(records)
+    }
+
+    /// Revokes a join token. False if there is none of this id.
+    ///
+    /// # Errors
+    /// [`StateError::File`] when it cannot be removed; then it still holds.
+    pub fn revoke_token(&self, id: &TokenId) -> Result<bool, StateError> {
+        let path = self.token(id);
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(StateError::File { what: "remove", path, source }),
+        }
+    }
+
+    /// For whom a join token stands. One that can be used once is used by this.
+    pub(super) fn redeem(&self, token: &JoinToken, now: SystemTime) -> Result<Workload, InvalidToken> {
+        let path = self.token(token.id());
+        let text = fs::read(&path).map_err(|_| InvalidToken::Unknown)?;
+        let record: JoinRecord = serde_json::from_slice(&text).map_err(|_| InvalidToken::Unknown)?;
+        let workload = record.verify(token, now)?;
+        // Of several who try at one time, one removes the file.
+        if record.uses == Uses::Once && fs::remove_file(&path).is_err() {
+            return Err(InvalidToken::Unknown);
+        }
+        Ok(workload)
+    }
+
+    /// Certificate and key of the root, if there is one.
+    pub(super) fn root(&self) -> Result<Option<(String, String)>, StateError> {
+        let (certificate, key) = (self.path.join("ca/root-cert.pem"), self.path.join("ca/root-key.pem"));
+        match fs::metadata(&key) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Ok(metadata) if metadata.mode() & 0o077 != 0 => return Err(StateError::NotPrivate { path: key }),
+            // What keeps it from being read will be said below.
+            Ok(_) | Err(_) => {}
+        }
+        Ok(Some((read(&certificate)?, read(&key)?)))
+    }
+
+    /// Keeps a root, unless there is one by now. Then [`StateDirectory::root`] has it.
+    pub(super) fn keep_root(&self, certificate: &str, key: &str) -> Result<(), StateError> {
+        let (place, beside) = (self.path.join("ca"), self.path.join(format!(".ca.{}", std::process::id())));
+        let failed = |source| StateError::File { what: "make the directory", path: beside.clone(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(&beside).map_err(failed)?;
+        write_private(&beside.join("root-key.pem"), key)?;
+        write_private(&beside.join("root-cert.pem"), certificate)?;
+        // Both appear at once; a directory that is there and not empty is not replaced.
+        match fs::rename(&beside, &place) {
+            Ok(()) => Ok(()),
+            Err(_) if place.join("root-key.pem").exists() => {
+                let _ = fs::remove_dir_all(&beside);
+                Ok(())
+            }
+            Err(source) => Err(StateError::File { what: "keep the root in", path: place, source }),
+        }
+    }
+
+    /// Where the audit log is.
+    pub(super) fn audit_log(&self) -> PathBuf {
+        self.path.join("audit/issued.jsonl")
+    }
+
+    fn tokens(&self) -> PathBuf {
+        self.path.join("tokens")
+    }
+
+    fn token(&self, id: &TokenId) -> PathBuf {
+        self.tokens().join(format!("{id}.json"))
+    }
+}
+
+/// A text file.
+pub(super) fn read(path: &Path) -> Result<String, StateError> {
+    fs::read_to_string(path).map_err(|source| StateError::File { what: "read", path: path.to_owned(), source })
+}
+
+/// Writes a file that its owner alone can read.
+fn write_private(path: &Path, text: &str) -> Result<(), StateError> {
+    let beside = path.with_extension("new");
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    };
+    // What a process that was killed has left would be in the way for ever.
+    let _ = fs::remove_file(&beside);
+    write().map_err(|source| {
+        let _ = fs::remove_file(&beside);
+        StateError::File { what: "write", path: path.to_owned(), source }
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn state() -> (tempfile::TempDir, StateDirectory) {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDirectory::open(&directory.path().join("state")).unwrap();
+        (directory, state)
+    }
+
+    fn front() -> Workload {
+        Workload::new("shop", "front").unwrap()
+    }
+
+    #[test]
+    fn a_token_for_one_use_is_used_once_by_one() {
+        let (_directory, state) = state();
+        let token = state.create_token(&front(), Uses::Once, Duration::from_secs(60)).unwrap();
+        let winners = std::thread::scope(|scope| {
+            let tries: Vec<_> = (0..8).map(|_| scope.spawn(|| state.redeem(&token, SystemTime::now()))).collect();
+            tries.into_iter().map(|one| one.join().unwrap()).filter(Result::is_ok).count()
+        });
+        assert_eq!(winners, 1);
+        assert_eq!(state.redeem(&token, SystemTime::now()), Err(InvalidToken::Unknown));
+    }
+
+    #[test]
+    fn a_token_for_many_uses_ends_when_it_is_revoked() {
+        let (_directory, state) = state();
+        let token = state.create_token(&front(), Uses::Many, Duration::from_secs(60)).unwrap();
+        for _ in 0..3 {
+            assert_eq!(state.redeem(&token, SystemTime::now()), Ok(front()));
+        }
+        assert_eq!(state.list_tokens().unwrap()[0].id, *token.id());
+        assert!(state.revoke_token(token.id()).unwrap());
+        assert_eq!(state.redeem(&token, SystemTime::now()), Err(InvalidToken::Unknown));
+        assert!(!state.revoke_token(token.id()).unwrap());
+    }
+
+    #[test]
+    fn nothing_can_be_read_by_others() {
+        let (directory, state) = state();
+        state.create_token(&front(), Uses::Many, Duration::from_secs(60)).unwrap();
+        state.keep_root("certificate", "key").unwrap();
+        let mut seen = 0;
+        let mut places = vec![directory.path().join("state")];
+        while let Some(place) = places.pop() {
+            assert_eq!(fs::metadata(&place).unwrap().mode() & 0o077, 0, "{}", place.display());
+            seen += 1;
+            if place.is_dir() {
+                places.extend(fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().path()));
+            }
+        }
+        assert_eq!(seen, 7, "four directories, a token, certificate and key");
+    }
+
+    #[test]
+    fn a_root_that_others_can_read_is_refused_and_one_that_is_there_stays() {
+        let (directory, state) = state();
+        assert!(state.root().unwrap().is_none());
+        state.keep_root("certificate", "key").unwrap();
+        state.keep_root("another", "another key").unwrap();
+        assert_eq!(state.root().unwrap(), Some(("certificate".to_owned(), "key".to_owned())));
+        let key = directory.path().join("state/ca/root-key.pem");
+        fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        assert!(matches!(state.root(), Err(StateError::NotPrivate { path }) if path == key));
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = StateDirectory::open(&file.join("state")).unwrap_err().to_string();
+        assert!(error.contains("file/state"), "{error}");
+    }
+}
