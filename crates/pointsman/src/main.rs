@@ -1,7 +1,7 @@
 //! `pointsman`: the command line.
 //!
 //! Arguments, wiring, signals and exit codes; everything else is in the crates below. Exit codes: 0 done, 1 the
-//! command found something wrong (`check` with errors, `wait` in vain, `demo` with failed requests, `swarm` with nodes that did not get
+//! command found something wrong (`check` with errors, `wait` in vain, `import --strict` with losses, `demo` with failed requests, `swarm` with nodes that did not get
 //! everything), 2 it could not run, 130 `demo` or `swarm` was interrupted.
 
 #![allow(
@@ -16,6 +16,7 @@ mod config;
 mod crds;
 mod demo;
 mod floor;
+mod import;
 mod load_command;
 mod mesh;
 mod output;
@@ -73,6 +74,8 @@ enum Command {
     Bootstrap(bootstrap::Arguments),
     /// Print the CustomResourceDefinitions of Pointsman's own kinds.
     Crds(crds::Arguments),
+    /// Print the intents that Flagger's Canaries and Argo's Rollouts come to, and what is lost on the way.
+    Import(import::Arguments),
     /// Move real traffic between two versions of a service with real Envoys, and count what fails.
     Demo(demo::Arguments),
     /// Serve xDS from a mesh that is made up, and change it on request: for benchmarks.
@@ -107,6 +110,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Token(arguments) => token::run(&arguments),
         Command::Bootstrap(arguments) => bootstrap::run(&arguments),
         Command::Crds(arguments) => crds::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Mesh(arguments) => mesh::run(arguments),
         Command::Floor(arguments) => floor::run(&arguments),

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use world::{Location, Object, ObjectRef, Problem, Severity};
 
+pub(crate) use node::{Node, Value};
 use split::Document;
 
 /// What is done when a document cannot be attributed to an object.
@@ -84,6 +85,23 @@ pub fn parse(file_name: &str, bytes: &[u8], options: &Options) -> Parsed {
         }
     }
     reader.parsed
+}
+
+/// The documents of a file as trees, and line and reason of each that cannot be read.
+pub(crate) fn trees(bytes: &[u8]) -> (Vec<Node>, Vec<(u32, String)>) {
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+    let Ok(text) = str::from_utf8(bytes) else {
+        return (Vec::new(), vec![(0, "the file is not UTF-8 text".to_owned())]);
+    };
+    let (mut trees, mut broken) = (Vec::new(), Vec::new());
+    for document in split::yaml(text) {
+        match tree::build(&document) {
+            Ok(node) if node.value == Value::Null => {}
+            Ok(node) => trees.push(node),
+            Err(tree::Broken { line, message, .. }) => broken.push((line, message)),
+        }
+    }
+    (trees, broken)
 }
 
 /// The reading of one file.

@@ -9,7 +9,7 @@ use serde::de::{Deserializer, Error};
 ///
 /// # Errors
 /// Says what is wrong with the text; negative durations are refused.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = |why: &str| Err(format!("invalid duration \"{text}\": {why} (examples: 250ms, 5s, 1h30m)"));
     if text == "0" {
         return Ok(Duration::ZERO);

@@ -36,5 +36,7 @@ pub use strategy::{
 pub use time::{parse_time, time_text};
 pub use weight::{Weight, WeightError};
 
+pub use crate::text::parse_duration;
+
 /// The profile that an intent without profiles uses: errors of the candidate beside those of stable.
 pub const DEFAULT_PROFILE: &str = "envoy-default";
