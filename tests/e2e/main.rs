@@ -8,6 +8,7 @@ mod bad_clients;
 mod bad_input;
 mod changes;
 mod cli;
+mod divisions;
 mod envoy_resources;
 mod forms;
 mod gateway;

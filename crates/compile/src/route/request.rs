@@ -93,7 +93,7 @@ impl Request {
                 self.header(":path", &Comparison::Text(PREFIX, text));
                 return Ok(());
             }
-            Comparison::Text(SUFFIX, text) => format!(".*{}", escape(&text)),
+            Comparison::Text(SUFFIX, text) => format!("[^?]*{}", escape(&text)),
             Comparison::Text(_, text) => escape(&text),
             Comparison::Regex(pattern) => pattern,
             Comparison::Present(_) => return Err("every request has a path".to_owned()),

@@ -237,6 +237,29 @@ fn nothing_is_sent_to_a_revision_without_endpoints() {
 }
 
 #[test]
+fn clusters_endpoints_and_routes_remember_the_assignment_that_they_came_from() {
+    let mut mesh = Mesh::new(&[REVIEWS]);
+    for generation in 1..=2 {
+        mesh.apply_run(&run(canary(0)));
+        let snapshot = mesh.snapshot(&sidecar());
+        let of_run = |resource_type, name: &str| {
+            let cell = snapshot.get(resource_type, name).unwrap();
+            let mut origins = cell.origins().filter(|origin| origin.object.contains("run-1"));
+            origins.next().map(|origin| origin.generation)
+        };
+        for (resource_type, name) in [
+            (ResourceType::Cluster, V1),
+            (ResourceType::Cluster, V2),
+            (ResourceType::Endpoints, V2),
+            (ResourceType::VirtualHost, "80/reviews.default.svc.cluster.local:80"),
+        ] {
+            assert_eq!(of_run(resource_type, name), Some(generation), "{resource_type} {name}");
+        }
+        assert_eq!(of_run(ResourceType::Cluster, WHOLE), None, "which is as it was");
+    }
+}
+
+#[test]
 fn strategies_become_the_routes_of_the_golden_files() {
     let rules = "apiVersion: networking.istio.io/v1
 kind: VirtualService
