@@ -27,4 +27,5 @@ mod restart;
 mod splits;
 mod swarm;
 mod tcp;
+mod telemetry;
 mod truth;

@@ -43,7 +43,8 @@ impl Stream {
         Self { ask, node: None, takes_all: false, held: None, sent: None }
     }
 
-    /// Takes in a message from the client; the report in it, if it has one.
+    /// Takes in a message from the client; the report in it, if it is one. A client that has none of the clusters that it
+    /// was asked for sends reports without any.
     ///
     /// # Errors
     /// The stream must be closed with INVALID_ARGUMENT and the refusal's text.
@@ -53,11 +54,9 @@ impl Stream {
             self.takes_all = node.client_features.iter().any(|feature| feature == TAKES_ALL);
             self.node = Some(node.id.into());
         }
-        if request.cluster_stats.is_empty() {
-            return Ok(None);
-        }
         if self.sent.is_none() {
-            return Err(Refusal::NotAsked);
+            let is_empty = request.cluster_stats.is_empty();
+            return if is_empty { Ok(None) } else { Err(Refusal::NotAsked) };
         }
         Ok(Some(Report { clusters: request.cluster_stats.into_iter().map(ClusterReport::from_message).collect() }))
     }

@@ -1,15 +1,19 @@
 //! `pointsman bootstrap`: what a client needs to find the server and say who it is.
 
+mod statistics;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
 use crate::output::say;
+use crate::serve::parse_seconds;
 
 /// Print a bootstrap configuration for an Envoy or a gRPC client.
 #[derive(clap::Args, Clone, Debug)]
@@ -70,6 +74,10 @@ pub(crate) struct Arguments {
     /// Let the server ask for reports of the load on each cluster (Envoy only; gRPC always does).
     #[arg(long)]
     pub(crate) load_reports: bool,
+    /// Report to the server every so many seconds how the requests of each cluster ended and how long they took (Envoy
+    /// only). Statistics that neither this nor an operator needs are not kept then.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub(crate) metrics_interval: Option<Duration>,
     /// Address of Envoy's own admin interface.
     #[arg(long, default_value = "127.0.0.1:15000", value_name = "IP:PORT")]
     pub(crate) admin: std::net::SocketAddr,
@@ -220,8 +228,11 @@ fn envoy(arguments: &Arguments) -> Result<Value> {
         bootstrap["cluster_manager"] = json!({ "load_stats_config": {
             "api_type": "GRPC",
             "transport_api_version": "V3",
-            "grpc_services": [service],
+            "grpc_services": [service.clone()],
         } });
+    }
+    if let Some(interval) = arguments.metrics_interval {
+        statistics::report(&mut bootstrap, interval, service);
     }
     Ok(bootstrap)
 }

@@ -76,7 +76,7 @@ impl VirtualHosts {
     }
 }
 
-fn parse_seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
     parse_within(text, 0.1, 3600.0)
 }
 

@@ -28,7 +28,7 @@ use crate::listen::{Lobby, Peer, Seat};
 use crate::metrics::Metrics;
 use crate::plane_task::PlaneHandle;
 use crate::trust::{Channel, Issuer};
-use crate::{Config, LoadReports, discovery::admission::Admission};
+use crate::{Config, LoadReports, Telemetry, discovery::admission::Admission};
 
 /// What all xDS connections share.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ pub(crate) struct Discovery {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) loads: Arc<LoadReports>,
+    pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) lobby: Arc<Lobby>,
     /// Signs certificates; only where there are TLS listeners.
     pub(crate) issuer: Option<Arc<Issuer>>,
@@ -72,7 +73,8 @@ impl Discovery {
         let admission = Admission::new(config.limits.max_first_responses);
         let loads = LoadReports::new(config.load.clone());
         let (roster, tasks) = (Arc::default(), TaskTracker::new());
-        Self { config, plane, roster, metrics, journal, loads, lobby, issuer, admission, draining, tasks }
+        let telemetry = Telemetry::new(loads.clone(), draining.clone(), tasks.clone());
+        Self { config, plane, roster, metrics, journal, loads, telemetry, lobby, issuer, admission, draining, tasks }
     }
 
     /// Why no stream can begin now: emptiness must never be taken for the configuration (rule P-42).

@@ -32,6 +32,7 @@ mod mailbox;
 mod metrics;
 mod plane_task;
 mod server;
+mod telemetry;
 mod trust;
 pub mod view;
 
@@ -40,5 +41,6 @@ pub use error::{Error, Stopped};
 pub use load_reports::LoadReports;
 pub use plane_task::Input;
 pub use server::{Addresses, Server};
+pub use telemetry::{Reports, RunTargets, Telemetry};
 pub use trust::{AuthoritySource, CertificateSource, ServiceAccountSource, StateDirectory, StateError, TlsSettings};
 pub use xds::Settings as StreamSettings;

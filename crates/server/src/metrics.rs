@@ -69,6 +69,12 @@ struct ReasonLabel {
     reason: &'static str,
 }
 
+/// What clients report by: `metrics` or `access_logs`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SeverityLabel {
     severity: &'static str,
@@ -117,6 +123,9 @@ pub(crate) struct Metrics {
     load_streams: Gauge,
     load_reports: Counter,
     load_clusters: Counter,
+    telemetry_streams: Family<KindLabel, Gauge>,
+    telemetry_messages: Family<KindLabel, Counter>,
+    telemetry_cut: Family<KindLabel, Counter>,
     first_response_wait: Histogram,
     publish: Histogram,
     seen_to_published: Histogram,
@@ -163,6 +172,9 @@ impl Metrics {
             load_streams: Gauge::default(),
             load_reports: Counter::default(),
             load_clusters: Counter::default(),
+            telemetry_streams: Family::default(),
+            telemetry_messages: Family::default(),
+            telemetry_cut: Family::default(),
             first_response_wait: seconds(),
             publish: seconds(),
             seen_to_published: seconds(),
@@ -259,6 +271,12 @@ impl Metrics {
         r.register("pointsman_load_streams", "Open load reporting streams", self.load_streams.clone());
         r.register("pointsman_load_reports", "Load reports that nodes sent", self.load_reports.clone());
         r.register("pointsman_load_reported_clusters", "Clusters in load reports", self.load_clusters.clone());
+        let help = "Open streams of the metrics service and of access logs";
+        r.register("pointsman_telemetry_streams", help, self.telemetry_streams.clone());
+        let help = "Messages of the metrics service and of access logs";
+        r.register("pointsman_telemetry_messages", help, self.telemetry_messages.clone());
+        let help = "Streams that were cut because they sent too much";
+        r.register("pointsman_telemetry_cut", help, self.telemetry_cut.clone());
         r.register(
             "pointsman_first_response_wait_seconds",
             "Seconds that new streams waited for their turn",
@@ -496,6 +514,26 @@ impl Metrics {
     pub(crate) fn load_reported(&self, clusters: usize) {
         self.load_reports.add(1);
         self.load_clusters.add(clusters as u64);
+    }
+
+    /// A client opened a stream of metrics or access logs.
+    pub(crate) fn telemetry_opened(&self, kind: &'static str) {
+        self.telemetry_streams.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    /// Such a stream ended.
+    pub(crate) fn telemetry_ended(&self, kind: &'static str) {
+        self.telemetry_streams.get_or_create(&KindLabel { kind }).dec();
+    }
+
+    /// A message came on such a stream.
+    pub(crate) fn telemetry_came(&self, kind: &'static str) {
+        self.telemetry_messages.get_or_create(&KindLabel { kind }).add(1);
+    }
+
+    /// Such a stream was cut because it sent too much.
+    pub(crate) fn telemetry_cut(&self, kind: &'static str) {
+        self.telemetry_cut.get_or_create(&KindLabel { kind }).add(1);
     }
 
     /// A new stream had its turn.

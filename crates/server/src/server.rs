@@ -24,14 +24,17 @@ use crate::listen::{Listener, Lobby, Peer, Seat, Socket, accept_until};
 use crate::load_reports::LoadService;
 use crate::metrics::Metrics;
 use crate::plane_task::{PlaneHandle, PlaneTask};
+use crate::telemetry::{LogService, MetricsService};
 use crate::trust::{Trust, handshake, keep};
-use crate::{Config, Deadlines, Error, Input, Limits, Listen, LoadReports};
+use crate::{Config, Deadlines, Error, Input, Limits, Listen, LoadReports, Telemetry};
 
 /// File descriptors that are kept for everything but xDS connections: listeners, watched files, the admin API.
 const OTHER_DESCRIPTORS: usize = 64;
 /// The health service's name for the server as a whole.
 const WHOLE_SERVER: &str = "";
 const LOAD_REPORTING: &str = "envoy.service.load_stats.v3.LoadReportingService";
+const METRICS: &str = "envoy.service.metrics.v3.MetricsService";
+const ACCESS_LOGS: &str = "envoy.service.accesslog.v3.AccessLogService";
 const CLIENT_STATUS: &str = "envoy.service.status.v3.ClientStatusDiscoveryService";
 const AGGREGATED: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
 
@@ -142,6 +145,11 @@ impl Server {
     /// What clients report about their traffic, and the way to ask them for it.
     pub fn load_reports(&self) -> Arc<LoadReports> {
         self.discovery.loads.clone()
+    }
+
+    /// What clients report, as evidence for runs.
+    pub fn telemetry(&self) -> Arc<Telemetry> {
+        self.discovery.telemetry.clone()
     }
 
     /// Serves until `shutdown` is cancelled; then no new connections are taken, streams end as UNAVAILABLE, and what
@@ -279,9 +287,9 @@ fn max_connections(limits: &Limits) -> usize {
 fn others(health: &HealthReporter, views: &Views, discovery: &Arc<Discovery>) -> Result<Routes, Error> {
     let reflection = |error: tonic_reflection::server::Error| Error::Reflection(error.to_string());
     let builder = || {
-        let names = ["pointsman.admin.v1.Admin", "grpc.health.v1.Health", LOAD_REPORTING, CLIENT_STATUS]
-            .into_iter()
-            .chain(service_names());
+        let ours = ["pointsman.admin.v1.Admin", "grpc.health.v1.Health"];
+        let envoys = [LOAD_REPORTING, METRICS, ACCESS_LOGS, CLIENT_STATUS];
+        let names = ours.into_iter().chain(envoys).chain(service_names());
         names.fold(
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
@@ -295,6 +303,8 @@ fn others(health: &HealthReporter, views: &Views, discovery: &Arc<Discovery>) ->
         .add_service(builder().build_v1alpha().map_err(reflection)?)
         .add_service(AdminService::new(views.clone()))
         .add_service(LoadService::new(discovery.clone()))
+        .add_service(MetricsService::new(discovery.clone()))
+        .add_service(LogService::new(discovery.clone()))
         .add_service(ClientStatusService::new(discovery.roster.clone(), discovery.config.deadlines.inspect))
         .prepare())
 }

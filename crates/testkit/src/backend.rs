@@ -10,6 +10,8 @@
 //! | `content-type: application/grpc…` | any unary method: the request message, sent back with status OK |
 //! | anything else | 200, the name and a newline |
 //!
+//! With [`Backend::fail_every`] a share of all requests that are not gRPC is answered 503 instead.
+//!
 //! The JSON of an echo: `backend`, `method`, `authority` (from `:authority` or `host`), `path` (with the query),
 //! `version` (`HTTP/1.1`, `HTTP/2.0`), `peer` (address), `headers` (an object; repeated headers are joined by `, `)
 //! and `body` (as text).
@@ -44,7 +46,19 @@ pub struct Backend {
     name: String,
     address: SocketAddr,
     requests: Arc<AtomicU64>,
+    faults: Arc<Faults>,
     worker: Worker,
+}
+
+/// Answers that are bad on purpose.
+#[derive(Debug, Default)]
+struct Faults {
+    /// One in so many; none if it is 0.
+    every: AtomicU64,
+    /// Requests that could have been answered badly.
+    considered: AtomicU64,
+    /// Those that were.
+    failed: AtomicU64,
 }
 
 impl Backend {
@@ -63,12 +77,14 @@ impl Backend {
     pub fn start_in(place: Option<&Namespace>, name: &str, address: SocketAddr) -> io::Result<Backend> {
         let requests = Arc::new(AtomicU64::new(0));
         let header = http::HeaderValue::from_str(name).map_err(io::Error::other)?;
-        let service = Arc::new(Service { name: name.to_owned(), header, requests: requests.clone() });
+        let faults = Arc::new(Faults::default());
+        let service =
+            Arc::new(Service { name: name.to_owned(), header, requests: requests.clone(), faults: faults.clone() });
         let (worker, address) = Worker::start("backend", place, move |stop| {
             let listener = bind(address)?;
             Ok((listener.local_addr()?, service.serve(listener, stop)))
         })?;
-        Ok(Backend { name: name.to_owned(), address, requests, worker })
+        Ok(Backend { name: name.to_owned(), address, requests, faults, worker })
     }
 
     /// The name.
@@ -84,6 +100,16 @@ impl Backend {
     /// How many requests have arrived so far.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Answers one in so many of the requests to come with 503, evenly spread; none if it is 0.
+    pub fn fail_every(&self, requests: u64) {
+        self.faults.every.store(requests, Ordering::Relaxed);
+    }
+
+    /// How many requests were answered with 503 because of [`Backend::fail_every`].
+    pub fn failed(&self) -> u64 {
+        self.faults.failed.load(Ordering::Relaxed)
     }
 
     /// Accepts no more connections, answers the requests under way and those that still come within 0.2 seconds (HTTP/1.1
@@ -106,6 +132,22 @@ struct Service {
     name: String,
     header: http::HeaderValue,
     requests: Arc<AtomicU64>,
+    faults: Arc<Faults>,
+}
+
+impl Faults {
+    /// Whether this request is to fail.
+    fn strike(&self) -> bool {
+        let every = self.every.load(Ordering::Relaxed);
+        if every == 0 {
+            return false;
+        }
+        let strikes = self.considered.fetch_add(1, Ordering::Relaxed) % every == every - 1;
+        if strikes {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        strikes
+    }
 }
 
 impl Service {

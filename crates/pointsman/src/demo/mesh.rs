@@ -154,6 +154,7 @@ fn envoy(pod: &str, ip: Ipv4Addr, xds: SocketAddr) -> Result<serde_json::Value> 
         service_account: None,
         state_of_the_world: false,
         load_reports: false,
+        metrics_interval: None,
         admin: ports::local().context("no free port")?,
         domain: "cluster.local".to_owned(),
     })

@@ -506,7 +506,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
     fn drain(&mut self) {
         self.ending = Some(Ending::Draining);
         self.http2.go_away();
-        let streams: Vec<_> = self.streams.keys().copied().collect();
+        let is_discovery = |found: &Stream| matches!(found.work, Work::Discovery(_));
+        let streams = self.streams.iter().filter(|(_, found)| is_discovery(found));
+        let streams: Vec<_> = streams.map(|(stream, _)| *stream).collect();
         for stream in streams {
             self.end_if(stream, ControlFlow::Break(End::Status(Ending::Draining.status())));
         }

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use evidence::Channel;
 use load::{Policy, StreamId};
 use proto::ResourceType;
 use proto::pb::envoy::service::load_stats::v3::load_reporting_service_server::{
@@ -113,6 +114,9 @@ impl StreamTask {
         };
         let Self { discovery, responses, machine, id, .. } = self;
         discovery.loads.table().end(Instant::now(), id);
+        if let Some(node) = machine.node() {
+            discovery.telemetry.ledger().end(node, Channel::Loads, evidence::StreamId(id.0));
+        }
         discovery.metrics.load_stream_ended();
         if let Some(status) = end {
             tracing::debug!(node = machine.node().map(|node| &**node), %status, "load reporting ended");
@@ -158,8 +162,11 @@ impl StreamTask {
                 Ok(None) => {}
                 Ok(Some(report)) => {
                     let Some(node) = self.machine.node() else { return ControlFlow::Continue(()) };
+                    let now = Instant::now();
                     self.discovery.metrics.load_reported(report.clusters.len());
-                    self.discovery.loads.table().add(Instant::now(), self.id, node, report);
+                    let stream = evidence::StreamId(self.id.0);
+                    self.discovery.telemetry.ledger().add_loads(now, node, stream, &report);
+                    self.discovery.loads.table().add(now, self.id, node, report);
                 }
                 Err(refusal) => return ControlFlow::Break(Some(Status::invalid_argument(refusal.to_string()))),
             },

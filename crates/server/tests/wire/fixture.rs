@@ -1,6 +1,7 @@
 //! A running server with a small mesh, and ways to talk to it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use server::view::{Event, EventKind};
-use server::{Addresses, Config, Error, Input, Listen, Server};
+use server::{Addresses, Config, Error, Input, Listen, Server, Telemetry};
 use testkit::wire::Wire;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +63,7 @@ pub fn changes(yaml: &str) -> Vec<Change> {
 pub struct Running {
     pub addresses: Addresses,
     pub input: Input,
+    pub telemetry: Arc<Telemetry>,
     pub shutdown: CancellationToken,
     pub run: JoinHandle<Result<(), Error>>,
 }
@@ -84,10 +86,10 @@ pub fn config() -> Config {
 pub async fn start(config: Config) -> Running {
     let plane = plane::Plane::new(world::Settings::default(), compile::Options::default());
     let server = Server::bind(config, plane).await.unwrap();
-    let (addresses, input) = (server.addresses().clone(), server.input());
+    let (addresses, input, telemetry) = (server.addresses().clone(), server.input(), server.telemetry());
     let shutdown = CancellationToken::new();
     let run = tokio::spawn(server.run(shutdown.clone()));
-    Running { addresses, input, shutdown, run }
+    Running { addresses, input, telemetry, shutdown, run }
 }
 
 /// A server that has read this.

@@ -14,5 +14,6 @@ mod identity;
 mod lifecycle;
 mod services;
 mod streams;
+mod telemetry;
 mod transport;
 mod truth;

@@ -48,6 +48,9 @@ impl Service {
         if content_type.starts_with(b"application/grpc") {
             return grpc_echo(request).await;
         }
+        if self.faults.strike() {
+            return text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", self.name));
+        }
         let path = request.uri().path();
         if path.ends_with("/echo") || request.headers().contains_key("x-echo") {
             return self.echo(request, peer).await;

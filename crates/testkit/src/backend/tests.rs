@@ -122,3 +122,16 @@ async fn draining_finishes_what_is_under_way_and_refuses_the_rest() {
     assert!(drained);
     TcpStream::connect(address).unwrap_err();
 }
+
+#[tokio::test]
+async fn a_share_of_answers_is_bad_when_that_is_wanted() {
+    let backend = Backend::start("v1", ANY).unwrap();
+    backend.fail_every(3);
+    let mut bad = 0;
+    for _ in 0..9 {
+        bad += u64::from(send(&backend, get("/")).await.status() == StatusCode::SERVICE_UNAVAILABLE);
+    }
+    assert_eq!((bad, backend.failed(), backend.requests()), (3, 3, 9));
+    backend.fail_every(0);
+    assert_eq!(send(&backend, get("/")).await.status(), StatusCode::OK);
+}

@@ -1,0 +1,95 @@
+//! Evidence for one run, as it comes in.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use evidence::{Account, Arm, Targets};
+use load::{Ask, Focus};
+use rollout::{Evidence, Revision, Time};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use world::Hostname;
+
+use super::Telemetry;
+
+/// Reports that may wait for the run. When they are as many, none is made until there is room; what was counted
+/// meanwhile is in the next one.
+const WAITING: usize = 4;
+
+/// What a run wants to know, and how often.
+#[derive(Clone, Debug)]
+pub struct RunTargets {
+    /// Names the run; no other that is open may have the same.
+    pub run: Arc<str>,
+    /// What is counted, for which arm, and from which source.
+    pub targets: Targets,
+    /// How often evidence is wanted; load reports are asked for as often. At least [`Ask::SHORTEST`].
+    pub interval: Duration,
+}
+
+impl RunTargets {
+    /// For a service whose revisions have a cluster each, on each of its ports. The metrics, the source and names of cohort
+    /// routes are to be filled in.
+    pub fn new(run: &str, host: &Hostname, ports: &[u16], candidate: &Revision, stable: &Revision) -> Self {
+        let arm = |revision: &Revision| {
+            let clusters = ports.iter().map(|port| compile::names::outbound_cluster(*port, revision.as_str(), host));
+            Arm { clusters: clusters.collect::<BTreeSet<_>>(), ..Arm::default() }
+        };
+        let targets = Targets { candidate: arm(candidate), stable: arm(stable), ..Targets::default() };
+        Self { run: run.into(), targets, interval: Duration::from_secs(1) }
+    }
+}
+
+/// Evidence for one run. Dropping it ends the counting.
+#[derive(Debug)]
+pub struct Reports {
+    received: mpsc::Receiver<Evidence>,
+}
+
+impl Reports {
+    pub(super) fn open(telemetry: Arc<Telemetry>, targets: RunTargets) -> Self {
+        let (send, received) = mpsc::channel(WAITING);
+        let tasks = telemetry.tasks.clone();
+        tasks.spawn(follow(telemetry, targets, send));
+        Self { received }
+    }
+
+    /// The next report; `None` when the server ends.
+    pub async fn next(&mut self) -> Option<Evidence> {
+        self.received.recv().await
+    }
+}
+
+async fn follow(telemetry: Arc<Telemetry>, wanted: RunTargets, send: mpsc::Sender<Evidence>) {
+    let RunTargets { run, targets, interval } = wanted;
+    let interval = interval.max(Ask::SHORTEST);
+    if targets.wants_loads() {
+        let focus = Focus { clusters: targets.clusters(), interval, endpoints: true };
+        telemetry.loads.change_policy(|policy| policy.set_focus(run.clone(), focus));
+    }
+    let mut account = Account::open(now(), Instant::now(), &mut telemetry.ledger(), targets);
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first one comes at once.
+    ticks.tick().await;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {
+                let Ok(room) = send.try_reserve() else { continue };
+                let evidence = account.read(now(), &telemetry.ledger());
+                room.send(evidence);
+            }
+            () = send.closed() => break,
+            () = telemetry.draining.cancelled() => break,
+        }
+    }
+    account.close(&mut telemetry.ledger());
+    telemetry.loads.change_policy(|policy| policy.end_focus(&run));
+}
+
+/// The time that runs are told.
+fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
