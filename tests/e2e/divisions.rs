@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use server::{Config, Input, Listen, Server};
 use testkit::backend::Backend;
 use testkit::envoy::{Envoy, Setup};
+use testkit::grpc_client::GrpcClient;
 use testkit::load::{Load, Plan};
 use testkit::stats::{FALSE_ALARM, assert_split, binomial_tail};
 use testkit::tcp_backend::TcpBackend;
@@ -77,16 +78,18 @@ impl Bed {
         self.input.apply(vec![gone], Vec::new(), Instant::now()).await.unwrap();
     }
 
-    async fn client(&self, variant: Variant, arguments: &[&str]) -> Envoy {
+    fn bootstrap(&self, arguments: &[&str]) -> Value {
         let (xds, admin) = (self.xds.to_string(), ports::local().unwrap().to_string());
         let mut command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
-        command.args(["bootstrap", "--admin", &admin, "--xds", &xds]).args(arguments);
-        if variant == Variant::StateOfTheWorld {
-            command.arg("--state-of-the-world");
-        }
-        let output = command.output().unwrap();
+        let output = command.args(["bootstrap", "--admin", &admin, "--xds", &xds]).args(arguments).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Setup::new(serde_json::from_slice(&output.stdout).unwrap()).start().await.unwrap()
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    async fn client(&self, variant: Variant, arguments: &[&str]) -> Envoy {
+        let state_of_the_world = (variant == Variant::StateOfTheWorld).then_some("--state-of-the-world");
+        let arguments: Vec<_> = arguments.iter().copied().chain(state_of_the_world).collect();
+        Setup::new(self.bootstrap(&arguments)).start().await.unwrap()
     }
 
     async fn sidecar(&self, variant: Variant) -> Envoy {
@@ -496,6 +499,74 @@ async fn a_rolling_run_exchanges_endpoints_and_no_request_fails() {
         assert_eq!(by_backend.keys().map(String::as_str).collect::<BTreeSet<_>>(), wanted, "{by_backend:?}");
     }
     load.since(begun).await.assert_no_failures();
+}
+
+#[tokio::test]
+async fn a_gateway_divides_what_it_is_attached_to() {
+    let reviews = Reviews::start();
+    let port = ports::local().unwrap().port();
+    let edge = format!(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: edge, namespace: default}}\nspec:\n  \
+         selector: {{istio: edge}}\n  servers: [{{port: {{number: {port}, name: http, protocol: HTTP}}, hosts: ['*']}}]\n"
+    );
+    let routes = route("begin").replace("hosts: [reviews]", "hosts: [shop.test]\n  gateways: [edge]");
+    let attached = |gateways: Value, percent| {
+        let mut run = canary(percent);
+        run["attach"] = json!({"gateways": gateways});
+        run
+    };
+    let objects = format!("{}---\n{edge}---\n{routes}", reviews.objects());
+    let bed = Bed::start(&objects, attached(json!(["edge"]), 30.0)).await;
+    let _gateway = bed.client(Variant::Delta, &["--kind", "gateway", "--pod", "edge", "--label", "istio=edge"]).await;
+    let plan = Plan::get(SocketAddr::from(([127, 0, 0, 1], port)), "shop.test", "/").timeout(PATIENCE);
+    answering(plan.clone()).await;
+    let load = Load::start(plan.per_second(500.0).connections(4)).unwrap();
+    let begun = Instant::now();
+    let window = load.next(600, PATIENCE).await.unwrap();
+    assert_split(&window.by_backend(), &[("v2", 30), ("v1", 70)], FALSE_ALARM);
+    let routes = routes.replace("begin", "apart");
+    let applied = bed.apply(&routes, Some(attached(json!(["another"]), 30.0))).await;
+    let since = marked(&load, applied, "apart").await;
+    load.next(300, PATIENCE).await.unwrap();
+    let window = load.window(since, Instant::now()).await;
+    assert_split(&window.by_backend(), &[("v1", 100), ("v2", 0)], FALSE_ALARM);
+    load.since(begun).await.assert_no_failures();
+}
+
+#[tokio::test]
+async fn grpc_clients_without_a_proxy_follow_weights_headers_and_fallbacks() {
+    const METHOD: &str = "/shop.Reviews/Get";
+    let reviews = Reviews::start();
+    let qa = json!([{"name": "qa", "to": "v2", "matches": [{"header": {"name": "x-qa", "suffix": "s"}}]}]);
+    let at = |percent| with(with(canary(percent), "routes", qa.clone()), "fallback", json!("v1"));
+    let bed = Bed::start(&reviews.objects().replace("name: http,", "name: grpc,"), at(0.0)).await;
+    let bootstrap = bed.bootstrap(&["--kind", "grpc", "--pod", "client"]);
+    let target = format!("xds:///reviews.default.svc.cluster.local:{}", reviews.address.port());
+    let mut client = GrpcClient::start(&target, Some(&bootstrap)).unwrap();
+    let answers = client.call(METHOD, 100, PATIENCE, &[]).await.unwrap();
+    assert!(answers.errors.is_empty() && answers.by_backend.keys().eq(["v1"]), "{answers:?}");
+    let answers = client.call(METHOD, 20, PATIENCE, &[("x-qa", "yes")]).await.unwrap();
+    assert!(answers.errors.is_empty() && answers.by_backend.keys().eq(["v2"]), "{answers:?}");
+    bed.apply("", Some(at(30.0))).await;
+    wait::until("v2 to answer", PATIENCE, async || {
+        let answers = client.call(METHOD, 30, PATIENCE, &[]).await.unwrap();
+        if answers.by_backend.contains_key("v2") { Ok(()) } else { Err(format!("{answers:?}")) }
+    })
+    .await
+    .unwrap();
+    let answers = client.call(METHOD, 600, PATIENCE, &[]).await.unwrap();
+    assert!(answers.errors.is_empty(), "{answers:?}");
+    assert_split(&answers.by_backend, &[("v2", 30), ("v1", 70)], FALSE_ALARM);
+    let Reviews { v2, .. } = reviews;
+    drop(v2);
+    wait::until("the fallback to answer for v2", PATIENCE, async || {
+        let answers = client.call(METHOD, 100, PATIENCE, &[]).await.unwrap();
+        if answers.errors.is_empty() { Ok(()) } else { Err(format!("{answers:?}")) }
+    })
+    .await
+    .unwrap();
+    let answers = client.call(METHOD, 200, PATIENCE, &[]).await.unwrap();
+    assert!(answers.errors.is_empty() && answers.by_backend.keys().eq(["v1"]), "{answers:?}");
 }
 
 #[tokio::test]

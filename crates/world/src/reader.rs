@@ -9,13 +9,13 @@ use crate::{EffectiveRule, Endpoint, Hostname, Labels, Object, ObjectRef, Servic
 /// Something in a world that an answer can depend on, and that a change can touch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
-    /// The service(s) under this host: ports, addresses, visibility, existence.
+    /// The service(s) under this host: ports, addresses, visibility, existence; and whether any rollout divides them.
     Service(Hostname),
     /// The endpoints of the service(s) under this host.
     Endpoints(Hostname),
     /// The mesh VirtualServices that name exactly this host or pattern.
     Routes(Hostname),
-    /// The rollouts that divide the traffic of the service(s) under this host.
+    /// The rollouts that divide the traffic of the service(s) under this host, where there is one.
     Splits(Hostname),
     /// The VirtualServices bound to this Gateway (`namespace`, `name`).
     GatewayRoutes(Arc<str>, Arc<str>),
@@ -103,7 +103,10 @@ impl<'w> Reader<'w> {
     /// The RolloutRun whose assignment divides the traffic to port `port` of `host`, if any does: of several the first
     /// by namespace and name. Whether it concerns the client or the route that asks, its `attach` says.
     pub fn split(&self, host: &Hostname, port: u16) -> Option<&'w Arc<Object>> {
-        self.note(Key::Splits(host.clone()));
+        // Nearly no service is divided, and whoever asks has read the service: a key of its own for each would be room
+        // for nothing.
+        let is_divided = self.world.is_divided(host);
+        self.note(if is_divided { Key::Splits(host.clone()) } else { Key::Service(host.clone()) });
         self.world.split(host, port)
     }
 

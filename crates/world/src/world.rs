@@ -111,6 +111,11 @@ impl World {
             (Some(_), _) | (None, Some(_)) => {}
         }
         let asked_labels: Vec<String> = self.index.client_labels.keys().cloned().collect();
+        let runs = previous.iter().chain(&next).filter_map(|object| match &object.spec {
+            Spec::RolloutRun(run) => Some(index::divided_host(run, &object.reference.namespace, &self.settings)),
+            _ => None,
+        });
+        let divided_before: Vec<_> = runs.map(|host| (self.is_divided(&host), host)).collect();
         if let Some(previous) = &previous {
             self.index.remove(previous, &self.settings, &mut touched);
         }
@@ -125,6 +130,11 @@ impl World {
             None => {
                 self.generations.remove(&reference);
                 self.objects.remove(&reference);
+            }
+        }
+        for (before, host) in divided_before {
+            if self.is_divided(&host) != before {
+                touched.insert(Key::Service(host));
             }
         }
         // Looked at as a whole: an object that asks for the same labels as before leaves and comes back in between.
@@ -172,6 +182,11 @@ impl World {
             Spec::RolloutRun(run) => run.service.ports.is_empty() || run.service.ports.contains(&port),
             _ => false,
         })
+    }
+
+    /// Whether any rollout has an assignment for this host.
+    pub(crate) fn is_divided(&self, host: &Hostname) -> bool {
+        self.index.splits.contains_key(host)
     }
 
     pub(crate) fn virtual_service(&self, namespace: &str, name: &str) -> Option<&Arc<Object>> {

@@ -238,6 +238,7 @@ impl InForce<'_> {
             let stickiness = self.assignment.stickiness.clone();
             Plan { shares, directed, copies, stickiness, has_fallback: self.assignment.fallback.is_some() }
         } else {
+            problems.extend(self.is_left_out(&state, via));
             elsewhere.clone()
         };
         let routes = self.run.attach.routes.clone();
@@ -334,6 +335,23 @@ impl InForce<'_> {
         };
         let said = all.or(self.assignment.fallback.as_ref()).or_else(|| self.stable());
         all.filter(|revision| state.has(revision)).or_else(|| self.refuge(state)).or(said)
+    }
+
+    /// What to say of Gateways that lead to the service and are not named: they would show none of the candidate, and then
+    /// all of it.
+    fn is_left_out(&self, state: &State<'_>, via: Via<'_>) -> Option<Problem> {
+        let Via::Gateways([gateway, ..]) = via else { return None };
+        let Split::Weights(weights) = &self.assignment.split else { return None };
+        let stable = self.elsewhere(state)?;
+        if weights.iter().any(|(_, weight)| *weight == Weight::FULL) {
+            return None;
+        }
+        let message = format!("Gateway {gateway} leads to the service and is not among them");
+        Some(
+            Problem::warning(&self.object.reference, "spec.attach.gateways", message)
+                .consequence(format!("its requests go to \"{stable}\" until everything goes elsewhere"))
+                .hint("Name it in the intent, and the run divides its requests as well."),
+        )
     }
 
     fn is_empty(&self, field: String, revision: &Revision, consequence: String) -> Problem {

@@ -2,6 +2,7 @@
 //! assignments of each strategy are in `tests/golden/rollout/`; `UPDATE_GOLDEN=1` writes them anew.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
+mod any;
 mod bed;
 
 use bed::{Mesh, REVIEWS, canary, gateway, golden, grpc, routes, run, sidecar, weights};
@@ -207,6 +208,9 @@ fn a_gateway_is_attached_by_its_name() {
         run["attach"] = json!({"gateways": gateways});
         mesh.apply_run(&run);
         assert_eq!(weights(&mesh.routes_at(&gateway(), "http.8080")[0]), wanted, "{gateways}");
+        let problems = mesh.problems();
+        let told = problems.iter().any(|problem| problem.contains("Gateway default/edge leads to the service"));
+        assert_eq!(told, wanted.len() == 1, "{problems:?}");
     }
 }
 

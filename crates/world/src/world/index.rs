@@ -11,6 +11,7 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::api::delivery::RolloutRun;
 use crate::api::istio::VirtualService;
 use crate::api::kube::EndpointSlice;
 use crate::{Few, Hostname, Key, Labels, Object, ObjectRef, Service, Settings, Spec};
@@ -159,8 +160,7 @@ impl Index {
                     let mirrored = assignment.mirror.iter().flat_map(|mirror| &mirror.matches);
                     let asked = directed.chain(mirrored).flat_map(|condition| condition.source_labels.keys());
                     self.shift_client_labels(selector.chain(asked).map(String::as_str).collect(), way);
-                    let of = run.service.namespace.as_deref().unwrap_or(namespace);
-                    let host = Hostname::qualified(&run.service.name, of, &settings.domain);
+                    let host = divided_host(run, namespace, settings);
                     shift(&mut self.splits, host.clone(), &object.reference, way);
                     touched.insert(Key::Splits(host));
                 }
@@ -323,6 +323,12 @@ impl<K: Ord, V> Sets<K, V> for BTreeMap<K, Few<V>> {
     fn drop_set(&mut self, key: &K) {
         self.remove(key);
     }
+}
+
+/// The host of the service that a run of `namespace` is about.
+pub(super) fn divided_host(run: &RolloutRun, namespace: &str, settings: &Settings) -> Hostname {
+    let of = run.service.namespace.as_deref().unwrap_or(namespace);
+    Hostname::qualified(&run.service.name, of, &settings.domain)
 }
 
 fn shift<K: Clone, V: Ord + Clone>(map: &mut impl Sets<K, V>, key: K, value: &V, way: Way) {

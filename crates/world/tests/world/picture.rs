@@ -545,18 +545,28 @@ fn a_run_divides_the_ports_that_it_names_once_it_has_an_assignment() {
     let assigned = r#", "assignment": {"version": 1, "split": {"Weights": [["v2", 5], ["v1", 95]]}, "routes": [],
         "mirror": null, "stickiness": {}, "fallback": null}"#;
     let mut world = World::default();
-    let name_of = |world: &World, port| {
+    let name_of = |world: &World, is_divided: bool, port| {
         let reader = Reader::new(world);
         let name = reader.split(&host, port).map(|object| object.reference.name.to_string());
-        assert_eq!(reader.into_reads().into_iter().collect::<Vec<_>>(), [Key::Splits(host.clone())]);
+        let key = if is_divided { Key::Splits } else { Key::Service };
+        assert_eq!(reader.into_reads().into_iter().collect::<Vec<_>>(), [key(host.clone())]);
         name
     };
     assert_eq!(touched(&mut world, run("b", "[80]", "")), []);
-    assert_eq!(name_of(&world, 80), None);
-    assert_eq!(touched(&mut world, run("b", "[80]", assigned)), [Key::Splits(host.clone())]);
+    assert_eq!(name_of(&world, false, 80), None);
+    // Who found no run has read the service alone.
+    assert_eq!(
+        touched(&mut world, run("b", "[80]", assigned)),
+        [Key::Service(host.clone()), Key::Splits(host.clone())]
+    );
     assert_eq!(touched(&mut world, run("c", "[]", assigned)), [Key::Splits(host.clone())]);
-    assert_eq!(name_of(&world, 80).as_deref(), Some("b"));
-    assert_eq!(name_of(&world, 90).as_deref(), Some("c"));
+    let other = assigned.replace("95", "94");
+    assert_eq!(touched(&mut world, run("c", "[]", &other)), [Key::Splits(host.clone())]);
+    assert_eq!(name_of(&world, true, 80).as_deref(), Some("b"));
+    assert_eq!(name_of(&world, true, 90).as_deref(), Some("c"));
     remove(&mut world, Kind::RolloutRun, "ops", "c");
-    assert_eq!(name_of(&world, 90), None);
+    assert_eq!(name_of(&world, true, 90), None);
+    let gone = remove(&mut world, Kind::RolloutRun, "ops", "b");
+    assert_eq!(gone.into_iter().collect::<Vec<_>>(), [Key::Service(host.clone()), Key::Splits(host.clone())]);
+    assert_eq!(name_of(&world, false, 80), None);
 }
