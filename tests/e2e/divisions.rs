@@ -164,6 +164,39 @@ async fn a_canary_walks_to_the_end_and_no_request_fails_by_state_of_the_world() 
     a_canary_walks_to_the_end_and_no_request_fails(Variant::StateOfTheWorld).await;
 }
 
+async fn a_run_begins_and_ends_under_load_and_no_request_fails(variant: Variant) {
+    let reviews = Reviews::start();
+    let bed = Bed::start(&format!("{}---\n{}", reviews.objects(), route("before")), None).await;
+    let client = bed.sidecar(variant).await;
+    answering(reviews.plan()).await;
+    let load = Load::start(reviews.plan().per_second(500.0).connections(8)).unwrap();
+    let begun = Instant::now();
+    load.next(100, PATIENCE).await.unwrap();
+    for (percent, share) in [(0.0, 0), (30.0, 30), (100.0, 100)] {
+        let mark = format!("at-{share}");
+        let applied = bed.apply(&route(&mark), Some(canary(percent))).await;
+        let since = marked(&load, applied, &mark).await;
+        load.next(300, PATIENCE).await.unwrap();
+        let window = load.window(since, Instant::now()).await;
+        assert_split(&window.by_backend(), &[("v2", share), ("v1", 100 - share)], FALSE_ALARM);
+    }
+    // Its clusters go with it, once nothing leads there.
+    bed.remove(Kind::RolloutRun, "run").await;
+    client.stat_where("cluster_manager.cluster_removed", PATIENCE, |removed| removed >= 2).await.unwrap();
+    load.next(100, PATIENCE).await.unwrap();
+    load.since(begun).await.assert_no_failures();
+}
+
+#[tokio::test]
+async fn a_run_begins_and_ends_under_load_and_no_request_fails_by_delta() {
+    a_run_begins_and_ends_under_load_and_no_request_fails(Variant::Delta).await;
+}
+
+#[tokio::test]
+async fn a_run_begins_and_ends_under_load_and_no_request_fails_by_state_of_the_world() {
+    a_run_begins_and_ends_under_load_and_no_request_fails(Variant::StateOfTheWorld).await;
+}
+
 #[tokio::test]
 async fn directed_requests_reach_their_revision_and_all_others_do_not() {
     let reviews = Reviews::start();

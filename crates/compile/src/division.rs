@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use world::api::delivery::{RequestMatch, Stickiness, Weight};
+use world::api::istio::ConsistentHash;
 use world::{ObjectRef, Problem};
 
 /// Parts that make up everything.
@@ -22,6 +23,8 @@ pub struct Division {
     pub routes: Vec<String>,
     /// What all other routes do: they lead to what is stable, until everything goes elsewhere.
     pub elsewhere: Plan,
+    /// What the revisions' own subsets hash by.
+    pub hashes: Vec<ConsistentHash>,
     /// What was wrong with it.
     pub problems: Vec<Problem>,
 }

@@ -21,10 +21,11 @@ use world::{
 };
 
 use super::resolver::Resolver;
+use crate::cluster::Discovery;
 use crate::division::{Copies, Directed, Division, Plan, WHOLE};
 use crate::endpoints::{Part, Receiver};
 use crate::route::gateway_name;
-use crate::{Audience, names};
+use crate::{Audience, names, policy};
 
 /// A run that has an assignment for the port.
 pub(super) struct InForce<'w> {
@@ -91,7 +92,12 @@ impl<'w> Resolver<'_, 'w> {
         }
         let in_force = self.in_force(service, rule, port.number)?;
         let endpoints = self.reader.endpoints(service, port.number);
-        Some(Arc::new(in_force.division(self.audience, service, port, &endpoints, via)))
+        let mut division = in_force.division(self.audience, service, port, &endpoints, via);
+        for cluster in in_force.revisions.iter().filter(|cluster| cluster.is_defined) {
+            let policy = policy::effective(rule, Some(&cluster.subset), port.number);
+            division.hashes.extend(policy.load_balancer.and_then(|lb| lb.consistent_hash));
+        }
+        Some(Arc::new(division))
     }
 }
 
@@ -132,12 +138,21 @@ impl InForce<'_> {
         })
     }
 
-    /// What to say where a client takes the endpoint that its connection was meant for, whichever cluster it is sent to.
-    pub(super) fn is_in_vain(&self, service: &Service) -> Problem {
-        let message = format!("clients choose the endpoints of {} themselves", service.origin);
-        Problem::error(&self.object.reference, "spec.service", message)
-            .consequence("intercepted connections go where they were meant to go, whatever the weights")
-            .hint("Give the service an address of its own, or resolve its endpoints.")
+    /// What to say where a cluster's endpoints are not given by the server: those of the service as a whole then cannot be
+    /// divided, and a client that takes the endpoint that its connection was meant for takes it from any cluster.
+    pub(super) fn is_in_vain(&self, service: &Service, discovery: Discovery, is_whole: bool) -> Option<Problem> {
+        let (message, hint) = match discovery {
+            Discovery::OriginalDestination => (
+                format!("clients choose the endpoints of {} themselves", service.origin),
+                "Give the service an address of its own, or resolve its endpoints.",
+            ),
+            Discovery::StrictDns | Discovery::LogicalDns | Discovery::Nothing if is_whole => {
+                (format!("clients resolve the endpoints of {} themselves", service.origin), "Set `resolution: STATIC`.")
+            }
+            Discovery::Eds | Discovery::StrictDns | Discovery::LogicalDns | Discovery::Nothing => return None,
+        };
+        let problem = Problem::error(&self.object.reference, "spec.service", message);
+        Some(problem.consequence("connections to it are not divided, whatever the weights").hint(hint))
     }
 
     /// How the cluster of the service as a whole is made up for a client, and what was wrong.
@@ -242,7 +257,7 @@ impl InForce<'_> {
             elsewhere.clone()
         };
         let routes = self.run.attach.routes.clone();
-        Division { run: self.object.reference.clone(), plan, routes, elsewhere, problems }
+        Division { run: self.object.reference.clone(), plan, routes, elsewhere, hashes: Vec::new(), problems }
     }
 
     fn directed(

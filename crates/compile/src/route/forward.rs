@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proto::pb::envoy::config::route::v3::route_action::HashPolicy;
 use proto::pb::envoy::r#type::v3::FractionalPercent;
-use world::api::istio::HttpDestination;
+use world::api::istio::{ConsistentHash, HttpDestination};
 use world::{ObjectRef, Problem};
 
 use super::VirtualHostInput;
@@ -13,7 +13,7 @@ use super::headers::{Fields, Operations};
 use super::rule::{Place, Rule};
 use super::split::{self, Split};
 use crate::division::{Division, Plan, Rollout, WHOLE};
-use crate::{Missing, MissingDestination, Target, flat, names};
+use crate::{Audience, Missing, MissingDestination, Target, flat, names};
 
 /// Where a rule's requests go, before it is decided which of them go where.
 pub(super) struct Destinations<'a> {
@@ -64,9 +64,17 @@ const MOST_WEIGHT: u64 = (u32::MAX / WHOLE) as u64 - 200;
 
 impl<'a> Destinations<'a> {
     /// One destination, without anything else; `route` is the name of the route.
-    pub(super) fn one(name: Arc<str>, rollout: Option<&Rollout>, hash: Option<HashPolicy>, route: &str) -> Self {
+    pub(super) fn one(
+        name: Arc<str>,
+        rollout: Option<&Rollout>,
+        hash: Option<&ConsistentHash>,
+        route: &str,
+        audience: &Audience,
+    ) -> Self {
+        let mut hashes = Vec::new();
+        add_hashes(&mut hashes, hash, rollout, audience);
         let known = vec![Known { to: To::new(name, rollout, route), weight: 1, operations: Operations::default() }];
-        Self { known, missing: 0, reason: String::new(), hash: hash.into_iter().collect() }
+        Self { known, missing: 0, reason: String::new(), hash: hashes }
     }
 
     /// The rollouts that divide any of them, each once, with what they want of this route.
@@ -84,6 +92,9 @@ impl<'a> Destinations<'a> {
 
     /// The share of requests that must be refused before, and why.
     pub(super) fn refused(&self) -> Option<(FractionalPercent, String)> {
+        if self.missing == 0 {
+            return None;
+        }
         let share = split::split(&self.weights(None).1, self.scaled_missing()).refused?;
         Some((share, self.reason.clone()))
     }
@@ -255,11 +266,7 @@ pub(super) fn forward<'a>(
         match (input.resolve)(place.namespace(), &destination.destination, input.port) {
             Target::Cluster { .. } if weight == 0 => {}
             Target::Cluster { name, hash, rollout } => {
-                if let Some(policy) = hash.as_ref().and_then(|h| hash::policy(h, input.audience))
-                    && !hashes.contains(&policy)
-                {
-                    hashes.push(policy);
-                }
+                add_hashes(&mut hashes, hash.as_ref(), rollout.as_ref(), input.audience);
                 let headers = destination.headers.as_deref();
                 let field = format_args!(".route[{index}].headers");
                 let operations = Operations::read(headers, place, field, problems);
@@ -296,6 +303,19 @@ pub(super) fn forward<'a>(
         missing = 0;
     }
     Ok(Destinations { known, missing, reason, hash: hashes })
+}
+
+/// What the rules of a destination and of its revisions hash by, each policy once.
+fn add_hashes(all: &mut Vec<HashPolicy>, own: Option<&ConsistentHash>, rollout: Option<&Rollout>, audience: &Audience) {
+    let of_revisions = match rollout {
+        Some(Rollout::Divides(division)) => &division.hashes[..],
+        Some(Rollout::Spares(_)) | None => &[],
+    };
+    for policy in own.into_iter().chain(of_revisions).filter_map(|text| hash::policy(text, audience)) {
+        if !all.contains(&policy) {
+            all.push(policy);
+        }
+    }
 }
 
 /// A destination that a run cannot divide, because it is a subset already.

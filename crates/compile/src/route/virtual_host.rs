@@ -16,7 +16,7 @@ use super::forward::{self, Destinations};
 use super::headers::Operations;
 use super::matching::{self, Matched, NoMatch};
 use super::rule::{Part, Rule, virtual_service};
-use super::{answer, hash, retry};
+use super::{answer, retry};
 use crate::{Audience, Built, Options, Resolve, Target, flat, names};
 use route::Route;
 use template::{Template, Way, only};
@@ -113,8 +113,7 @@ impl Builder<'_> {
             Some(Target::Missing(why)) => only(self.refusal(&forward::describe(why)), Operations::default()),
             Some(Target::Cluster { name, hash, rollout }) => {
                 let audience = self.input.audience;
-                let hash = hash.as_ref().and_then(|text| hash::policy(text, audience));
-                let to = Destinations::one(name.clone(), rollout.as_ref(), hash, DEFAULT);
+                let to = Destinations::one(name.clone(), rollout.as_ref(), hash.as_ref(), DEFAULT, audience);
                 let retries = retry::Policy::default_for(audience);
                 self.ways(&to, &Operations::default(), &Forwarding { retries, ..Forwarding::default() })
             }

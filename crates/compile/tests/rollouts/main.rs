@@ -84,6 +84,8 @@ fn a_changed_weight_runs_units_of_that_service_and_changes_one_virtual_host() {
         };
         assert_eq!(changed, wanted, "{resource_type}");
     }
+    let host = after[0].get(ResourceType::VirtualHost, "80/reviews.default.svc.cluster.local:80").unwrap();
+    assert!(host.value().len() < 800, "{} bytes for a changed weight", host.value().len());
 }
 
 #[test]
@@ -355,6 +357,33 @@ fn a_fallback_stands_behind_each_other_revision_in_a_locality_of_its_own() {
     let mut mesh = Mesh::new(&[&REVIEWS.replace("version: v2", "version: v9")]);
     mesh.apply_run(&run);
     assert_eq!(mesh.endpoints(&sidecar(), V2), [("pm-fallback", stable, 3, 0)]);
+}
+
+#[test]
+fn a_revision_that_hashes_has_its_hash_on_the_routes_that_lead_to_it() {
+    let hash = "trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x-session}}}";
+    let subsets = SUBSETS.replace("trafficPolicy: {connectionPool: {tcp: {maxConnections: 7}}}", hash);
+    let mut mesh = Mesh::new(&[REVIEWS, &subsets]);
+    mesh.apply_run(&run(canary(100_000)));
+    let route = &routes(&mut mesh, &sidecar())[0];
+    assert_eq!(route["route"]["hash_policy"], json!([{"header": {"header_name": "x-session"}}]));
+    assert!(route["route"]["weighted_clusters"]["use_hash_policy"].is_null(), "each request is drawn anew");
+}
+
+#[test]
+fn endpoints_that_clients_find_themselves_cannot_be_divided_and_the_run_is_told() {
+    let named =
+        REVIEWS.replace("resolution: STATIC", "resolution: DNS").replace("address: 10.2.1.1", "address: a.test");
+    let mut mesh = Mesh::new(&[&named]);
+    mesh.apply_run(&run(canary(100_000)));
+    // Requests still are.
+    assert_eq!(weights(&routes(&mut mesh, &sidecar())[0]), [(V2, 100_000), (V1, 900_000)]);
+    let problems = mesh.problems();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(
+        problems[0].contains("clients resolve the endpoints of ServiceEntry default/reviews themselves"),
+        "{problems:?}"
+    );
 }
 
 #[test]

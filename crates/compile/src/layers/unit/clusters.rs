@@ -58,8 +58,7 @@ pub(in crate::layers) fn clusters(resolver: &Resolver<'_, '_>, host: &Hostname) 
         output.problems.extend(built.problems);
         if let Some(divided) = divided {
             output.problems.extend(divided.in_force.clashes());
-            let in_vain = discovery == Discovery::OriginalDestination;
-            output.problems.extend(in_vain.then(|| divided.in_force.is_in_vain(input.service)));
+            output.problems.extend(divided.in_force.is_in_vain(input.service, discovery, input.subset.is_none()));
         }
         output.add_encoded(ResourceType::Cluster, input.name.clone(), &built.value, assignment, &built.origins);
     });
