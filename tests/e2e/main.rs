@@ -14,6 +14,7 @@ mod forms;
 mod gateway;
 mod grpc;
 mod hosts;
+mod identity;
 mod interception;
 mod isolation;
 mod load;

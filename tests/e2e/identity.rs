@@ -1,0 +1,230 @@
+//! Real Envoys that connect by TLS and get their secrets by SDS.
+
+use std::net::SocketAddr;
+use std::process::Command;
+
+use rcgen::KeyPair;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use testkit::envoy::Setup;
+use testkit::load::Plan;
+use testkit::wire::{Credentials, Wire};
+use testkit::{backend::Backend, ports, wait};
+
+use crate::mesh::{Mesh, PATIENCE};
+use crate::raw::get_where;
+
+/// A server with TLS, and the files of its clients.
+struct Guarded {
+    mesh: Mesh,
+    tls: SocketAddr,
+    state: TempDir,
+    clients: TempDir,
+}
+
+impl Guarded {
+    async fn start(files: &[(&str, &str)], arguments: &[&str]) -> Guarded {
+        let (state, clients) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let listen = ports::local().unwrap().to_string();
+        let mut all = vec!["--xds-tls-listen", &listen, "--state-dir", state.path().to_str().unwrap()];
+        all.extend(arguments);
+        let mut mesh = Mesh::start_with(files, &all).await;
+        let tls = mesh.server.address("xds-tls", PATIENCE).await.unwrap();
+        Guarded { mesh, tls, state, clients }
+    }
+
+    fn root(&self) -> String {
+        self.state.path().join("ca/root-cert.pem").to_str().unwrap().to_owned()
+    }
+
+    /// Makes a token with the binary, as an operator does; the file that it is in.
+    fn token(&self, identity: &str) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_pointsman"))
+            .args(["token", "create", "--identity", identity, "--state-dir", self.state.path().to_str().unwrap()])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let path = self.clients.path().join(format!("{}.token", identity.replace('/', "-")));
+        std::fs::write(&path, output.stdout).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// Gets a certificate by a token, as an agent does; the files of chain and key.
+    async fn certificate(&self, identity: &str) -> (String, String) {
+        let token = std::fs::read_to_string(self.token(identity)).unwrap();
+        let roots = std::fs::read_to_string(self.root()).unwrap();
+        let credentials = Credentials { roots, name: "localhost".to_owned(), certificate: None };
+        let wire = Wire::connect_tls(self.tls, &credentials).await.unwrap().with_token(token.trim()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+        let request = proto::auth::IstioCertificateRequest { csr, ..Default::default() };
+        let method = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
+        let answer: proto::auth::IstioCertificateResponse = wire.call(method, request).await.unwrap();
+        let path = |end: &str| self.clients.path().join(format!("{}.{end}", identity.replace('/', "-")));
+        let (chain, private) = (path("pem"), path("key"));
+        std::fs::write(&chain, answer.cert_chain[..answer.cert_chain.len() - 1].concat()).unwrap();
+        std::fs::write(&private, key.serialize_pem()).unwrap();
+        (chain.to_str().unwrap().to_owned(), private.to_str().unwrap().to_owned())
+    }
+
+    /// The bootstrap of an Envoy called `pod`, with these arguments more.
+    fn bootstrap(&self, pod: &str, arguments: &[&str]) -> Value {
+        let (xds, root) = (self.tls.to_string(), self.root());
+        let mut all = vec!["--pod", pod, "--interception", "none", "--xds", &xds, "--xds-ca", &root];
+        all.extend(arguments);
+        self.mesh.bootstrap(&all)
+    }
+}
+
+/// How a listener or a cluster gets its secrets: from the stream of everything else.
+fn by_sds() -> Value {
+    let from = json!({ "ads": {}, "resource_api_version": "V3" });
+    json!({
+        "tls_certificate_sds_secret_configs": [{ "name": "default", "sds_config": from }],
+        "validation_context_sds_secret_config": { "name": "ROOTCA", "sds_config": from },
+    })
+}
+
+/// An object with these resources for the clients of one app, as a file.
+fn resources(app: &str, resources: &[Value]) -> String {
+    let object = json!({
+        "apiVersion": "networking.pointsman.dev/v1alpha1",
+        "kind": "XdsResource",
+        "metadata": { "name": app, "namespace": "default" },
+        "spec": { "selector": { "matchLabels": { "app": app } }, "resources": resources },
+    });
+    object.to_string()
+}
+
+/// A listener that leads everything to a cluster, and says whom it heard by TLS.
+fn listener(name: &str, address: SocketAddr, cluster: &str, tls: Option<Value>) -> Value {
+    let mut chain = json!({ "filters": [{ "name": "envoy.filters.network.http_connection_manager", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": name,
+        "route_config": { "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [
+            { "match": { "prefix": "/" }, "route": { "cluster": cluster } },
+        ] }] },
+        "http_filters": [{ "name": "envoy.filters.http.router", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+        } }],
+    } }] });
+    if let Some(common) = tls {
+        let heard = json!({ "header": { "key": "x-heard", "value": "%DOWNSTREAM_PEER_URI_SAN%" } });
+        chain["filters"][0]["typed_config"]["route_config"]["response_headers_to_add"] = json!([heard]);
+        chain["transport_socket"] = json!({ "name": "envoy.transport_sockets.tls", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "require_client_certificate": true,
+            "common_tls_context": common,
+        } });
+    }
+    json!({
+        "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
+        "name": name,
+        "address": { "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } },
+        "filter_chains": [chain],
+    })
+}
+
+/// A cluster of one address. Over TLS every request has a connection of its own, so that new certificates are used as
+/// they come.
+fn cluster(name: &str, address: SocketAddr, tls: Option<Value>) -> Value {
+    let mut cluster = json!({
+        "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+        "name": name, "type": "STATIC", "connect_timeout": "1s",
+        "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": [{ "endpoint": {
+            "address": { "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } },
+        } }] }] },
+    });
+    if let Some(common) = tls {
+        cluster["typed_extension_protocol_options"] = json!({ "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "common_http_protocol_options": { "max_requests_per_connection": 1 },
+            "explicit_http_config": { "http_protocol_options": {} },
+        } });
+        cluster["transport_socket"] = json!({ "name": "envoy.transport_sockets.tls", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            "common_tls_context": common,
+        } });
+    }
+    cluster
+}
+
+/// One Envoy proves who it is by a certificate, the other by a token. Both get their secrets by SDS over the stream of
+/// everything else, and speak mutual TLS to each other with them. Certificates hold 8 seconds and are replaced under
+/// load.
+#[tokio::test(flavor = "multi_thread")]
+async fn envoys_get_their_secrets_and_trust_each_other_while_they_are_replaced() {
+    let app = Backend::start("app", ports::local().unwrap()).unwrap();
+    let (inbound, outbound) = (ports::local().unwrap(), ports::local().unwrap());
+    let of_back = [cluster("app", app.address(), None), listener("in", inbound, "app", Some(by_sds()))];
+    let of_front = [cluster("back", inbound, Some(by_sds())), listener("out", outbound, "back", None)];
+    let files = [("back.yaml", resources("back", &of_back)), ("front.yaml", resources("front", &of_front))];
+    let files: Vec<_> = files.iter().map(|(name, text)| (*name, &**text)).collect();
+    let server = Guarded::start(&files, &["--workload-cert-ttl", "8"]).await;
+
+    let token = server.token("default/back");
+    let proof = ["--token-file", &*token, "--service-account", "back", "--label", "app=back"];
+    let back = Setup::new(server.bootstrap("back", &proof)).start().await.unwrap();
+
+    let (chain, key) = server.certificate("default/front").await;
+    let proof = ["--client-cert", &*chain, "--client-key", &*key, "--service-account", "front", "--label", "app=front"];
+    let proof = [&proof[..], &["--state-of-the-world"]].concat();
+    let front = Setup::new(server.bootstrap("front", &proof)).start().await.unwrap();
+
+    let heard = get_where(outbound, "back", "/", |reply| reply.status == 200).await;
+    assert_eq!(heard.header("x-heard"), Some("spiffe://cluster.local/ns/default/sa/front"));
+    server.mesh.synced(2).await;
+
+    let load = testkit::load::Load::start(Plan::get(outbound, "back", "/").per_second(50.0).connections(2)).unwrap();
+    let updates = |envoy| async move { wait_for_updates(envoy, 4).await };
+    tokio::join!(updates(&front), updates(&back));
+    let window = load.stop().await;
+    window.assert_no_failures();
+    assert!(window.len() > 100, "{window}");
+
+    // Nothing that somebody may see holds a key.
+    let state = std::fs::read_to_string(server.state.path().join("ca/root-key.pem")).unwrap();
+    let secret = state.lines().nth(1).unwrap();
+    let nodes = server.mesh.get("/api/v1/nodes").await;
+    for node in nodes["nodes"].as_array().unwrap() {
+        let config = server.mesh.get(&format!("/api/v1/nodes/{}/config", node["id"].as_str().unwrap())).await;
+        let text = config.to_string();
+        assert!(text.contains("[redacted]") && !text.contains("PRIVATE KEY"), "{text}");
+    }
+    assert!(!server.mesh.server.output().contains(secret) && !server.mesh.server.output().contains("PRIVATE KEY"));
+    front.stop().await.unwrap();
+    back.stop().await.unwrap();
+}
+
+/// Waits until a secret was updated so many times.
+async fn wait_for_updates(envoy: &testkit::envoy::Envoy, count: u64) {
+    wait::until("certificates to be replaced", PATIENCE, async || {
+        let stats = envoy.stats().await.map_err(|error| format!("{error:#}"))?;
+        let updates: Vec<_> = stats.iter().filter(|(name, _)| name.ends_with("ssl_context_update_by_sds")).collect();
+        if updates.iter().any(|(_, value)| **value >= count) { Ok(()) } else { Err(format!("{updates:?}")) }
+    })
+    .await
+    .unwrap();
+}
+
+/// An Envoy that says it is somebody else gets nothing, and is told so.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_of_another_namespace_gets_nothing() {
+    let server = Guarded::start(&[], &[]).await;
+    let (chain, key) = server.certificate("bank/vault").await;
+    let envoy = Setup::new(server.bootstrap("front", &["--client-cert", &chain, "--client-key", &key]));
+    let envoy = envoy.start_unready().unwrap();
+    wait::until("Envoy to say that it was refused", PATIENCE, async || {
+        if envoy.log().replace("%20", " ").contains("the node is not the one that this identity may be") {
+            Ok(())
+        } else {
+            Err(envoy.log())
+        }
+    })
+    .await
+    .unwrap();
+    assert!(server.mesh.get("/api/v1/nodes").await["nodes"].as_array().unwrap().is_empty());
+    let log = server.mesh.server.output();
+    assert!(log.contains("spiffe://cluster.local/ns/bank/sa/vault"), "{log}");
+    envoy.stop().await.unwrap();
+}
