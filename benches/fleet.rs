@@ -8,6 +8,8 @@
 #[path = "fleet/churn.rs"]
 mod churn;
 mod figures;
+#[path = "fleet/guarded.rs"]
+mod guarded;
 #[path = "fleet/memory.rs"]
 mod memory;
 #[path = "fleet/rounds.rs"]
@@ -102,6 +104,8 @@ fn groups() -> Vec<Group> {
     groups.push(group("connect and reconnect storm, delta", || storm::storm(Variant::Delta)));
     groups.push(group("memory per node, steadily", || memory::nodes(memory::Coming::Steadily)));
     groups.push(group("memory per node, at once", || memory::nodes(memory::Coming::AtOnce)));
+    groups.push(group("memory per node, mutual TLS", guarded::memory));
+    groups.push(group("connect storm, mutual TLS", guarded::storm));
     groups.push(group("memory per service", memory::services));
     groups.push(group("unruly nodes", unruly::unruly));
     groups

@@ -12,6 +12,7 @@ use swarm::{Options, Swarm};
 use testkit::pointsman::Pointsman;
 
 use crate::fleet;
+use crate::guarded::Guarded;
 
 /// How long a server may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,12 +39,25 @@ pub enum Snapshots {
 impl Server {
     /// The product, with a mesh of so many services with ten endpoints and a VirtualService each, in one namespace.
     pub async fn mesh(services: u32) -> Result<Server> {
+        Server::mesh_with(services, &[]).await
+    }
+
+    /// The same, which also serves over TLS; its state is kept in this directory.
+    pub async fn guarded_mesh(services: u32, state: &Path) -> Result<(Server, SocketAddr)> {
+        let state = state.to_str().context("the directory's name is no text")?;
+        let mut server =
+            Server::mesh_with(services, &["--xds-tls-listen", "127.0.0.1:0", "--state-dir", state]).await?;
+        let address = server.process.address("xds-tls", PATIENCE).await?;
+        Ok((server, address))
+    }
+
+    async fn mesh_with(services: u32, more: &[&str]) -> Result<Server> {
         let services = services.to_string();
         let any = "127.0.0.1:0";
         let arguments =
             ["--log", "warn", "mesh", "--services", &services, "--xds-listen", any, "--admin-listen", "none"];
-        Server::start("pointsman", env!("CARGO_BIN_EXE_pointsman"), arguments.into_iter().chain(["--control", any]))
-            .await
+        let arguments = arguments.into_iter().chain(["--control", any]).chain(more.iter().copied());
+        Server::start("pointsman", env!("CARGO_BIN_EXE_pointsman"), arguments).await
     }
 
     /// The bare fan-out, with what `like` sends.
@@ -96,7 +110,16 @@ impl Server {
 
     /// Nodes that are about to connect to it.
     pub fn swarm(&self, scenario: &Scenario) -> Result<Swarm<'static>> {
-        let options = Options { server_pid: Some(self.pid), stop: fleet::STOP.clone(), ..Options::new(self.xds) };
+        self.nodes(scenario, Options::new(self.xds))
+    }
+
+    /// The same over mutual TLS.
+    pub fn swarm_over_tls(&self, scenario: &Scenario, guarded: &Guarded) -> Result<Swarm<'static>> {
+        self.nodes(scenario, Options { tls: Some(guarded.files.clone()), ..Options::new(guarded.address) })
+    }
+
+    fn nodes(&self, scenario: &Scenario, options: Options) -> Result<Swarm<'static>> {
+        let options = Options { server_pid: Some(self.pid), stop: fleet::STOP.clone(), ..options };
         let name = self.name.clone();
         let tell = move |progress: &swarm::Progress| eprintln!("  {name}: {progress}");
         Swarm::start(scenario, options, tell).with_context(|| format!("cannot start the nodes of {}", self.name))

@@ -71,7 +71,7 @@ enum Command {
     /// Make, list and revoke join tokens, by which clients prove who they are.
     Token(token::Arguments),
     /// Print a bootstrap configuration for an Envoy or a gRPC client.
-    Bootstrap(bootstrap::Arguments),
+    Bootstrap(Box<bootstrap::Arguments>),
     /// Print the CustomResourceDefinitions of Pointsman's own kinds.
     Crds(crds::Arguments),
     /// Print the intents that Flagger's Canaries and Argo's Rollouts come to, and what is lost on the way.
@@ -80,7 +80,7 @@ enum Command {
     Demo(demo::Arguments),
     /// Serve xDS from a mesh that is made up, and change it on request: for benchmarks.
     #[command(hide = true)]
-    Mesh(mesh::Arguments),
+    Mesh(Box<mesh::Arguments>),
     /// Send what a server has sent, to any number of clients, at the least cost: for benchmarks.
     #[command(hide = true)]
     Floor(floor::Arguments),
@@ -112,7 +112,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Crds(arguments) => crds::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Demo(arguments) => demo::run(arguments),
-        Command::Mesh(arguments) => mesh::run(arguments),
+        Command::Mesh(arguments) => mesh::run(*arguments),
         Command::Floor(arguments) => floor::run(&arguments),
         Command::Swarm(arguments) => swarm::run(*arguments),
     }

@@ -21,6 +21,7 @@ use self::objects::{Mesh, Split};
 use crate::config::Compilation;
 use crate::output::say;
 use crate::serve::{self, VirtualHosts};
+use crate::tls::Tls;
 
 /// Serve xDS from a mesh that is made up, and change it on request.
 #[derive(clap::Args, Clone, Debug)]
@@ -46,6 +47,8 @@ pub(crate) struct Arguments {
     /// Where xDS is served: IP:PORT or unix:PATH; may be repeated.
     #[arg(long, default_value = "127.0.0.1:15010", value_name = "ADDRESS")]
     xds_listen: Vec<Listen>,
+    #[command(flatten)]
+    tls: Tls,
     /// Where the admin interface and the metrics are served, or `none`.
     #[arg(long, default_value = "127.0.0.1:15014", value_name = "ADDRESS|none")]
     admin_listen: String,
@@ -62,6 +65,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let mesh = Mesh { services, endpoints, namespaces, split };
     let config = Config {
         xds_listen: arguments.xds_listen.clone(),
+        tls: arguments.tls.settings(&arguments.compilation)?,
         admin_listen: serve::admin_address(&arguments.admin_listen)?,
         virtual_hosts: arguments.virtual_hosts.delivery(),
         ..Config::default()

@@ -350,6 +350,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             && !head.uri().path().starts_with(HEALTH)
         {
             let caller = channel.caller(head.headers())?;
+            // Nobody else needs to know the token.
+            head.headers_mut().remove(header::AUTHORIZATION);
             head.extensions_mut().insert(caller);
             head.extensions_mut().insert(self.connection.peer);
         }

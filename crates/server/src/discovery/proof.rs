@@ -20,7 +20,12 @@ impl Proof {
     /// What the head of a stream on this channel brings; `None` when it brings nothing.
     pub(super) fn of(channel: &Channel, headers: &HeaderMap) -> Option<Self> {
         let token = headers.get(header::AUTHORIZATION).cloned();
-        let kept = token.into_iter().map(|token| (header::AUTHORIZATION, token)).collect();
+        let kept = token.into_iter().map(|mut token| {
+            // Not to be seen in `Debug`.
+            token.set_sensitive(true);
+            (header::AUTHORIZATION, token)
+        });
+        let kept = kept.collect();
         channel.has_proof(headers).then(|| Self { channel: channel.clone(), headers: kept })
     }
 

@@ -51,11 +51,11 @@ pub(super) struct StreamTask {
     opened: Instant,
     node: Option<Arc<Node>>,
     /// What a client over TLS brings, until it says who it is.
-    proof: Option<Proof>,
+    proof: Option<Box<Proof>>,
     /// Who a client over TLS has proved to be.
     caller: Option<Arc<Caller>>,
     /// What only such a client gets.
-    secrets: Option<Secrets>,
+    secrets: Option<Box<Secrets>>,
     /// On the way into an audience.
     entering: Option<Entering>,
     attachment: Option<Attachment>,
@@ -124,7 +124,7 @@ impl StreamTask {
             requests,
             opened: Instant::now(),
             node: None,
-            proof,
+            proof: proof.map(Box::new),
             caller: None,
             secrets: None,
             entering: None,
@@ -215,7 +215,7 @@ impl StreamTask {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let first_request = self.node.is_none().then(|| self.opened + self.discovery.config.deadlines.first_request);
         let turn = self.turn.as_ref().map(|(_, until)| *until);
-        let secrets = self.secrets.as_ref().and_then(Secrets::deadline);
+        let secrets = self.secrets.as_deref().and_then(Secrets::deadline);
         [self.machine.poll_timeout(), first_request, turn, secrets].into_iter().flatten().min()
     }
 
@@ -394,8 +394,9 @@ impl StreamTask {
                 Ok(caller) => {
                     let Discovery { issuer, metrics, .. } = &*self.discovery;
                     let peer = self.connection.peer.to_string();
-                    self.secrets =
-                        issuer.clone().map(|issuer| Secrets::new(issuer, metrics.clone(), caller.clone(), peer));
+                    self.secrets = issuer
+                        .clone()
+                        .map(|issuer| Box::new(Secrets::new(issuer, metrics.clone(), caller.clone(), peer)));
                     self.caller = Some(caller);
                 }
                 Err(status) => return ControlFlow::Break(End::Status(status)),

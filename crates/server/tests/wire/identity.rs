@@ -343,3 +343,150 @@ async fn a_certificate_in_files_is_replaced_without_a_restart() {
     eventually(|| async { Wire::connect_tls(server.address(), &second).await.is_ok() }, |new| *new).await;
     assert!(clusters(&old, NODE).await.is_ok(), "connections that are open go on");
 }
+
+/// A cluster that signs service account tokens with P-256.
+struct Cluster {
+    key: KeyPair,
+}
+
+impl Cluster {
+    const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+
+    fn new() -> Self {
+        Self { key: KeyPair::generate().unwrap() }
+    }
+
+    fn key_set(&self) -> String {
+        use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+        let point = self.key.public_key_raw();
+        let part = |range| BASE64_URL_SAFE_NO_PAD.encode(&point[range]);
+        let (x, y) = (part(1..33), part(33..65));
+        serde_json::json!({ "keys": [{ "kty": "EC", "crv": "P-256", "x": x, "y": y }] }).to_string()
+    }
+
+    fn token(&self, account: &str, audience: &str) -> String {
+        use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+        let claims = serde_json::json!({
+            "iss": Self::ISSUER, "aud": [audience], "sub": format!("system:serviceaccount:{account}"),
+            "exp": jsonwebtoken::get_current_timestamp() + 600,
+        });
+        encode(&Header::new(Algorithm::ES256), &claims, &EncodingKey::from_ec_der(&self.key.serialize_der())).unwrap()
+    }
+
+    fn source(&self, keys: &str) -> Option<server::ServiceAccountSource> {
+        Some(server::ServiceAccountSource {
+            keys: keys.to_owned(),
+            authorities: None,
+            issuer: Self::ISSUER.to_owned(),
+            audience: "istio-ca".to_owned(),
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_account_token_counts_while_its_key_is_in_the_file() {
+    let (cluster, next) = (Cluster::new(), Cluster::new());
+    let files = TempDir::new().unwrap();
+    let path = files.path().join("jwks.json");
+    std::fs::write(&path, cluster.key_set()).unwrap();
+    let source = cluster.source(path.to_str().unwrap());
+    let server = Guarded::start_with(|settings| settings.service_accounts = source).await;
+    let wire = server.wire().await;
+    let ask = async |token: String, id| clusters(&wire.with_token(&token).unwrap(), id).await;
+    assert!(ask(cluster.token("default:client", "istio-ca"), NODE).await.is_ok());
+    let other_account = ask(cluster.token("bank:vault", "istio-ca"), NODE).await.unwrap_err();
+    assert_eq!(other_account.0, Code::PermissionDenied);
+    for token in [cluster.token("default:client", "vault"), next.token("default:client", "istio-ca")] {
+        assert_eq!(ask(token, NODE).await.unwrap_err().0, Code::Unauthenticated);
+    }
+    // The cluster signs with another key from now on.
+    std::fs::write(&path, next.key_set()).unwrap();
+    let ask_next = || ask(next.token("default:client", "istio-ca"), NODE);
+    eventually(ask_next, |answer| answer.is_ok()).await.unwrap();
+    assert!(ask(cluster.token("default:client", "istio-ca"), NODE).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_set_is_asked_for_at_its_url() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let cluster = Cluster::new();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let source = cluster.source(&format!("http://{}/openid/v1/jwks", listener.local_addr().unwrap()));
+    let key_set = cluster.key_set();
+    let serving = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut request = vec![0; 4096];
+        let len = socket.read(&mut request).await.unwrap();
+        assert!(request[..len].starts_with(b"GET /openid/v1/jwks HTTP/1.1\r\n"));
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", key_set.len());
+        socket.write_all((head + &key_set).as_bytes()).await.unwrap();
+    });
+    let server = Guarded::start_with(|settings| settings.service_accounts = source).await;
+    let wire = server.wire().await.with_token(&cluster.token("default:client", "istio-ca")).unwrap();
+    // It is asked for after the start: until it is there nobody is let in.
+    eventually(|| clusters(&wire, NODE), |answer| answer.is_ok()).await.unwrap();
+    serving.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn load_is_reported_by_nodes_that_are_who_they_say() {
+    use proto::pb::envoy::service::load_stats::v3::{LoadStatsRequest, LoadStatsResponse};
+    const REPORT: &str = "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats";
+    let state = TempDir::new().unwrap();
+    let load = load::Policy::every(Duration::from_secs(1));
+    let running = serving(Config { tls: Some(settings(state.path())), load, ..config() }, REVIEWS).await;
+    let server = Guarded { running, state };
+    let wire = server.wire().await.with_token(&server.token("default/client", Uses::Many)).unwrap();
+    for (id, expected) in [(NODE, None), (OTHER_NODE, Some(Code::PermissionDenied))] {
+        let mut stream = wire.open::<LoadStatsRequest, LoadStatsResponse>(REPORT);
+        // One that need not be told its clusters is answered at once.
+        let client_features = vec!["envoy.lrs.supports_send_all_clusters".to_owned()];
+        let reporting = proto::pb::envoy::config::core::v3::Node { client_features, ..node(id, "client") };
+        stream.send(LoadStatsRequest { node: Some(reporting), ..LoadStatsRequest::default() }).await;
+        let code = match stream.next(SOON).await {
+            Ok(_) => None,
+            Err(WireError::Refused(status)) => Some(status.code()),
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(code, expected, "{id}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_never_finish_the_handshake_keep_nobody_out() {
+    let state = TempDir::new().unwrap();
+    let limits = server::Limits { max_connections: Some(50), ..server::Limits::default() };
+    let config = Config { tls: Some(settings(state.path())), limits, ..config() };
+    let running = serving(config, REVIEWS).await;
+    let server = Guarded { running, state };
+    let token = server.token("default/client", Uses::Many);
+    let mut silent = Vec::new();
+    for _ in 0..500 {
+        silent.push(tokio::net::TcpStream::connect(server.address()).await.unwrap());
+    }
+    let wire = server.wire().await.with_token(&token).unwrap();
+    assert!(clusters(&wire, NODE).await.is_ok());
+    let open = server.running.metric("pointsman_connections").await.unwrap();
+    assert!(open <= 50.0, "{open}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_versions_of_tls_are_spoken_and_no_older_one() {
+    let server = Guarded::start().await;
+    let root = server.state.path().join("ca/root-cert.pem");
+    // OpenSSL shares no code with the server.
+    let speaks = |version: &str| {
+        let mut client = std::process::Command::new("openssl");
+        client.args(["s_client", "-brief", "-verify_return_error", "-alpn", "h2", version, "-connect"]);
+        client.arg(server.address().to_string()).args(["-servername", "istiod.istio-system.svc", "-CAfile"]).arg(&root);
+        let output = client.stdin(std::process::Stdio::null()).output().unwrap();
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.success(), text)
+    };
+    for (version, name) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
+        let (is_fine, text) = speaks(version);
+        assert!(is_fine && text.contains(name) && text.contains("Verification: OK"), "{text}");
+    }
+    let (is_fine, text) = speaks("-tls1_1");
+    assert!(!is_fine, "{text}");
+}
