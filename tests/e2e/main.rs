@@ -25,6 +25,7 @@ mod nack;
 mod raw;
 mod removals;
 mod restart;
+mod rollouts;
 mod splits;
 mod swarm;
 mod tcp;

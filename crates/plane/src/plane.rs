@@ -81,6 +81,7 @@ pub struct Plane {
     turned: HashMap<LayerId, u64>,
     holds: Holds,
     source_problems: Vec<Problem>,
+    rollout_problems: Vec<Problem>,
     /// Of the last [`Plane::compile`] or [`Plane::release`].
     generation: u64,
 }
@@ -97,6 +98,7 @@ impl Plane {
             turned: HashMap::new(),
             holds: Holds::default(),
             source_problems: Vec::new(),
+            rollout_problems: Vec::new(),
             generation: 0,
         }
     }
@@ -146,12 +148,23 @@ impl Plane {
         changes: impl IntoIterator<Item = Change>,
         source_problems: Vec<Problem>,
     ) -> BTreeSet<Key> {
+        self.source_problems = source_problems;
+        self.take_in_changes(changes)
+    }
+
+    /// [`Plane::take_in`] of changes that come from no source; what sources found stays.
+    #[must_use]
+    pub fn take_in_changes(&mut self, changes: impl IntoIterator<Item = Change>) -> BTreeSet<Key> {
         let mut touched = BTreeSet::new();
         for change in changes {
             touched.extend(self.world.apply(change));
         }
-        self.source_problems = source_problems;
         touched
+    }
+
+    /// All problems that rollouts have now, in place of those before.
+    pub fn set_rollout_problems(&mut self, problems: Vec<Problem>) {
+        self.rollout_problems = problems;
     }
 
     /// Compiles what depends on what was touched. Ports that workloads lose stay as long as nodes may use them; `settled`
@@ -369,7 +382,9 @@ impl Plane {
     }
 
     fn found(&self) -> impl Iterator<Item = Problem> {
-        self.world.problems().into_iter().chain(self.compiler.problems()).map(|problem| self.located(problem))
+        let rollouts = self.rollout_problems.iter().cloned();
+        let all = self.world.problems().into_iter().chain(self.compiler.problems()).chain(rollouts);
+        all.map(|problem| self.located(problem))
     }
 
     /// Who found a problem may not know where the object stands: the world does.

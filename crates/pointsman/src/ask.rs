@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use server::view::Failure;
 
 /// The answer to `GET path`.
@@ -21,6 +22,24 @@ pub(crate) async fn ask<T: DeserializeOwned>(admin: SocketAddr, path: &str) -> R
         }
     }
     serde_json::from_value(value).context("the server answered something unexpected: is it of another version?")
+}
+
+/// The answer to `POST path` with this body, or what the server says against it when it understood the question.
+///
+/// # Errors
+/// If nobody answers there, or with something unexpected.
+pub(crate) async fn post<T: DeserializeOwned>(
+    admin: SocketAddr,
+    path: &str,
+    body: &Value,
+) -> Result<std::result::Result<T, Failure>> {
+    let nobody = || format!("cannot ask http://{admin}{path} (is `pointsman serve` running there?)");
+    let (status, value) = testkit::http::post_json(admin, path, body).await.with_context(nobody)?;
+    let unexpected = "the server answered something unexpected: is it of another version?";
+    match status {
+        200 => Ok(Ok(serde_json::from_value(value).context(unexpected)?)),
+        _ => Ok(Err(serde_json::from_value(value).context(unexpected)?)),
+    }
 }
 
 /// A text as a part of a path or a query.

@@ -1,7 +1,7 @@
 //! `pointsman`: the command line.
 //!
 //! Arguments, wiring, signals and exit codes; everything else is in the crates below. Exit codes: 0 done, 1 the
-//! command found something wrong (`check` with errors, `wait` in vain, `import --strict` with losses, `demo` with failed requests, `swarm` with nodes that did not get
+//! command found something wrong (`check` with errors, `wait` in vain, `import --strict` with losses, a run that does not take an action, `demo` with failed requests, `swarm` with nodes that did not get
 //! everything), 2 it could not run, 130 `demo` or `swarm` was interrupted.
 
 #![allow(
@@ -20,6 +20,7 @@ mod import;
 mod load_command;
 mod mesh;
 mod output;
+mod rollout;
 mod serve;
 mod status;
 mod swarm;
@@ -66,6 +67,8 @@ enum Command {
     Status(status::Arguments),
     /// Wait until objects are accepted by all nodes that they concern; exits with 1 if they are not in time.
     Wait(wait::Arguments),
+    /// Show rollouts and act on them.
+    Rollout(rollout::Arguments),
     /// Show what clients report about their traffic, and say how often they shall.
     Load(load_command::Arguments),
     /// Make, list and revoke join tokens, by which clients prove who they are.
@@ -106,6 +109,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Check(arguments) => check::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Wait(arguments) => wait::run(&arguments),
+        Command::Rollout(arguments) => rollout::run(arguments),
         Command::Load(arguments) => load_command::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
         Command::Bootstrap(arguments) => bootstrap::run(&arguments),

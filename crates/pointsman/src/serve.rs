@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ use crate::tls::Tls;
 #[command(after_help = "Examples:
   pointsman serve --config mesh/
   pointsman serve --config mesh/ --xds-tls-listen 0.0.0.0:15012 --state-dir /var/lib/pointsman
+  pointsman serve --config mesh/ --state-dir /var/lib/pointsman
   pointsman serve --config mesh/ --xds-listen unix:/run/pointsman.sock --admin-listen 127.0.0.1:0
   kubectl get services,endpointslices,pods,virtualservices,destinationrules -A -o yaml > mesh.yaml
   pointsman serve --config mesh.yaml
@@ -100,6 +102,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         admin_listen: admin_address(&arguments.admin_listen)?,
         virtual_hosts: arguments.virtual_hosts.delivery(),
         deadlines,
+        state: arguments.tls.state_directory().map(Path::to_owned),
         load: arguments.load_reports_every.map_or_else(Policy::default, Policy::every),
         ..Config::default()
     };

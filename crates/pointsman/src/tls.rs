@@ -1,7 +1,7 @@
 //! Arguments of `serve` that are about TLS, identities and the authority.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -19,7 +19,8 @@ pub(crate) struct Tls {
     /// Istio's agents expect port 15012.
     #[arg(long, value_name = "IP:PORT", requires = "state_dir")]
     xds_tls_listen: Vec<SocketAddr>,
-    /// Where the root's key, join tokens and the audit log are kept; made if it is not there.
+    /// Where what a restart must not forget is kept: rollouts, the root's key, join tokens and the audit log; made if it
+    /// is not there. Without it a restart begins rollouts anew.
     #[arg(long, value_name = "DIRECTORY")]
     state_dir: Option<PathBuf>,
     /// Within which workloads have their names [default: the domain].
@@ -79,6 +80,11 @@ enum Keys {
 }
 
 impl Tls {
+    /// Where what a restart must not forget is kept.
+    pub(crate) fn state_directory(&self) -> Option<&Path> {
+        self.state_dir.as_deref()
+    }
+
     /// What the server is to do; `None` when nothing is to be served over TLS.
     pub(crate) fn settings(&self, compilation: &Compilation) -> Result<Option<TlsSettings>> {
         if self.xds_tls_listen.is_empty() {

@@ -27,7 +27,7 @@
 //! ([`Event::Standing`]) after every publication, with no nodes as well, and whenever that changes; what was measured
 //! ([`Event::Evidence`]) as it comes in, reports without any request included, for they tell no traffic from no
 //! telemetry; and that time has passed, at [`Run::poll_timeout`]. A run that says [`Effect::StartRun`] is over: the next
-//! one's [`Plan`] is the driver's to put together, with the latest intent.
+//! one's [`Plan`] is the driver's to put together, with the latest intent: a [`Conductor`] does that for all intents.
 //!
 //! Invariants, which `tests/invariants.rs` holds against random events with crashes in between: weights are never all
 //! 0; none is positive before every concerned node has the clusters, or while a revision has no healthy endpoint;
@@ -39,6 +39,7 @@
 
 mod action;
 pub mod analysis;
+mod conductor;
 mod effect;
 mod event;
 mod record;
@@ -48,6 +49,7 @@ mod time;
 
 pub use action::{Action, ActionError, TakenAction, Verb};
 pub use analysis::{Absence, Evidence, Explanation, Failure, Judge, Observation, Part, Tally, Verdict};
+pub use conductor::{ActError, Conductor, Deed, IntentRecord, Lane, Picture, Seen, Sight, Stored, Wish};
 pub use effect::{Effect, GateQuestion, Notice, Successor};
 pub use event::{Endpoints, Event, GateAnswer, GateId, Refusal, Standing};
 pub use record::{GateRecord, Passage, Phase, Plan, Reason, Record, Stage};

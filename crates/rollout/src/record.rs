@@ -204,6 +204,31 @@ impl Reason {
     }
 }
 
+/// In a sentence.
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Failed { metric, words } => write!(f, "{metric} failed: {words}"),
+            Reason::SharedIncident(words) => write!(f, "candidate and stable failed together: {words}"),
+            Reason::EndpointsGone(revision) => write!(f, "\"{revision}\" has no healthy endpoint any more"),
+            Reason::CandidateNeverReady(words) => write!(f, "the candidate was not ready in time: {words}"),
+            Reason::NotAccepted(refusals) => {
+                f.write_str("nodes did not accept it: ")?;
+                crate::run::hold::write_refusals(f, refusals)
+            }
+            Reason::Inconclusive => f.write_str("there was no verdict in time"),
+            Reason::NoTraffic => f.write_str("the candidate got no request"),
+            Reason::TelemetryLoss => f.write_str("no proxy reported"),
+            Reason::Aborted { actor, reason } => write!(f, "aborted by {actor}: {reason}"),
+            Reason::Gate(words) => f.write_str(words),
+            Reason::NewRevision(revision) => write!(f, "\"{revision}\" came"),
+            Reason::Edited => f.write_str("the intent asks for something else"),
+            Reason::TestEnded => f.write_str("the time of the test was over without a winner"),
+            Reason::TestPassed => f.write_str("the test passed; it promotes nothing"),
+        }
+    }
+}
+
 /// What one gate was asked and said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GateRecord {

@@ -7,7 +7,7 @@ mod act;
 mod advance;
 mod edit;
 mod gates;
-mod hold;
+pub(crate) mod hold;
 mod rollback;
 mod waiting;
 mod weights;
@@ -222,6 +222,11 @@ impl Run {
     /// Everything that is stored of it, as it is now; perhaps newer than what is durable.
     pub fn record(&self) -> &Record {
         &self.record
+    }
+
+    /// How many steps the strategy comes down to.
+    pub fn step_count(&self) -> usize {
+        self.steps.len()
     }
 
     /// Every number that the verdict on the candidate rests on.

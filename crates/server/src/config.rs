@@ -60,6 +60,8 @@ pub struct Config {
     pub streams: xds::Settings,
     /// What clients that report load are asked for at the start; it can be changed while the server runs.
     pub load: load::Policy,
+    /// Where rollouts keep what they must not forget; `None` to forget it at the end.
+    pub state: Option<PathBuf>,
     /// Bounds on what clients may use.
     pub limits: Limits,
     /// How long things may take.
@@ -76,6 +78,7 @@ impl Default for Config {
             virtual_hosts: HostDelivery::default(),
             streams: xds::Settings::default(),
             load: load::Policy::default(),
+            state: None,
             limits: Limits::default(),
             deadlines: Deadlines::default(),
         }

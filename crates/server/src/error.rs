@@ -34,6 +34,9 @@ pub enum Error {
     /// The descriptors for reflection could not be loaded.
     #[error("cannot offer gRPC reflection: {0}")]
     Reflection(String),
+    /// What rollouts have to remember cannot be had.
+    #[error(transparent)]
+    State(#[from] crate::StoreError),
     /// A task that must not end has ended.
     #[error("the task \"{task}\" ended: {reason}")]
     TaskEnded {

@@ -8,6 +8,7 @@
 mod attachment;
 mod input;
 mod interests;
+mod lookout;
 mod plane_handle;
 mod progress;
 mod report;
@@ -39,6 +40,7 @@ use crate::metrics::Metrics;
 use crate::view::{self, EventKind};
 use attachment::{Joined, Told};
 use interests::{Column, Interests};
+use lookout::Lookout;
 use progress::Progress;
 use report::Report;
 use topic::Topic;
@@ -65,6 +67,12 @@ enum Word {
         problems: Vec<Problem>,
         seen: Instant,
     },
+    /// What rollouts have decided, with all problems that they have.
+    Decided {
+        changes: Vec<Change>,
+        problems: Vec<Problem>,
+        seen: Instant,
+    },
     /// Everything that the sources had at the start has been said.
     Synced,
 }
@@ -75,6 +83,7 @@ enum Question {
     Attach { node: Box<plane::Node>, reply: oneshot::Sender<Result<Attachment, NodeError>> },
     Objects { reply: oneshot::Sender<Vec<ObjectView>> },
     Object { reference: ObjectRef, reply: oneshot::Sender<Option<ObjectView>> },
+    Generation { reference: ObjectRef, reply: oneshot::Sender<i64> },
     Problems { reply: oneshot::Sender<Vec<Problem>> },
     Held { reply: oneshot::Sender<Vec<Held>> },
     Counts { reply: oneshot::Sender<Counts> },
@@ -117,6 +126,7 @@ pub(crate) struct PlaneTask {
     /// Counts the changes that were published.
     generation: u64,
     report: Report,
+    lookout: Lookout,
 }
 
 /// An attachment, from this side.
@@ -146,6 +156,8 @@ impl PlaneTask {
         let (told_by, told) = mpsc::unbounded_channel();
         let (synced, synced_seen) = watch::channel(false);
         let (audiences, members) = (HashMap::new(), HashMap::new());
+        let lookout = Lookout::new(plane.world());
+        let picture = lookout.subscribe();
         let task = Self {
             plane,
             audiences,
@@ -162,8 +174,9 @@ impl PlaneTask {
             journal,
             generation: 0,
             report: Report::default(),
+            lookout,
         };
-        (task, Input::new(say), PlaneHandle::new(ask, synced_seen))
+        (task, Input::new(say), PlaneHandle::new(ask, synced_seen, picture))
     }
 
     /// Runs until `stop` is cancelled. Blocks its thread.
@@ -215,11 +228,16 @@ impl PlaneTask {
                     problems = Some(now);
                     seen_at.push(seen);
                 }
+                Word::Decided { changes: more, problems: now, seen } => {
+                    changes.extend(more);
+                    self.plane.set_rollout_problems(now);
+                    seen_at.push(seen);
+                }
                 Word::Synced => is_synced = true,
             }
             next = self.words.try_recv().ok();
         }
-        if let Some(problems) = problems {
+        if !seen_at.is_empty() {
             self.publish(changes, problems, &seen_at);
         }
         if is_synced {
@@ -227,11 +245,19 @@ impl PlaneTask {
         }
     }
 
-    fn publish(&mut self, changes: Vec<Change>, problems: Vec<Problem>, seen_at: &[Instant]) {
+    /// Takes in changes, with all problems that sources have now if they have said so, and publishes what follows.
+    fn publish(&mut self, changes: Vec<Change>, problems: Option<Vec<Problem>>, seen_at: &[Instant]) {
         let begun = Instant::now();
         let changed: Vec<_> = changes.iter().take(NAMES).map(changed_object).collect();
         let object_count = changes.len();
-        let touched = self.plane.take_in(changes, problems);
+        let is_shown = changes.iter().filter(|change| self.lookout.note(change)).count() > 0;
+        let touched = match problems {
+            Some(problems) => self.plane.take_in(changes, problems),
+            None => self.plane.take_in_changes(changes),
+        };
+        if is_shown || self.lookout.concerns(&touched) {
+            self.lookout.look(self.plane.world());
+        }
         let applied = Instant::now();
         self.generation += u64::from(object_count > 0);
         let moment = Moment { generation: self.generation, now: applied };
@@ -401,6 +427,7 @@ impl PlaneTask {
             Question::Attach { node, reply } => drop(reply.send(self.attach(&node))),
             Question::Objects { reply } => drop(reply.send(self.plane.objects())),
             Question::Object { reference, reply } => drop(reply.send(self.plane.object(&reference))),
+            Question::Generation { reference, reply } => drop(reply.send(self.plane.world().generation(&reference))),
             Question::Problems { reply } => drop(reply.send(self.plane.problems())),
             Question::Held { reply } => drop(reply.send(self.plane.held())),
             Question::Counts { reply } => drop(reply.send(Counts::of(&self.plane))),

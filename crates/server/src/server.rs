@@ -24,6 +24,7 @@ use crate::listen::{Listener, Lobby, Peer, Seat, Socket, accept_until};
 use crate::load_reports::LoadService;
 use crate::metrics::Metrics;
 use crate::plane_task::{PlaneHandle, PlaneTask};
+use crate::rollouts::{Rollouts, RolloutsHandle};
 use crate::telemetry::{LogService, MetricsService};
 use crate::trust::{Trust, handshake, keep};
 use crate::{Config, Deadlines, Error, Input, Limits, Listen, LoadReports, Telemetry};
@@ -64,6 +65,7 @@ pub struct Server {
     plane_task: PlaneTask,
     input: Input,
     views: Views,
+    rollouts: (Rollouts, RolloutsHandle),
     health: HealthReporter,
     others: Routes,
     /// Cuts every connection off.
@@ -76,6 +78,7 @@ impl Server {
     /// # Errors
     /// [`Error::Bind`], [`Error::SocketInUse`] or [`Error::NotASocket`] when one cannot be had; none is kept then.
     /// [`Error::Tls`] when keys, certificates or the state directory cannot be used.
+    /// [`Error::State`] when the state of rollouts cannot be had.
     pub async fn bind(config: Config, plane: Plane) -> Result<Self, Error> {
         let mut xds = Vec::new();
         for listen in &config.xds_listen {
@@ -101,6 +104,7 @@ impl Server {
             ..plane::Patience::default()
         });
         let (plane_task, input, plane) = PlaneTask::new(plane, metrics.clone(), journal.clone());
+        let rollouts = Rollouts::open(config.state.as_deref(), input.clone()).await?;
         let patience = config.deadlines.inspect;
         let draining = CancellationToken::new();
         let issuer = trust.as_ref().map(|trust: &Trust| trust.issuer.clone());
@@ -126,6 +130,7 @@ impl Server {
             plane_task,
             input,
             views,
+            rollouts,
             health,
             others,
             cut_off,
@@ -160,9 +165,22 @@ impl Server {
     /// [`Error::TaskEnded`] when a task that must not end has panicked; everything else is ended as above.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let Self {
-            xds, tls, trust, for_callers, admin, discovery, plane, plane_task, views, mut health, others, ..
+            xds,
+            tls,
+            trust,
+            for_callers,
+            admin,
+            discovery,
+            plane,
+            plane_task,
+            views,
+            rollouts,
+            mut health,
+            others,
+            ..
         } = self;
         let (cut_off, input) = (self.cut_off, self.input);
+        let (rollouts, rollouts_handle) = rollouts;
         // Whoever feeds the server has its own.
         drop(input);
         let (stop_plane, stop_admin) = (CancellationToken::new(), CancellationToken::new());
@@ -170,6 +188,7 @@ impl Server {
         let _guards = [&discovery.draining, &cut_off, &stop_admin, &stop_plane].map(|token| token.clone().drop_guard());
         let (runtime, stop) = (Handle::current(), stop_plane.clone());
         let mut plane_thread = tokio::task::spawn_blocking(move || plane_task.run(&runtime, &stop));
+        let mut conducting = tokio::spawn(rollouts.run(plane.clone(), views.clone(), discovery.draining.clone()));
         let mut accepting = JoinSet::new();
         for listener in xds {
             accepting.spawn(accept_xds(listener, discovery.clone(), others.clone(), cut_off.clone()));
@@ -192,17 +211,22 @@ impl Server {
                 draining.clone(),
                 deadlines.clone(),
                 loads.clone(),
+                rollouts_handle,
             );
             administration.spawn(accept_admin(listener, router, stop_admin.clone(), deadlines));
         }
 
-        let outcome = serve(&shutdown, &mut plane_thread, &mut accepting, &mut administration, plane, &health).await;
+        let tasks = (&mut accepting, &mut administration, &mut conducting);
+        let outcome = serve(&shutdown, &mut plane_thread, tasks, plane, &health).await;
 
         discovery.draining.cancel();
         for service in [WHOLE_SERVER, AGGREGATED] {
             health.set_service_status(service, ServingStatus::NotServing).await;
             // Ends the streams of those who watch it.
             health.clear_service_status(service).await;
+        }
+        if !conducting.is_finished() {
+            ended("rollouts", conducting.await)?;
         }
         // The listeners are closed and their files removed when these have ended.
         while accepting.join_next().await.is_some() {}
@@ -227,8 +251,7 @@ impl Server {
 async fn serve(
     shutdown: &CancellationToken,
     plane_thread: &mut tokio::task::JoinHandle<()>,
-    accepting: &mut JoinSet<()>,
-    administration: &mut JoinSet<()>,
+    (accepting, administration, conducting): (&mut JoinSet<()>, &mut JoinSet<()>, &mut tokio::task::JoinHandle<()>),
     mut plane: PlaneHandle,
     health: &HealthReporter,
 ) -> Result<(), Error> {
@@ -244,6 +267,7 @@ async fn serve(
                 tracing::info!("synchronised; streams are served");
             }
             result = &mut *plane_thread => return ended("plane", result),
+            result = &mut *conducting => return ended("rollouts", result),
             Some(result) = accepting.join_next() => return ended("accept", result),
             Some(result) = administration.join_next() => return ended("admin", result),
         }

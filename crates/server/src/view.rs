@@ -6,12 +6,17 @@
 mod change;
 mod event;
 mod load;
+mod rollout;
 mod standing;
 mod time;
 
 pub use change::{Change, ChangedObject, Changes, ObjectChange, ResourceName};
 pub use event::{Event, EventKind};
 pub use load::{ClusterLoad, EndpointLoad, LoadSettings, Loads, NodeLoad, PlaceLoad};
+pub use rollout::{
+    ObservedShare, RevisionEndpoints, Rollout, RolloutAction, RolloutCondition, RolloutEvent, RolloutHold,
+    RolloutNodes, RolloutPassage, RolloutPast, RolloutRefusal, RolloutRequest, RolloutWeights, Rollouts,
+};
 pub use standing::{NodeObject, NodeObjects, ObjectNode, ObjectNodes, ObjectState, Wait};
 pub use time::{Timestamp, TimestampError};
 

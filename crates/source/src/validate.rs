@@ -46,33 +46,7 @@ pub(crate) fn object(object: &Object) -> Vec<Problem> {
         Spec::RolloutRun(_) => rollout::rollout_run(&mut findings),
         Spec::Freeze(spec) => rollout::freeze(spec, &mut findings),
     }
-    not_acted_on(object, &mut findings);
     findings.into_problems()
-}
-
-/// Kinds of the delivery API are understood and checked, and nothing carries them out yet: who applies one is told.
-fn not_acted_on(object: &Object, findings: &mut Findings) {
-    let consequence = match object.reference.kind {
-        Kind::DeploymentIntent => "no run is started",
-        Kind::AnalysisProfile => "it is not used for any decision",
-        Kind::Freeze => "it holds nothing back",
-        Kind::Namespace
-        | Kind::Service
-        | Kind::EndpointSlice
-        | Kind::Pod
-        | Kind::ServiceEntry
-        | Kind::WorkloadEntry
-        | Kind::DestinationRule
-        | Kind::VirtualService
-        | Kind::Gateway
-        | Kind::XdsResource
-        | Kind::RolloutRun
-        | Kind::Other(_) => return,
-    };
-    if !findings.has_error() {
-        let message = format!("this {} is valid, and not acted on yet", object.reference.kind);
-        findings.warning("", message, consequence);
-    }
 }
 
 fn identity(object: &Object, findings: &mut Findings) {

@@ -44,6 +44,11 @@ impl Admin {
         self.answer(Method::GET, path, Bytes::new()).await
     }
 
+    /// The status and the body of the answer to a POST with a JSON body.
+    pub(crate) async fn post_body(&self, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)> {
+        self.answer(Method::POST, path, body).await
+    }
+
     async fn answer(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes)> {
         let answer = tokio::time::timeout(TIMEOUT, self.exchange(method, path, body)).await;
         answer.with_context(|| format!("no answer to \"{path}\" within {TIMEOUT:?}"))?

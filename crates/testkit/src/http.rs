@@ -26,6 +26,16 @@ pub async fn ask_json(address: SocketAddr, path: &str) -> Result<(u16, Value)> {
     Ok((status.as_u16(), value))
 }
 
+/// The status of the answer to `POST path` with this body, and its own body as JSON, whatever the status is.
+///
+/// # Errors
+/// If nobody answers within ten seconds, or with something else than JSON.
+pub async fn post_json(address: SocketAddr, path: &str, body: &Value) -> Result<(u16, Value)> {
+    let (status, answer) = Admin::Tcp(address).post_body(path, body.to_string().into()).await?;
+    let value = serde_json::from_slice(&answer).with_context(|| format!("the answer to \"{path}\" is not JSON"))?;
+    Ok((status.as_u16(), value))
+}
+
 /// The body of an answer with status 200, read as JSON.
 ///
 /// # Errors

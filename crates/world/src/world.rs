@@ -149,6 +149,57 @@ impl World {
         self.index.problems(&self.objects, &self.settings)
     }
 
+    /// Every DeploymentIntent, in order.
+    pub fn intents(&self) -> impl Iterator<Item = &Arc<Object>> {
+        self.index.intents.iter().map(|reference| &self.objects[reference])
+    }
+
+    /// Every RolloutRun that divides traffic, once for each.
+    pub fn runs(&self) -> impl Iterator<Item = &Arc<Object>> {
+        self.index.splits.values().flatten().map(|reference| &self.objects[reference])
+    }
+
+    /// Intents that cannot be carried out, because of an error that [`World::problems`] tells of.
+    pub fn refused_intents(&self) -> BTreeSet<ObjectRef> {
+        let mut problems = Vec::new();
+        self.index.intents(&self.objects, &self.settings, &mut problems);
+        let errors = problems.into_iter().filter(|problem| problem.severity == crate::Severity::Error);
+        errors.filter_map(|problem| problem.object).collect()
+    }
+
+    /// The service of this name, as intents name it: a Kubernetes Service, or what a ServiceEntry of this name defines
+    /// first; or, as runs name it, the first service with this host.
+    pub fn service_named(&self, namespace: &str, name: &str) -> Option<Service> {
+        let named = index::intents::service_named(&self.objects, &self.settings, namespace, name);
+        named.or_else(|| Some((**self.index.services.get(&Hostname::new(name))?.first()?).clone()))
+    }
+
+    /// How many endpoints of `service` that take traffic have each value of `label`, behind the port that has the
+    /// fewest: of `ports`, or of all when there are none. Ports that nobody serves do not count.
+    pub fn revisions(&self, service: &Service, ports: &[u16], label: &str) -> BTreeMap<String, u32> {
+        let mut least: BTreeMap<String, u32> = BTreeMap::new();
+        let mut is_first = true;
+        for port in service.ports.iter().filter(|port| ports.is_empty() || ports.contains(&port.number)) {
+            let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+            let endpoints = self.endpoints(service, port.number);
+            for revision in endpoints.iter().filter_map(|endpoint| endpoint.labels.get(label)) {
+                *counts.entry(revision.clone()).or_default() += 1;
+            }
+            if endpoints.is_empty() {
+                continue;
+            }
+            if std::mem::take(&mut is_first) {
+                least = counts;
+                continue;
+            }
+            least.retain(|revision, count| {
+                *count = (*count).min(counts.get(revision).copied().unwrap_or(0));
+                *count > 0
+            });
+        }
+        least
+    }
+
     pub(crate) fn service(&self, host: &Hostname, scope: &Scope) -> Option<&Arc<Service>> {
         let candidates = self.index.services.get(host)?;
         let visible = candidates.iter().filter(|s| s.export.is_visible_to(&scope.namespace));

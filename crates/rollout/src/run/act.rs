@@ -36,6 +36,15 @@ impl Run {
         Ok(())
     }
 
+    /// Gives the service to a run towards `candidate`. Does nothing unless this one has ended, and has not done so before.
+    pub fn begin_next(&mut self, now: Time, candidate: Revision) {
+        self.now = self.now.max(now);
+        if self.record.phase.is_terminal() {
+            self.begin_again(candidate);
+            self.drive();
+        }
+    }
+
     fn check(&self, verb: &Verb) -> Result<(), ActionError> {
         let phase = self.record.phase;
         let is_begun = matches!(phase, Phase::Step { .. } | Phase::Bake);

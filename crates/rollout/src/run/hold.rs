@@ -1,5 +1,7 @@
 //! Why a run does not move: every wait has a name, a beginning, and a deadline if there is one.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::Run;
@@ -74,6 +76,96 @@ pub enum HoldReason {
     Evidence(String),
     /// Time, or somebody's decision.
     Waiting,
+}
+
+impl HoldReason {
+    /// In one word.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            HoldReason::CommitFailed(_) => "CommitFailed",
+            HoldReason::StableUnhealthy(_) => "StableUnhealthy",
+            HoldReason::Frozen(_) => "Frozen",
+            HoldReason::Suspended => "Suspended",
+            HoldReason::Paused { .. } => "Paused",
+            HoldReason::Recovering => "Recovering",
+            HoldReason::Endpoints => "Endpoints",
+            HoldReason::NotAcknowledged { .. } => "NotAcknowledged",
+            HoldReason::Refused(_) => "Refused",
+            HoldReason::Gate(_) => "Gate",
+            HoldReason::Failing { .. } => "Failing",
+            HoldReason::SharedIncident(_) => "SharedIncident",
+            HoldReason::NoTelemetry => "NoTelemetry",
+            HoldReason::NoTraffic => "NoTraffic",
+            HoldReason::ProviderError { .. } => "ProviderError",
+            HoldReason::Evidence(_) => "Evidence",
+            HoldReason::Waiting => "Waiting",
+        }
+    }
+
+    /// Whether somebody has to mend something before the run can go on.
+    pub fn is_blocking(&self) -> bool {
+        match self {
+            HoldReason::CommitFailed(_)
+            | HoldReason::StableUnhealthy(_)
+            | HoldReason::Refused(_)
+            | HoldReason::Failing { .. }
+            | HoldReason::SharedIncident(_)
+            | HoldReason::NoTelemetry
+            | HoldReason::ProviderError { .. } => true,
+            HoldReason::Frozen(_)
+            | HoldReason::Suspended
+            | HoldReason::Paused { .. }
+            | HoldReason::Recovering
+            | HoldReason::Endpoints
+            | HoldReason::NotAcknowledged { .. }
+            | HoldReason::Gate(_)
+            | HoldReason::NoTraffic
+            | HoldReason::Evidence(_)
+            | HoldReason::Waiting => false,
+        }
+    }
+}
+
+/// In a sentence.
+impl fmt::Display for HoldReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HoldReason::CommitFailed(words) => write!(f, "its record cannot be stored, nothing is published: {words}"),
+            HoldReason::StableUnhealthy(reason) => write!(f, "stable has no healthy endpoint to go back to ({reason})"),
+            HoldReason::Frozen(words) => write!(f, "frozen by {words}"),
+            HoldReason::Suspended => f.write_str("the intent says suspend"),
+            HoldReason::Paused { actor, reason } => write!(f, "paused by {actor}: {reason}"),
+            HoldReason::Recovering => f.write_str("the server was restarted: nodes or evidence are not back"),
+            HoldReason::Endpoints => f.write_str("there are not enough healthy endpoints"),
+            HoldReason::NotAcknowledged { accepted, concerned } => {
+                write!(f, "{accepted} of {concerned} nodes have accepted the weights")
+            }
+            HoldReason::Refused(refusals) => {
+                f.write_str("nodes did not accept the step: ")?;
+                write_refusals(f, refusals)
+            }
+            HoldReason::Gate(id) => write!(f, "a gate of phase {:?} has not approved", id.phase),
+            HoldReason::Failing { metric, words } => write!(f, "{metric} fails: {words}"),
+            HoldReason::SharedIncident(words) => write!(f, "stable is as bad: {words}"),
+            HoldReason::NoTelemetry => f.write_str("no proxy reports what it counts"),
+            HoldReason::NoTraffic => f.write_str("proxies report, and the candidate gets no request"),
+            HoldReason::ProviderError { metric, words } => write!(f, "the provider of {metric} fails: {words}"),
+            HoldReason::Evidence(words) => f.write_str(words),
+            HoldReason::Waiting => f.write_str("for its time to pass, or for somebody to promote it"),
+        }
+    }
+}
+
+/// The first few refusals.
+pub(crate) fn write_refusals(f: &mut fmt::Formatter<'_>, refusals: &[Refusal]) -> fmt::Result {
+    for (at, Refusal { node, words }) in refusals.iter().take(3).enumerate() {
+        let words = if words.is_empty() { "no answer" } else { words };
+        write!(f, "{}{node} ({words})", if at == 0 { "" } else { "; " })?;
+    }
+    match refusals.len().saturating_sub(3) {
+        0 => Ok(()),
+        more => write!(f, "; and {more} more"),
+    }
 }
 
 impl Run {

@@ -15,10 +15,11 @@ use proto::ResourceType;
 use tokio_util::sync::CancellationToken;
 use world::{ObjectPathError, ObjectRef};
 
-use super::{Condition, NodeFilter, ObjectFilter, Page, Views, load};
+use super::{Condition, NodeFilter, ObjectFilter, Page, Views, load, rollouts};
 use crate::journal::EventFilter;
 use crate::metrics::Metrics;
 use crate::plane_task::PlaneHandle;
+use crate::rollouts::RolloutsHandle;
 use crate::view::{self, EventKind, Failure, ObjectState};
 use crate::{Deadlines, LoadReports, Stopped};
 
@@ -61,6 +62,13 @@ pointsman
 /api/v1/load                 what clients report about their traffic
 /api/v1/load/{cluster}       one cluster, by client
 /api/v1/load/settings        what clients are asked for; PUT changes it
+/api/v1/rollouts             intents with their runs
+/api/v1/rollouts/{namespace}/{name}
+                             one, by the name of the intent or of a run
+/api/v1/rollouts/{namespace}/{name}/events
+                             the same whenever it is different, as server-sent events
+/api/v1/rollouts/{namespace}/{name}/actions
+                             POST promotes, pauses, aborts ...
 ";
 
 #[derive(Clone)]
@@ -71,6 +79,19 @@ struct Admin {
     draining: CancellationToken,
     deadlines: Deadlines,
     loads: Arc<LoadReports>,
+    rollouts: RolloutsHandle,
+}
+
+impl FromRef<Admin> for RolloutsHandle {
+    fn from_ref(admin: &Admin) -> Self {
+        admin.rollouts.clone()
+    }
+}
+
+impl FromRef<Admin> for CancellationToken {
+    fn from_ref(admin: &Admin) -> Self {
+        admin.draining.clone()
+    }
 }
 
 impl FromRef<Admin> for Arc<LoadReports> {
@@ -87,6 +108,7 @@ pub(crate) fn router(
     draining: CancellationToken,
     deadlines: Deadlines,
     loads: Arc<LoadReports>,
+    rollouts: RolloutsHandle,
 ) -> Router {
     Router::new()
         .route("/", get(async || START_PAGE))
@@ -104,6 +126,7 @@ pub(crate) fn router(
         .route("/api/v1/wait", get(wait))
         .route("/api/v1/problems", get(problems))
         .merge(load::routes())
+        .merge(rollouts::routes())
         .fallback(async |OriginalUri(uri): OriginalUri| {
             Refusal::new(
                 StatusCode::NOT_FOUND,
@@ -119,7 +142,7 @@ pub(crate) fn router(
                 "GET / lists what there is; what is not listed with another method is read-only",
             )
         })
-        .with_state(Admin { views, plane, metrics, draining, deadlines, loads })
+        .with_state(Admin { views, plane, metrics, draining, deadlines, loads, rollouts })
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {

@@ -144,6 +144,22 @@ impl Index {
         }
     }
 
+    /// How the nodes stand to the newest generation of an object, which is `version`. Those that did not answer count
+    /// as concerned, for nothing is known of them.
+    pub(super) fn standing(&self, path: &str, version: u64) -> rollout::Standing {
+        let [accepted, pending, rejected] = self.nodes_of(path);
+        let refusals = rejected.iter().filter_map(|row| self.rejection(path, row));
+        let refused = refusals.map(|refusal| rollout::Refusal { node: refusal.node_id, words: refusal.message });
+        let concerned = accepted.count() + pending.count() + rejected.count() + self.silent.len();
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        rollout::Standing {
+            version,
+            concerned: count(concerned),
+            accepted: count(accepted.count()),
+            refused: refused.collect(),
+        }
+    }
+
     /// The nodes that an object concerns, in order of id.
     pub(super) fn object_nodes(&self, path: &str) -> impl Iterator<Item = view::ObjectNode> {
         let mut all = Bits::default();

@@ -3,6 +3,7 @@
 mod held;
 mod nodes;
 mod objects;
+mod standing;
 mod wait;
 
 pub(crate) use nodes::NodeFilter;
@@ -18,7 +19,7 @@ use xds::{HoldingState, Verdict};
 
 use crate::Stopped;
 use crate::discovery::{Entry, Report, Roster};
-use crate::journal::{EventFilter, Feed, Journal};
+use crate::journal::{EventFilter, Feed, Journal, Listener};
 use crate::plane_task::PlaneHandle;
 use crate::view;
 
@@ -64,6 +65,11 @@ impl Views {
     /// What happens from now on, or after the event of this number; it ends when the server does.
     pub(crate) fn events(&self, filter: EventFilter, after: Option<u64>) -> Feed {
         Feed::new(self.journal.listen(after), filter, self.draining.clone())
+    }
+
+    /// Listens to all that happens, frequent events included.
+    pub(crate) fn listen(&self) -> Listener {
+        self.journal.listen(None)
     }
 
     /// The last changes, newest first.

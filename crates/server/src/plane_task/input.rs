@@ -37,6 +37,15 @@ impl Input {
         self.say.blocking_send(Word::Changed { changes, problems, seen }).map_err(|_| Stopped)
     }
 
+    /// Takes in what rollouts have decided, with all problems that they have now.
+    ///
+    /// # Errors
+    /// The server has been shut down.
+    pub(crate) async fn decide(&self, changes: Vec<Change>, problems: Vec<Problem>) -> Result<(), Stopped> {
+        let seen = Instant::now();
+        self.say.send(Word::Decided { changes, problems, seen }).await.map_err(|_| Stopped)
+    }
+
     /// Says that everything that the sources had at the start has been given to [`Input::apply`]. Until then streams
     /// are refused as UNAVAILABLE and `/readyz` answers 503.
     ///

@@ -1,6 +1,7 @@
 //! The way to ask the plane.
 
 use plane::{Held, NodeError, ObjectView, Plane};
+use rollout::Picture;
 use tokio::sync::{mpsc, oneshot, watch};
 use world::{Kind, ObjectRef, Problem, Severity};
 
@@ -12,6 +13,7 @@ use crate::Stopped;
 pub(crate) struct PlaneHandle {
     ask: mpsc::Sender<Question>,
     synced: watch::Receiver<bool>,
+    picture: watch::Receiver<Picture>,
 }
 
 /// How much of what there is.
@@ -43,8 +45,17 @@ impl Counts {
 }
 
 impl PlaneHandle {
-    pub(super) fn new(ask: mpsc::Sender<Question>, synced: watch::Receiver<bool>) -> Self {
-        Self { ask, synced }
+    pub(super) fn new(
+        ask: mpsc::Sender<Question>,
+        synced: watch::Receiver<bool>,
+        picture: watch::Receiver<Picture>,
+    ) -> Self {
+        Self { ask, synced, picture }
+    }
+
+    /// What rollouts go by, as it is seen at any time.
+    pub(crate) fn picture(&self) -> watch::Receiver<Picture> {
+        self.picture.clone()
     }
 
     /// Whether everything that the sources had at the start is in.
@@ -72,6 +83,11 @@ impl PlaneHandle {
     /// One object, or a name that has a problem.
     pub(crate) async fn object(&self, reference: ObjectRef) -> Result<Option<ObjectView>, Stopped> {
         self.question(|reply| Question::Object { reference, reply }).await
+    }
+
+    /// The generation of an object, 0 when there is none. What was said before the question is published.
+    pub(crate) async fn generation(&self, reference: ObjectRef) -> Result<i64, Stopped> {
+        self.question(|reply| Question::Generation { reference, reply }).await
     }
 
     /// Every problem, in order.

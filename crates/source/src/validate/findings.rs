@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use world::{ObjectRef, Problem, Severity};
+use world::{ObjectRef, Problem};
 
 use super::REFUSED;
 
@@ -29,11 +29,6 @@ impl Findings {
 
     pub(super) fn into_problems(self) -> Vec<Problem> {
         self.problems
-    }
-
-    /// Whether the object is refused.
-    pub(super) fn has_error(&self) -> bool {
-        self.problems.iter().any(|problem| problem.severity == Severity::Error)
     }
 
     /// Refuses the object.

@@ -1,7 +1,7 @@
 //! The indices of a world, kept in step with its objects one change at a time.
 
 mod endpoints;
-mod intents;
+pub(super) mod intents;
 mod problems;
 mod services;
 mod workloads;

@@ -15,7 +15,7 @@ const NO_RUN: &str = "no run is started for this intent";
 
 impl Index {
     /// Everything that is wrong between intents and the objects that they name.
-    pub(super) fn intents(&self, objects: &Objects, settings: &Settings, problems: &mut Vec<Problem>) {
+    pub(in crate::world) fn intents(&self, objects: &Objects, settings: &Settings, problems: &mut Vec<Problem>) {
         let mut sorted: Vec<_> = self.intents.iter().map(|r| &objects[r]).collect();
         sorted.sort_by_key(|o| age(o));
         let mut taken = Taken::new();
@@ -36,10 +36,7 @@ impl Index {
             others.push((&object.reference, ports));
             profiles(object, intent, settings, objects, problems);
             routes(object, intent, objects, problems);
-            let defined_by = |kind| objects.get(&ObjectRef::new(kind, namespace, name));
-            let definition = defined_by(Kind::Service).or_else(|| defined_by(Kind::ServiceEntry));
-            let service = definition.and_then(|object| services::of(object, settings).into_iter().next());
-            let Some(service) = service else {
+            let Some(service) = service_named(objects, settings, namespace, name) else {
                 let message = format!("there is no service \"{name}\" in namespace \"{namespace}\"");
                 let hint = "Name a Service, or the ServiceEntry that defines the host.";
                 problems.push(refused(object, "spec.service.name", message).hint(hint));
@@ -92,6 +89,18 @@ impl Index {
             }
         }
     }
+}
+
+/// The service of this name, as intents name it: a Kubernetes Service, or what a ServiceEntry of this name defines first.
+pub(in crate::world) fn service_named(
+    objects: &Objects,
+    settings: &Settings,
+    namespace: &str,
+    name: &str,
+) -> Option<Service> {
+    let defined_by = |kind| objects.get(&ObjectRef::new(kind, namespace, name));
+    let definition = defined_by(Kind::Service).or_else(|| defined_by(Kind::ServiceEntry))?;
+    services::of(definition, settings).into_iter().next()
 }
 
 fn refused(object: &Object, field: impl Into<String>, message: String) -> Problem {

@@ -1,0 +1,208 @@
+//! `pointsman rollout`: how traffic moves, and what people do about it.
+
+mod lists;
+mod watch;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use server::view;
+
+use crate::ask::{ask, encoded, post};
+use crate::config::Format;
+use crate::output::say;
+
+/// Show rollouts and act on them.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  pointsman rollout list
+  pointsman rollout status shop/reviews
+  pointsman rollout watch shop/reviews
+  pointsman rollout promote shop/reviews --expected-step 3 --reason 'looks good'
+  pointsman rollout abort reviews -n shop
+  pointsman rollout rollback-to shop/reviews v1
+
+NAME is an intent, or a run of it such as reviews-4, as NAMESPACE/NAME, or as NAME in the namespace of -n.
+
+Exit codes: 0 done, 1 the run does not take the action (the output says why), or `watch` saw it go back, 2 the command
+could not run, 130 `watch` was interrupted.")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// The admin interface of the server.
+    #[arg(long, global = true, default_value = "127.0.0.1:15014", value_name = "IP:PORT")]
+    admin: SocketAddr,
+    /// The namespace of names without one.
+    #[arg(long, short, global = true, default_value = "default")]
+    namespace: String,
+    /// How the result is printed.
+    #[arg(long, short, global = true, value_enum, default_value = "text")]
+    output: Format,
+}
+
+#[derive(clap::Subcommand, Clone, Debug)]
+enum Command {
+    /// All intents with their runs.
+    List,
+    /// One: phase, weights, nodes, endpoints, what it waits for.
+    Status(Target),
+    /// The same, again and again until the run is over.
+    Watch(Target),
+    /// Go on: whatever the run waits for has happened.
+    Promote(Act),
+    /// Everything to the candidate, without further steps.
+    PromoteFull(Act),
+    /// Stay where it is; going back stays possible.
+    Pause(Act),
+    /// The opposite of pausing.
+    Resume(Act),
+    /// Everything back to stable.
+    Abort(Act),
+    /// Once more: the step, if it is blocked; the run, if it has gone back.
+    Retry(Act),
+    /// Leave the current step out.
+    Skip(Act),
+    /// Everything to a revision that was good before.
+    RollbackTo {
+        /// Which rollout.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Where to.
+        #[arg(value_name = "REVISION")]
+        revision: String,
+        #[command(flatten)]
+        why: Why,
+    },
+    /// The runs of an intent, and what happened in them.
+    History(Target),
+    /// Every number that the verdict on the candidate rests on.
+    Explain(Target),
+}
+
+#[derive(clap::Args, Clone, Debug)]
+struct Target {
+    /// Which rollout.
+    #[arg(value_name = "NAME")]
+    name: String,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+struct Act {
+    /// Which rollout.
+    #[arg(value_name = "NAME")]
+    name: String,
+    #[command(flatten)]
+    why: Why,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+struct Why {
+    /// Refuse if the run is not in this step any more; steps count from 0.
+    #[arg(long, value_name = "STEP")]
+    expected_step: Option<usize>,
+    /// Who does this; recorded with the run.
+    #[arg(long, env = "USER", default_value = "")]
+    actor: String,
+    /// Why; recorded with the run.
+    #[arg(long, default_value = "")]
+    reason: String,
+    /// A second action with the same id does nothing.
+    #[arg(long, default_value = "")]
+    id: String,
+}
+
+impl Why {
+    fn request(self, verb: &str, revision: String) -> view::RolloutRequest {
+        let Why { expected_step, actor, reason, id } = self;
+        view::RolloutRequest { verb: verb.to_owned(), revision, id, expected_step, actor, reason }
+    }
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(carry_out(arguments))
+}
+
+async fn carry_out(arguments: Arguments) -> Result<ExitCode> {
+    let Arguments { command, admin, namespace, output } = arguments;
+    let path = |name: &str| path_of(&namespace, name);
+    let act = async |name: &str, request: view::RolloutRequest| {
+        let path = format!("{}/actions", path(name)?);
+        match post::<view::Rollout>(admin, &path, &serde_json::to_value(&request)?).await? {
+            Ok(rollout) => {
+                print(&rollout, output, lists::summary)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(failure) => {
+                say!("{}\n    {}", failure.error, failure.hint);
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    };
+    match command {
+        Command::List => {
+            let all: view::Rollouts = ask(admin, "/api/v1/rollouts").await?;
+            match output {
+                Format::Json => say!("{}", serde_json::to_string_pretty(&all)?),
+                Format::Text => lists::all(&all),
+            }
+        }
+        Command::Status(target) => print(&ask(admin, &path(&target.name)?).await?, output, lists::one)?,
+        Command::History(target) => print(&ask(admin, &path(&target.name)?).await?, output, lists::history)?,
+        Command::Explain(target) => print(&ask(admin, &path(&target.name)?).await?, output, lists::explain)?,
+        Command::Watch(target) => return watch::watch(admin, &path(&target.name)?, output).await,
+        Command::Promote(Act { name, why }) => return act(&name, why.request("promote", String::new())).await,
+        Command::PromoteFull(Act { name, why }) => {
+            return act(&name, why.request("promote-full", String::new())).await;
+        }
+        Command::Pause(Act { name, why }) => return act(&name, why.request("pause", String::new())).await,
+        Command::Resume(Act { name, why }) => return act(&name, why.request("resume", String::new())).await,
+        Command::Abort(Act { name, why }) => return act(&name, why.request("abort", String::new())).await,
+        Command::Retry(Act { name, why }) => return act(&name, why.request("retry", String::new())).await,
+        Command::Skip(Act { name, why }) => return act(&name, why.request("skip-step", String::new())).await,
+        Command::RollbackTo { name, revision, why } => {
+            return act(&name, why.request("roll-back-to", revision)).await;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How often a question is asked again while somebody watches.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The rollout of this name on the admin API.
+fn path_of(namespace: &str, name: &str) -> Result<String> {
+    let (namespace, name) = match name.split('/').collect::<Vec<_>>()[..] {
+        [name] if !name.is_empty() => (namespace, name),
+        [namespace, name] if !namespace.is_empty() && !name.is_empty() => (namespace, name),
+        _ => bail!("\"{name}\" is neither NAME nor NAMESPACE/NAME"),
+    };
+    Ok(format!("/api/v1/rollouts/{}/{}", encoded(namespace), encoded(name)))
+}
+
+fn print(rollout: &view::Rollout, output: Format, text: impl Fn(&view::Rollout)) -> Result<()> {
+    match output {
+        Format::Json => say!("{}", serde_json::to_string_pretty(rollout)?),
+        Format::Text => text(rollout),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn names_have_a_namespace_or_take_the_given_one() {
+        assert_eq!(path_of("default", "a").unwrap(), "/api/v1/rollouts/default/a");
+        assert_eq!(path_of("default", "shop/a-1").unwrap(), "/api/v1/rollouts/shop/a-1");
+        for wrong in ["", "/", "a/", "/a", "a/b/c"] {
+            assert!(path_of("default", wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,606 @@
+//! One intent: its runs, one after the other, and what is in force between them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use world::api::delivery::{Choice, NewRevision, RolloutRun, ServiceSelector, Split, Stickiness, Weight};
+use world::{Change, Meta, Object, ObjectRef, Problem, Spec};
+
+use super::picture::{listed, run_reference};
+use super::{Deed, IntentRecord, Picture, Sight, Wish};
+use crate::effect::{Effect, Successor};
+use crate::event::{Endpoints, Event};
+use crate::{Action, Assignment, Phase, Plan, Record, Revision, Run, Time, Verb};
+
+/// Revisions that completed runs left which are remembered; as many as `rollback.window` may ask for.
+const KNOWN_GOOD: usize = 10;
+/// Between attempts to make an intent's record durable.
+const SAVE_RETRY: Duration = Duration::from_secs(2);
+/// Who acts when an intent is deleted.
+const SELF: &str = "pointsman";
+
+/// An intent with its runs.
+#[derive(Debug)]
+pub struct Lane {
+    pub(super) intent: ObjectRef,
+    pub(super) saved: IntentRecord,
+    /// What was handed out of it last, and what is durable.
+    handed_out: IntentRecord,
+    durable: u64,
+    save_failure: Option<(String, Time)>,
+    wish: Option<Wish>,
+    sight: Option<Sight>,
+    /// The current run, over or not.
+    run: Option<Run>,
+    /// The runs before, the last first.
+    history: Vec<Record>,
+    /// What the world has of this intent.
+    in_force: Option<ObjectRef>,
+    told: Told,
+    problem: Option<Problem>,
+    /// What is to be done once the record of this sequence number is durable.
+    pending: Option<(u64, Pending)>,
+    /// What holds it now.
+    frozen: Option<String>,
+}
+
+/// A change of what is in force that a record has to say first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pending {
+    Baseline,
+    Removal,
+}
+
+/// What the current run was told last.
+#[derive(Debug, Default)]
+struct Told {
+    endpoints: Option<BTreeMap<Revision, Endpoints>>,
+    generation: i64,
+    frozen: Option<String>,
+    wanted: Option<Revision>,
+}
+
+impl Lane {
+    /// An intent that nothing is known of.
+    pub(super) fn new(intent: ObjectRef) -> Self {
+        let saved = IntentRecord {
+            namespace: intent.namespace.to_string(),
+            name: intent.name.to_string(),
+            ..IntentRecord::default()
+        };
+        Self::over(intent, saved)
+    }
+
+    fn over(intent: ObjectRef, saved: IntentRecord) -> Self {
+        Self {
+            intent,
+            handed_out: saved.clone(),
+            durable: saved.sequence,
+            saved,
+            save_failure: None,
+            wish: None,
+            sight: None,
+            run: None,
+            history: Vec::new(),
+            in_force: None,
+            told: Told::default(),
+            problem: None,
+            pending: None,
+            frozen: None,
+        }
+    }
+
+    /// Goes on from what is stored. Nothing is known of the world yet, so all that follows is what was in force.
+    pub(super) fn resume(
+        now: Time,
+        intent: ObjectRef,
+        saved: IntentRecord,
+        mut runs: Vec<Record>,
+        fence: u64,
+        deeds: &mut VecDeque<Deed>,
+    ) -> Self {
+        let mut lane = Self::over(intent, saved);
+        runs.sort_by_key(|record| std::cmp::Reverse(number(&record.plan.run)));
+        // Runs of an intent of this name that was deleted say nothing about this one.
+        let is_current = runs.first().is_some_and(|record| number(&record.plan.run) > lane.saved.retired);
+        let newest = if is_current { Some(runs.remove(0)) } else { None };
+        lane.history = runs;
+        lane.saved.runs = lane.saved.runs.max(newest.as_ref().map_or(0, |record| number(&record.plan.run)));
+        if lane.saved.is_released {
+            lane.history.splice(0..0, newest);
+            return lane;
+        }
+        // A run that has not begun leaves in force what was before it.
+        if newest.as_ref().is_none_or(|record| record.phase == Phase::Pending) {
+            let retired = lane.saved.retired;
+            match lane.history.first().filter(|before| number(&before.plan.run) > retired) {
+                Some(before) => {
+                    let (plan, assignment) = (before.plan.clone(), before.assignment.clone());
+                    lane.put_in_force(&plan, assignment, deeds);
+                }
+                None => lane.put_baseline(deeds),
+            }
+        }
+        if let Some(record) = newest {
+            lane.told.generation = record.plan.generation;
+            lane.run = Some(Run::resume(now, record, fence));
+            lane.follow(now, 0, fence, deeds);
+        }
+        lane
+    }
+
+    /// What this intent is called.
+    pub fn intent(&self) -> &ObjectRef {
+        &self.intent
+    }
+
+    /// What is stored of it beside its runs.
+    pub fn record(&self) -> &IntentRecord {
+        &self.saved
+    }
+
+    /// What is seen of its service; `None` before anything is.
+    pub fn sight(&self) -> Option<&Sight> {
+        self.sight.as_ref()
+    }
+
+    /// Whether the intent is there; one that was deleted may have a run that goes back, or traffic that stays.
+    pub fn is_wanted(&self) -> bool {
+        self.wish.is_some()
+    }
+
+    /// The current run, over or not.
+    pub fn run(&self) -> Option<&Run> {
+        self.run.as_ref()
+    }
+
+    /// The runs before, the last first.
+    pub fn history(&self) -> &[Record] {
+        &self.history
+    }
+
+    /// The name of the current run.
+    pub fn run_reference(&self) -> Option<ObjectRef> {
+        let run = self.run.as_ref()?;
+        Some(run_reference(&self.intent.namespace, &run.record().plan.run))
+    }
+
+    /// Why nothing is done for it, or is done otherwise than it says.
+    pub fn problem(&self) -> Option<Problem> {
+        let stored = self.save_failure.as_ref().map(|(words, _)| {
+            Problem::error(&self.intent, "", format!("what was decided about it cannot be stored: {words}"))
+                .consequence("nothing new is published for it")
+                .hint("It is tried again every two seconds; make room in the state directory.")
+        });
+        stored.or_else(|| self.problem.clone())
+    }
+
+    /// The largest version of an assignment that this intent has used.
+    pub(super) fn last_version(&self) -> u64 {
+        let records = self.run.iter().map(Run::record).chain(&self.history);
+        let baseline = self.saved.baseline.as_ref().map_or(0, |(_, version)| *version);
+        let least = baseline.max(self.saved.retired_version);
+        records.map(|record| record.assignment.version).fold(least, u64::max)
+    }
+
+    /// The service, as its namespace and name; both empty while it is not known.
+    pub(super) fn service(&self) -> (&str, &str) {
+        let seen = self.sight.as_ref().and_then(|sight| sight.service.as_ref());
+        match seen.filter(|_| self.saved.generation == 0 || self.saved.is_released) {
+            Some((namespace, name)) => (namespace, name),
+            None => (&self.saved.service.0, &self.saved.service.1),
+        }
+    }
+
+    /// Nothing is left to say of this intent, but what is remembered for the case that it comes again.
+    pub fn is_gone(&self) -> bool {
+        self.wish.is_none() && self.in_force.is_none()
+    }
+
+    /// When the lane wants to be looked at again.
+    pub(super) fn due(&self) -> Option<Time> {
+        let retry = self.save_failure.as_ref().map(|(_, at)| at.plus(SAVE_RETRY));
+        let run = self.run.as_ref().and_then(Run::poll_timeout);
+        [retry, run, self.saved.seen.due()].into_iter().flatten().min()
+    }
+
+    /// The record with this sequence number is durable, or is not.
+    pub(super) fn intent_saved(&mut self, now: Time, sequence: u64, result: Result<(), String>) {
+        match result {
+            Ok(()) => {
+                self.durable = self.durable.max(sequence);
+                self.save_failure = None;
+            }
+            Err(words) => self.save_failure = Some((words, now)),
+        }
+    }
+
+    /// Something has happened to the current run.
+    pub(super) fn tell(&mut self, now: Time, event: Event) {
+        if let Some(run) = &mut self.run {
+            run.handle(now, event);
+        }
+    }
+
+    pub(super) fn run_mut(&mut self) -> Option<&mut Run> {
+        self.run.as_mut()
+    }
+
+    /// Takes in what there is.
+    pub(super) fn look(&mut self, picture: &Picture) {
+        self.wish = picture.intents.get(&self.intent).cloned();
+        self.sight = picture.sights.get(&self.intent).cloned().or_else(|| Some(Sight::default()));
+    }
+
+    /// Does what follows from all that is known. `versions` is the largest version that any intent has used for the
+    /// service.
+    pub(super) fn drive(
+        &mut self,
+        now: Time,
+        picture: &Picture,
+        versions: u64,
+        fence: u64,
+        deeds: &mut VecDeque<Deed>,
+    ) -> Option<Time> {
+        let sight = self.sight.clone()?;
+        self.saved.seen.look(now, &sight.endpoints);
+        self.problem = None;
+        let is_wanted = self.wish.is_some();
+        if is_wanted {
+            self.take_wish(now, &sight);
+        }
+        let edge;
+        (self.frozen, edge) = picture.frozen(self.service(), now);
+        if let Some(run) = &mut self.run {
+            run.handle_timeout(now);
+        }
+        self.tell_run(now, &sight);
+        self.follow(now, versions, fence, deeds);
+        match is_wanted {
+            true if self.saved.generation > 0 => self.want(now, &sight, versions, fence, deeds),
+            true => {}
+            false => self.wind_up(now, &sight),
+        }
+        self.follow(now, versions, fence, deeds);
+        self.save(now, deeds);
+        edge
+    }
+
+    /// Adopts what the intent says, if it can be carried out.
+    fn take_wish(&mut self, now: Time, sight: &Sight) {
+        let Some(wish) = &self.wish else { return };
+        let Some((namespace, name)) = sight.service.as_ref().filter(|_| !wish.is_refused) else { return };
+        let service = (namespace.to_string(), name.to_string());
+        let is_new = self.saved.generation == 0 || self.saved.is_released;
+        if !is_new && service != self.saved.service {
+            let (namespace, name) = &self.saved.service;
+            self.problem = Some(
+                Problem::error(&self.intent, "spec.service", format!("this intent is for \"{namespace}/{name}\""))
+                    .consequence("what it said before goes on")
+                    .hint("The service of an intent cannot change: delete this one, and write another."),
+            );
+            return;
+        }
+        if self.saved.is_released {
+            // It comes again: nothing of what was before counts but the numbers.
+            let retired_version = self.last_version();
+            let IntentRecord { runs, generation, sequence, namespace, name, .. } = std::mem::take(&mut self.saved);
+            let retired = runs;
+            self.saved = IntentRecord { runs, retired, retired_version, generation, ..IntentRecord::default() };
+            (self.saved.sequence, self.saved.namespace, self.saved.name) = (sequence, namespace, name);
+            let records = self.run.take().map(|run| run.record().clone());
+            self.history.splice(0..0, records);
+            self.saved.seen.look(now, &sight.endpoints);
+        }
+        if is_new || wish.spec != self.saved.spec || wish.profiles != self.saved.profiles {
+            self.saved.generation += 1;
+            self.saved.spec = wish.spec.clone();
+            self.saved.profiles = wish.profiles.clone();
+        }
+        self.saved.service = service;
+    }
+
+    /// Tells the current run what it does not know yet.
+    fn tell_run(&mut self, now: Time, sight: &Sight) {
+        let Some(run) = &mut self.run else { return };
+        // What holds it comes first: with endpoints it may go on.
+        if self.told.frozen != self.frozen {
+            self.told.frozen.clone_from(&self.frozen);
+            run.handle(now, Event::Frozen(self.frozen.clone()));
+        }
+        if self.told.endpoints.as_ref() != Some(&sight.endpoints) {
+            self.told.endpoints = Some(sight.endpoints.clone());
+            run.handle(now, Event::Endpoints(sight.endpoints.clone()));
+        }
+        if self.told.generation < self.saved.generation {
+            self.told.generation = self.saved.generation;
+            let (spec, profiles) = (Box::new(self.saved.spec.clone()), self.saved.profiles.clone());
+            run.handle(now, Event::Edited { spec, generation: self.saved.generation, profiles });
+        }
+    }
+
+    /// Where traffic is to go. `None` when there is nowhere to go from, or nowhere else.
+    fn wanted(&self, sight: &Sight) -> Option<Revision> {
+        let stable = self.saved.stable.as_ref()?;
+        let wanted = match &self.saved.spec.revisions.candidate {
+            // A run does not begin before there is anything to move traffic to.
+            Choice::Named(name) => Some(Revision::new(name)).filter(|named| sight.endpoints.contains_key(named)),
+            Choice::Auto => self.saved.seen.newest().cloned(),
+        };
+        wanted.filter(|wanted| wanted != stable && Some(wanted) != self.saved.ignored.as_ref())
+    }
+
+    /// Carries the intent out: finds where traffic is, keeps it there, and starts runs.
+    fn want(&mut self, now: Time, sight: &Sight, versions: u64, fence: u64, deeds: &mut VecDeque<Deed>) {
+        if self.saved.stable.is_none() {
+            self.saved.stable = self.find_stable(sight);
+        }
+        let Some(stable) = self.saved.stable.clone() else { return };
+        if self.run.is_none() && self.saved.baseline.is_none() {
+            self.saved.baseline = Some((stable.clone(), versions.max(self.last_version()) + 1));
+            self.pending = Some((self.saved.sequence + 1, Pending::Baseline));
+        }
+        let Some(wanted) = self.wanted(sight) else { return };
+        match &mut self.run {
+            None => {
+                let successor =
+                    Successor { stable, candidate: wanted, attempt: 1, is_fast: false, lingering: Vec::new() };
+                self.begin(now, successor, versions, fence, deeds);
+            }
+            Some(run) => {
+                let is_known = run.record().plan.candidate == wanted;
+                if is_known || self.told.wanted.as_ref() == Some(&wanted) {
+                    return;
+                }
+                // A candidate that has gone back, or has been tested, is not tried again by itself: it is known.
+                let plan = &run.record().plan;
+                match (run.record().phase.is_terminal(), plan.spec.on_new_revision) {
+                    (true, _) => run.begin_next(now, wanted.clone()),
+                    (false, policy) => {
+                        self.saved.ignored = (policy == NewRevision::Reject).then(|| wanted.clone());
+                        run.handle(now, Event::NewRevision(wanted.clone()));
+                    }
+                }
+                self.told.wanted = Some(wanted);
+            }
+        }
+    }
+
+    /// Where traffic is before the first run.
+    fn find_stable(&mut self, sight: &Sight) -> Option<Revision> {
+        let policy = &self.saved.spec.revisions;
+        if let Choice::Named(name) = &policy.stable {
+            // The world's own problems say that it has no endpoint.
+            return Some(Revision::new(name)).filter(|named| sight.endpoints.contains_key(named));
+        }
+        let candidate = match &policy.candidate {
+            Choice::Named(name) => Some(Revision::new(name)),
+            Choice::Auto => None,
+        };
+        let mut possible = sight.endpoints.keys().filter(|revision| Some(*revision) != candidate.as_ref());
+        match (possible.next(), possible.next()) {
+            (Some(only), None) => Some(only.clone()),
+            (None, _) => None,
+            (Some(_), Some(_)) => {
+                let all = listed(sight.endpoints.keys());
+                let message = format!("nothing says which of the revisions {all} is stable");
+                let hint = "Say spec.revisions.stable: it is only needed until the first run has completed.";
+                let problem = Problem::error(&self.intent, "spec.revisions.stable", message).hint(hint);
+                self.problem = Some(problem.consequence("traffic goes to all of them, and no run is started"));
+                None
+            }
+        }
+    }
+
+    /// The intent is gone: a run goes back to stable, and what is in force ends when nobody else could take traffic.
+    fn wind_up(&mut self, now: Time, sight: &Sight) {
+        if let Some(run) = &mut self.run
+            && !run.record().phase.is_over()
+        {
+            let plan = run.record().plan.run.clone();
+            let action = Action {
+                id: format!("deleted-{plan}"),
+                run: plan,
+                expected_step: None,
+                actor: SELF.to_owned(),
+                reason: "the intent was deleted".to_owned(),
+                verb: Verb::Abort,
+            };
+            // A run that is over by now has nothing to go back from.
+            let _ = run.act(now, action);
+        }
+        let is_quiet = self.run.as_ref().is_none_or(Run::is_finished);
+        if !is_quiet || self.in_force.is_none() {
+            return;
+        }
+        let stable = self.saved.stable.clone();
+        let others: Vec<_> = sight.endpoints.keys().filter(|revision| Some(*revision) != stable.as_ref()).collect();
+        if others.is_empty() {
+            if !self.saved.is_released {
+                self.saved.is_released = true;
+                self.pending = Some((self.saved.sequence + 1, Pending::Removal));
+            }
+            return;
+        }
+        let (stable, others) = (stable.as_ref().map_or("", Revision::as_str), listed(others.into_iter()));
+        let message = format!("it was deleted, and revision {others} still has endpoints beside \"{stable}\"");
+        let problem = Problem::warning(&self.intent, "", message);
+        self.problem = Some(
+            problem
+                .consequence(format!("all traffic stays with \"{stable}\""))
+                .hint("Delete the endpoints of the other revisions, or apply the intent again."),
+        );
+    }
+
+    /// Starts a run. Whoever had the service has let go of it.
+    fn begin(&mut self, now: Time, next: Successor, versions: u64, fence: u64, deeds: &mut VecDeque<Deed>) {
+        let Successor { stable, candidate, attempt, is_fast, lingering } = next;
+        // What the last run has left is good, too, which that run does not count.
+        let window = self.saved.spec.rollback.window as usize;
+        let is_fast = is_fast || self.saved.known_good.iter().take(window).any(|good| *good == candidate);
+        self.saved.runs += 1;
+        let plan = Plan {
+            run: format!("{}-{}", self.intent.name, self.saved.runs),
+            generation: self.saved.generation,
+            spec: self.saved.spec.clone(),
+            profiles: self.saved.profiles.clone(),
+            stable,
+            candidate,
+            attempt,
+            is_fast,
+            known_good: self.saved.known_good.clone(),
+            lingering,
+            first_version: versions.max(self.last_version()) + 1,
+            fence,
+        };
+        if let Some(run) = self.run.take() {
+            self.history.insert(0, run.record().clone());
+        }
+        // The record that counts the run is durable before the run's own.
+        self.save_now(deeds);
+        self.told = Told { generation: self.saved.generation, ..Told::default() };
+        self.run = Some(Run::start(now, plan));
+        if let Some(sight) = self.sight.clone() {
+            self.tell_run(now, &sight);
+        }
+        let keep = self.saved.spec.history_limit.max(1) as usize;
+        while self.history.len() >= keep {
+            let Some(old) = self.history.pop() else { break };
+            deeds.push_back(Deed::ForgetRun(run_reference(&self.intent.namespace, &old.plan.run)));
+        }
+    }
+
+    /// Carries out what the run wants, until it wants nothing more.
+    pub(super) fn follow(&mut self, now: Time, versions: u64, fence: u64, deeds: &mut VecDeque<Deed>) {
+        while let (Some(effect), Some(run)) = (self.run.as_mut().and_then(Run::poll_effect), self.run_reference()) {
+            match effect {
+                Effect::Commit(record) => {
+                    self.note_completion(&record);
+                    self.save_now(deeds);
+                    deeds.push_back(Deed::SaveRun { run, record });
+                }
+                Effect::Publish(assignment) => {
+                    let Some(plan) = self.run.as_ref().map(|run| run.record().plan.clone()) else { continue };
+                    self.put_in_force(&plan, assignment, deeds);
+                }
+                Effect::AskGate(question) => deeds.push_back(Deed::AskGate { run, question }),
+                Effect::Notify(notice) => {
+                    let wants = |events: &[String]| events.is_empty() || events.iter().any(|e| e == notice.event);
+                    let targets = self.saved.spec.notify.iter().filter(|target| wants(&target.events));
+                    let urls = targets.map(|target| target.url.clone()).collect();
+                    deeds.push_back(Deed::Notify { run, notice, urls });
+                }
+                Effect::LoadReports { revisions, interval } => {
+                    deeds.push_back(Deed::LoadReports { run, revisions, interval });
+                }
+                Effect::SafeToScaleDown(revision) => deeds.push_back(Deed::SafeToScaleDown { run, revision }),
+                Effect::StartRun(successor) if self.wish.is_some() || self.sight.is_none() => {
+                    self.begin(now, successor, versions, fence, deeds);
+                }
+                // Nobody wants another run of an intent that is gone.
+                Effect::StartRun(_) => {}
+            }
+        }
+        if let Some((_, pending)) = self.pending.take_if(|(needed, _)| *needed <= self.durable) {
+            match pending {
+                Pending::Baseline => self.put_baseline(deeds),
+                Pending::Removal => {
+                    deeds.extend(self.in_force.take().map(|run| Deed::Change(vec![Change::Remove(run)])))
+                }
+            }
+        }
+    }
+
+    /// A run that has promoted its candidate says where traffic is.
+    fn note_completion(&mut self, record: &Record) {
+        let (plan, has_promoted) = (&record.plan, record.phase == Phase::Completed && record.reason.is_none());
+        if has_promoted && self.saved.stable.as_ref() != Some(&plan.candidate) {
+            self.saved.known_good.retain(|known| *known != plan.candidate && *known != plan.stable);
+            self.saved.known_good.insert(0, plan.stable.clone());
+            self.saved.known_good.truncate(KNOWN_GOOD);
+            self.saved.stable = Some(plan.candidate.clone());
+        }
+    }
+
+    /// Hands the record out, if it says something new, or could not be stored a while ago.
+    fn save(&mut self, now: Time, deeds: &mut VecDeque<Deed>) {
+        match &self.save_failure {
+            Some((_, at)) if now < at.plus(SAVE_RETRY) => {}
+            Some(_) | None => self.save_now(deeds),
+        }
+    }
+
+    /// The same whenever it failed: a record of a run is to follow, which says nothing without this one.
+    fn save_now(&mut self, deeds: &mut VecDeque<Deed>) {
+        if self.saved.generation == 0 {
+            return;
+        }
+        if self.save_failure.is_some() || self.saved != self.handed_out {
+            self.save_failure = None;
+            self.saved.sequence += 1;
+            self.handed_out = self.saved.clone();
+            deeds.push_back(Deed::SaveIntent(Box::new(self.saved.clone())));
+        }
+    }
+
+    /// Everything to stable, before the first run.
+    fn put_baseline(&mut self, deeds: &mut VecDeque<Deed>) {
+        let Some((stable, version)) = self.saved.baseline.clone() else { return };
+        let assignment = Assignment {
+            version,
+            split: Split::Weights(vec![(stable.clone(), Weight::FULL)]),
+            routes: Vec::new(),
+            mirror: None,
+            stickiness: Stickiness::default(),
+            fallback: None,
+        };
+        let plan = Plan {
+            run: format!("{}-0", self.intent.name),
+            generation: self.saved.generation,
+            spec: self.saved.spec.clone(),
+            profiles: BTreeMap::new(),
+            stable: stable.clone(),
+            candidate: stable,
+            attempt: 0,
+            is_fast: false,
+            known_good: Vec::new(),
+            lingering: Vec::new(),
+            first_version: version,
+            fence: 0,
+        };
+        self.put_in_force(&plan, assignment, deeds);
+    }
+
+    /// The world gets this assignment in place of what it has of the intent.
+    fn put_in_force(&mut self, plan: &Plan, assignment: Assignment, deeds: &mut VecDeque<Deed>) {
+        // Whatever was to come instead is overtaken.
+        self.pending = None;
+        self.saved.is_released = false;
+        let reference = run_reference(&self.intent.namespace, &plan.run);
+        let before = self.in_force.replace(reference.clone()).filter(|before| *before != reference);
+        let generation = i64::try_from(assignment.version).unwrap_or(i64::MAX);
+        let (namespace, name) = self.saved.service.clone();
+        let spec = RolloutRun {
+            intent: self.intent.name.to_string(),
+            intent_generation: plan.generation,
+            service: ServiceSelector { name, namespace: Some(namespace), ports: plan.spec.service.ports.clone() },
+            attach: plan.spec.attach.clone(),
+            protocol: plan.spec.protocol,
+            label: plan.spec.revisions.label.clone(),
+            stable: plan.stable.to_string(),
+            candidate: plan.candidate.to_string(),
+            attempt: plan.attempt,
+            assignment: Some(assignment),
+        };
+        let object =
+            Object { reference, meta: Meta { generation, ..Meta::default() }, spec: Spec::RolloutRun(Box::new(spec)) };
+        let removal = before.map(Change::Remove);
+        deeds.push_back(Deed::Change(removal.into_iter().chain([Change::Apply(Arc::new(object))]).collect()));
+    }
+}
+
+/// The number at the end of a run's name; 0 without one.
+pub(super) fn number(run: &str) -> u64 {
+    run.rsplit_once('-').and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,317 @@
+//! Intents, one run after the other, by a conductor whose store and world are in memory.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "support/stage.rs"]
+mod stage;
+
+use proptest::prelude::*;
+use rollout::{Revision, Verb};
+use stage::{Stage, intent_named};
+use world::api::delivery::Weight;
+
+/// Steps that somebody has to promote, one by one, and next to no time between them.
+const BY_HAND: &str = r#","strategy":{"type":"Canary","canary":{"steps":[
+    {"setWeight":10},{"pause":{}},{"setWeight":50},{"pause":{}},{"setWeight":100}]}},
+    "analysis":{"warmup":"1s","profiles":[]},"drain":{"timeout":"1s"}"#;
+
+fn with(more: &str) -> String {
+    format!("{BY_HAND}{more}")
+}
+
+/// Promotes until the run has ended.
+fn promote(stage: &mut Stage, name: &str) {
+    for _ in 0..10 {
+        stage.pass(3);
+        if stage.run(name).is_some_and(|run| run.record().phase.is_terminal()) {
+            return;
+        }
+        stage.act(name, Verb::Promote);
+    }
+    let phase = stage.phase(name);
+    stage.fail(&format!("it does not end: {phase}"));
+}
+
+fn settled() -> Stage {
+    let mut stage = Stage::new();
+    stage.endpoints("web", "v1", 3);
+    stage.intend("web", BY_HAND);
+    stage
+}
+
+#[test]
+fn before_the_first_run_everything_goes_to_the_only_revision() {
+    let mut stage = settled();
+    assert_eq!(stage.weight("web", "v1"), Weight::FULL);
+    assert_eq!(stage.phase("web"), "none");
+    // And it stays so for whatever comes, until its run has prepared it.
+    stage.accepts = false;
+    stage.endpoints("web", "v2", 1);
+    assert_eq!((stage.weight("web", "v1"), stage.weight("web", "v2")), (Weight::FULL, Weight::ZERO));
+    assert_eq!(stage.phase("web"), "Preparing");
+}
+
+#[test]
+fn a_revision_that_appears_begins_a_run_that_people_promote_to_the_end() {
+    let mut stage = settled();
+    stage.endpoints("web", "v2", 3);
+    stage.pass(3);
+    assert_eq!(stage.weight("web", "v2").to_string(), "10%");
+    promote(&mut stage, "web");
+    assert_eq!(stage.phase("web"), "Completed");
+    assert_eq!(stage.weight("web", "v2"), Weight::FULL);
+    stage.pass(5);
+    assert_eq!(stage.safe, [Revision::new("v1")]);
+    assert_eq!(stage.lane("web").record().stable, Some(Revision::new("v2")));
+    // Neither of the two is new.
+    stage.pass(100);
+    assert_eq!(stage.runs.len(), 1);
+}
+
+#[test]
+fn a_candidate_that_went_back_is_not_tried_again_by_itself_and_is_when_somebody_says_so() {
+    let mut stage = settled();
+    stage.endpoints("web", "v2", 3);
+    stage.pass(3);
+    assert!(stage.act("web", Verb::Abort));
+    stage.pass(10);
+    assert_eq!((stage.phase("web").as_str(), stage.weight("web", "v1")), ("RolledBack", Weight::FULL));
+    stage.intend("web", &with(r#","historyLimit":5"#));
+    stage.crash();
+    stage.pass(10);
+    assert_eq!(stage.runs.len(), 1);
+    assert!(stage.act("web-1", Verb::Retry));
+    stage.pass(3);
+    let run = stage.run("web").unwrap().record().plan.clone();
+    assert_eq!((&*run.run, run.attempt), ("web-2", 2));
+    assert_eq!(stage.weight("web", "v2").to_string(), "10%");
+    assert!(!stage.act("web-1", Verb::Abort), "the first one is over");
+}
+
+#[test]
+fn what_was_good_before_comes_back_without_steps() {
+    let mut stage = settled();
+    stage.endpoints("web", "v2", 3);
+    promote(&mut stage, "web");
+    stage.pass(5);
+    stage.endpoints("web", "v1", 0);
+    stage.pass(40);
+    stage.endpoints("web", "v1", 3);
+    stage.pass(5);
+    let record = stage.run("web").unwrap().record();
+    assert!(record.plan.is_fast, "{:?}", record.plan);
+    promote(&mut stage, "web");
+    assert_eq!(stage.weight("web", "v1"), Weight::FULL);
+}
+
+#[test]
+fn a_third_revision_replaces_waits_or_is_ignored() {
+    for (policy, then) in [("Replace", "v3"), ("Queue", "v3"), ("Reject", "v2")] {
+        let mut stage = settled();
+        stage.intend("web", &with(&format!(r#","onNewRevision":"{policy}""#)));
+        stage.endpoints("web", "v2", 3);
+        stage.pass(3);
+        stage.endpoints("web", "v3", 3);
+        stage.pass(3);
+        let candidate = stage.run("web").unwrap().record().plan.candidate.to_string();
+        assert_eq!(candidate, if policy == "Replace" { "v3" } else { "v2" }, "{policy}");
+        for _ in 0..20 {
+            stage.act("web", Verb::Promote);
+            stage.pass(3);
+        }
+        stage.crash();
+        stage.pass(40);
+        assert_eq!(stage.lane("web").record().stable, Some(Revision::new(then)), "{policy}");
+        assert_eq!(stage.weight("web", then), Weight::FULL, "{policy}");
+    }
+}
+
+#[test]
+fn of_several_revisions_none_is_stable_unless_somebody_says_so() {
+    let mut stage = Stage::new();
+    stage.endpoints("web", "v1", 3);
+    stage.endpoints("web", "v2", 3);
+    stage.intend("web", BY_HAND);
+    let problem = stage.conductor.problems().remove(0).to_string();
+    assert!(problem.contains("which of the revisions v1, v2 is stable"), "{problem}");
+    assert!(stage.world.is_empty(), "nothing is divided on a guess");
+    stage.intend("web", &with(r#","revisions":{"stable":"v1"}"#));
+    stage.pass(3);
+    assert_eq!(stage.conductor.problems(), []);
+    assert_eq!(stage.weight("web", "v2").to_string(), "10%");
+}
+
+#[test]
+fn deleting_an_intent_takes_traffic_back_and_leaves_it_there() {
+    let mut stage = settled();
+    stage.endpoints("web", "v2", 3);
+    stage.pass(3);
+    stage.delete("web");
+    assert_eq!(stage.weight("web", "v1"), Weight::FULL);
+    stage.pass(20);
+    let problem = stage.conductor.problems().remove(0).to_string();
+    assert!(problem.contains("revision v2 still has endpoints"), "{problem}");
+    stage.crash();
+    assert_eq!(stage.weight("web", "v1"), Weight::FULL);
+    stage.endpoints("web", "v2", 0);
+    stage.pass(2);
+    assert!(stage.world.is_empty() && stage.conductor.problems().is_empty());
+    stage.crash();
+    assert!(stage.world.is_empty());
+    // It comes again, for what is there now.
+    stage.intend("web", BY_HAND);
+    assert_eq!(stage.weight("web", "v1"), Weight::FULL);
+    stage.endpoints("web", "v4", 1);
+    stage.pass(3);
+    assert_eq!(stage.run("web").unwrap().record().plan.run, "web-2");
+}
+
+#[test]
+fn a_freeze_holds_what_has_not_begun_for_as_long_as_it_lasts() {
+    let mut stage = settled();
+    let freeze = world::api::delivery::Freeze {
+        until: Some(world::api::delivery::time_text(stage.now + 60_000)),
+        reason: "holidays".to_owned(),
+        ..world::api::delivery::Freeze::default()
+    };
+    let reference = world::ObjectRef::new(world::Kind::Freeze, "istio-system", "x");
+    stage.picture.freezes.insert(reference, freeze);
+    stage.endpoints("web", "v2", 3);
+    stage.pass(20);
+    assert_eq!(stage.phase("web"), "Pending");
+    let hold = stage.run("web").unwrap().hold().unwrap().reason.to_string();
+    assert!(hold.contains("holidays"), "{hold}");
+    stage.crash();
+    assert_eq!(stage.weight("web", "v1"), Weight::FULL, "what was in force before still is");
+    assert!(stage.conductor.poll_timeout().unwrap() <= rollout::Time::from_millis(1_060_000));
+    stage.pass(50);
+    assert_eq!(stage.weight("web", "v2").to_string(), "10%");
+}
+
+#[test]
+fn the_service_of_an_intent_cannot_change() {
+    let mut stage = settled();
+    stage.picture.sights.get_mut(&intent_named("web")).unwrap().service = Some(("shop".into(), "other".into()));
+    stage.intend("web", &with(r#","historyLimit":3"#));
+    stage.picture.sights.get_mut(&intent_named("web")).unwrap().service = Some(("shop".into(), "other".into()));
+    stage.look();
+    let problem = stage.conductor.problems().remove(0).to_string();
+    assert!(problem.contains("this intent is for \"shop/web\""), "{problem}");
+    assert_eq!(stage.world.values().next().unwrap().service.name, "web");
+}
+
+#[test]
+fn with_a_full_disk_nothing_is_published_and_it_goes_on_when_there_is_room() {
+    let mut stage = Stage::new();
+    stage.disk_is_full = true;
+    stage.endpoints("web", "v1", 3);
+    stage.intend("web", BY_HAND);
+    stage.pass(10);
+    assert!(stage.world.is_empty());
+    let problem = stage.conductor.problems().remove(0).to_string();
+    assert!(problem.contains("cannot be stored: no space"), "{problem}");
+    stage.disk_is_full = false;
+    stage.pass(3);
+    assert_eq!(stage.weight("web", "v1"), Weight::FULL);
+    stage.endpoints("web", "v2", 3);
+    stage.pass(3);
+    stage.disk_is_full = true;
+    stage.act("web", Verb::Promote);
+    stage.pass(10);
+    assert_eq!(stage.weight("web", "v2").to_string(), "10%");
+    assert_eq!(stage.run("web").unwrap().hold().unwrap().reason.as_str(), "CommitFailed");
+    stage.disk_is_full = false;
+    stage.pass(5);
+    assert_eq!(stage.weight("web", "v2").to_string(), "50%");
+}
+
+#[test]
+fn no_more_runs_are_kept_than_the_intent_says() {
+    let mut stage = settled();
+    stage.intend("web", &with(r#","historyLimit":2"#));
+    for version in 2..6 {
+        stage.endpoints("web", &format!("v{version}"), 3);
+        promote(&mut stage, "web");
+        stage.pass(5);
+        stage.endpoints("web", &format!("v{}", version - 1), 0);
+    }
+    assert_eq!(stage.runs.len(), 2);
+    assert_eq!(stage.forgotten.len(), 2);
+}
+
+#[derive(Clone, Debug)]
+enum Move {
+    Pass(u64),
+    Endpoints(u8, u32),
+    Act(u8),
+    Crash,
+    Edit(u8),
+    Delete,
+    Disk(bool),
+    Accept(bool),
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    prop_oneof![
+        6 => (1..20_u64).prop_map(Move::Pass),
+        4 => (1..5_u8, 0..3_u32).prop_map(|(revision, healthy)| Move::Endpoints(revision, healthy)),
+        4 => (0..7_u8).prop_map(Move::Act),
+        2 => Just(Move::Crash),
+        1 => (0..4_u8).prop_map(Move::Edit),
+        1 => Just(Move::Delete),
+        1 => any::<bool>().prop_map(Move::Disk),
+        1 => any::<bool>().prop_map(Move::Accept),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The stage itself checks: one assignment in force for an intent; versions that rise; nothing published that is
+    /// not durable; after a crash nothing less in force than before.
+    #[test]
+    fn whatever_happens_one_assignment_is_in_force_and_all_of_it_is_durable(
+        moves in proptest::collection::vec(moves(), 1..60),
+        crash_after in proptest::option::of(1..200_usize),
+    ) {
+        let mut stage = settled();
+        stage.crash_after = crash_after.map(|after| stage.deeds + after);
+        for step in moves {
+            match step {
+                Move::Pass(seconds) => stage.pass(seconds),
+                Move::Endpoints(revision, healthy) => stage.endpoints("web", &format!("v{revision}"), healthy),
+                Move::Act(which) => {
+                    let verbs = [
+                        Verb::Promote, Verb::PromoteFull, Verb::Abort, Verb::Retry, Verb::SkipStep, Verb::Pause,
+                        Verb::RollbackTo(Revision::new("v1")),
+                    ];
+                    stage.act("web", verbs[usize::from(which)].clone());
+                }
+                Move::Crash => stage.crash(),
+                Move::Edit(0) => stage.intend("web", BY_HAND),
+                Move::Edit(1) => stage.intend("web", &with(r#","onNewRevision":"Queue""#)),
+                Move::Edit(2) => stage.intend("web", &with(r#","stickiness":{"mode":"Cookie"}"#)),
+                Move::Edit(_) => stage.intend("web", &with(r#","revisions":{"candidate":"v3"}"#)),
+                Move::Delete => stage.delete("web"),
+                Move::Disk(is_full) => stage.disk_is_full = is_full,
+                Move::Accept(accepts) => {
+                    stage.accepts = accepts;
+                    stage.carry_out();
+                }
+            }
+        }
+        // With everything in order again it comes to rest, and all traffic is where the intent's record says.
+        (stage.disk_is_full, stage.accepts) = (false, true);
+        (1..5).for_each(|version| stage.endpoints("web", &format!("v{version}"), 2));
+        stage.intend("web", BY_HAND);
+        for _ in 0..30 {
+            stage.act("web", Verb::Resume);
+            stage.act("web", Verb::Promote);
+            stage.pass(30);
+        }
+        let stable = stage.lane("web").record().stable.clone();
+        if let Some(stable) = stable.filter(|stable| stage.weight("web", stable.as_str()) != Weight::FULL) {
+            let phase = stage.phase("web");
+            stage.fail(&format!("it does not come to rest: {phase}, stable \"{stable}\""));
+        }
+    }
+}

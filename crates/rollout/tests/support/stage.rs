@@ -1,0 +1,310 @@
+//! A conductor between a store, a world and nodes that accept everything, with crashes.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use rollout::{
+    Action, Conductor, Deed, Endpoints, Event, IntentRecord, Lane, Picture, Record, Revision, Run, Sight, Standing,
+    Stored, Time, Verb, Wish,
+};
+use world::api::delivery::{AnalysisProfile, Assignment, DEFAULT_PROFILE, DeploymentIntent, RolloutRun, Weight};
+use world::{Change, Kind, ObjectRef, Spec};
+
+pub fn intent_named(name: &str) -> ObjectRef {
+    ObjectRef::new(Kind::DeploymentIntent, "shop", name)
+}
+
+pub struct Stage {
+    pub now: u64,
+    pub conductor: Conductor,
+    pub picture: Picture,
+    pub intents: BTreeMap<String, IntentRecord>,
+    pub runs: BTreeMap<String, Record>,
+    pub fence: u64,
+    pub disk_is_full: bool,
+    /// What the world has: by the run's name.
+    pub world: BTreeMap<ObjectRef, RolloutRun>,
+    /// Nodes have taken what the world has.
+    pub accepts: bool,
+    /// Crashes when so many deeds have been carried out.
+    pub crash_after: Option<usize>,
+    pub deeds: usize,
+    pub crashes: usize,
+    pub safe: Vec<Revision>,
+    pub forgotten: Vec<ObjectRef>,
+    versions: BTreeMap<String, u64>,
+    /// The version whose acceptance each run has heard of in this life.
+    told: BTreeMap<ObjectRef, u64>,
+    actions: u64,
+    log: Vec<String>,
+}
+
+impl Stage {
+    pub fn new() -> Self {
+        let mut stage = Self {
+            now: 1_000_000,
+            conductor: Conductor::resume(Time::from_millis(1_000_000), 1, Stored::default()),
+            picture: Picture { root_namespace: "istio-system".into(), ..Picture::default() },
+            intents: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            fence: 1,
+            disk_is_full: false,
+            world: BTreeMap::new(),
+            accepts: true,
+            crash_after: None,
+            deeds: 0,
+            crashes: 0,
+            safe: Vec::new(),
+            forgotten: Vec::new(),
+            versions: BTreeMap::new(),
+            told: BTreeMap::new(),
+            actions: 0,
+            log: Vec::new(),
+        };
+        stage.look();
+        stage
+    }
+
+    pub fn time(&self) -> Time {
+        Time::from_millis(self.now)
+    }
+
+    pub fn fail(&self, what: &str) -> ! {
+        panic!("{what}\n{}", self.log.join("\n"));
+    }
+
+    pub fn note(&mut self, text: String) {
+        if self.log.len() > 80 {
+            self.log.remove(0);
+        }
+        self.log.push(format!("{:>9} {text}", self.now - 1_000_000));
+    }
+
+    /// The intent says this now; a service of its name is there.
+    pub fn intend(&mut self, name: &str, rest: &str) {
+        let spec: DeploymentIntent = serde_json::from_str(&format!(r#"{{"service":{{"name":"web"}}{rest}}}"#)).unwrap();
+        let profiles = BTreeMap::from([(DEFAULT_PROFILE.to_owned(), AnalysisProfile::envoy_default().metrics)]);
+        let sight = self.picture.sights.entry(intent_named(name)).or_default();
+        sight.service = Some(("shop".into(), "web".into()));
+        self.note(format!("intent {name} says {rest}"));
+        self.picture.intents.insert(intent_named(name), Wish { spec, profiles, is_refused: false });
+        self.look();
+    }
+
+    pub fn delete(&mut self, name: &str) {
+        self.note(format!("intent {name} is deleted"));
+        self.picture.intents.remove(&intent_named(name));
+        self.look();
+    }
+
+    pub fn endpoints(&mut self, name: &str, revision: &str, healthy: u32) {
+        self.note(format!("{revision} has {healthy} endpoints"));
+        let sight = self
+            .picture
+            .sights
+            .entry(intent_named(name))
+            .or_insert_with(|| Sight { service: Some(("shop".into(), "web".into())), ..Sight::default() });
+        match healthy {
+            0 => _ = sight.endpoints.remove(&Revision::new(revision)),
+            _ => _ = sight.endpoints.insert(Revision::new(revision), Endpoints { healthy, total: healthy }),
+        }
+        self.look();
+    }
+
+    pub fn look(&mut self) {
+        let picture = self.picture.clone();
+        self.conductor.handle_picture(self.time(), picture);
+        self.carry_out();
+    }
+
+    pub fn pass(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.now += 1_000;
+            self.conductor.handle_timeout(self.time());
+            self.carry_out();
+        }
+    }
+
+    pub fn act(&mut self, name: &str, verb: Verb) -> bool {
+        self.actions += 1;
+        let action = Action {
+            id: format!("a{}", self.actions),
+            run: String::new(),
+            expected_step: None,
+            actor: "alice".to_owned(),
+            reason: "because".to_owned(),
+            verb: verb.clone(),
+        };
+        let result = self.conductor.act(self.time(), "shop", name, action);
+        self.note(format!("{verb:?}: {result:?}"));
+        self.carry_out();
+        result.is_ok()
+    }
+
+    pub fn lane(&self, name: &str) -> &Lane {
+        self.conductor.lanes().find(|lane| *lane.intent().name == *name).unwrap()
+    }
+
+    pub fn run(&self, name: &str) -> Option<&Run> {
+        self.lane(name).run()
+    }
+
+    pub fn phase(&self, name: &str) -> String {
+        self.run(name).map_or("none".to_owned(), |run| run.record().phase.as_str().to_owned())
+    }
+
+    /// What is in force for an intent.
+    pub fn in_force(&self, name: &str) -> Option<&Assignment> {
+        let mut found = self.world.values().filter(|run| run.intent == name);
+        let first = found.next()?;
+        if found.next().is_some() {
+            self.fail("two assignments are in force for one intent");
+        }
+        first.assignment.as_ref()
+    }
+
+    pub fn weight(&self, name: &str, revision: &str) -> Weight {
+        self.in_force(name).map_or(Weight::ZERO, |assignment| assignment.weight_of(&Revision::new(revision)))
+    }
+
+    /// Loses everything but the store and the picture.
+    pub fn crash(&mut self) {
+        self.crashes += 1;
+        self.fence += 1;
+        self.note("crash".to_owned());
+        let before = self.world.clone();
+        self.world.clear();
+        self.told.clear();
+        let runs = self.runs.values().map(|record| ("shop".to_owned(), record.clone())).collect();
+        let stored = Stored { intents: self.intents.values().cloned().collect(), runs };
+        self.conductor = Conductor::resume(self.time(), self.fence, stored);
+        self.carry_out();
+        // Clients connect now, before anything is seen: they must not get less than they had.
+        for (run, was) in before {
+            // Its end is durable, and was only not carried out.
+            if self.intents.get(&was.intent).is_some_and(|record| record.is_released) {
+                continue;
+            }
+            let Some(is) = self.in_force(&was.intent) else { self.fail(&format!("{run} is not in force any more")) };
+            if is.version < was.assignment.as_ref().map_or(0, |assignment| assignment.version) {
+                self.fail(&format!("{run} is in force in an older form"));
+            }
+        }
+        self.look();
+    }
+
+    pub fn carry_out(&mut self) {
+        for _ in 0..400 {
+            let Some(deed) = self.conductor.poll_deed() else {
+                if self.stand() {
+                    continue;
+                }
+                return;
+            };
+            self.deeds += 1;
+            let crashes = self.crash_after == Some(self.deeds);
+            match deed {
+                Deed::SaveRun { run, record } => {
+                    let sequence = record.sequence;
+                    let event = match self.disk_is_full {
+                        true => Event::CommitFailed { sequence, words: "no space".to_owned(), is_fenced: false },
+                        false => {
+                            self.note(format!("{}: {} at {}", run.name, record.phase, record.weight()));
+                            self.runs.insert(run.name.to_string(), *record);
+                            Event::Committed(sequence)
+                        }
+                    };
+                    if crashes {
+                        return self.crash();
+                    }
+                    self.conductor.handle(self.time(), &run, event);
+                }
+                Deed::SaveIntent(record) => {
+                    let (intent, sequence) = (intent_named(&record.name), record.sequence);
+                    let result = match self.disk_is_full {
+                        true => Err("no space".to_owned()),
+                        false => {
+                            self.intents.insert(record.name.clone(), *record);
+                            Ok(())
+                        }
+                    };
+                    if crashes {
+                        return self.crash();
+                    }
+                    self.conductor.intent_saved(self.time(), &intent, sequence, result);
+                }
+                Deed::Change(changes) => self.change(changes),
+                Deed::SafeToScaleDown { revision, .. } => self.safe.push(revision),
+                Deed::ForgetRun(run) => {
+                    self.runs.remove(&*run.name);
+                    self.forgotten.push(run);
+                }
+                Deed::AskGate { .. } | Deed::Notify { .. } | Deed::LoadReports { .. } => {}
+            }
+            if crashes {
+                return self.crash();
+            }
+        }
+        self.fail("the conductor has no end of deeds");
+    }
+
+    fn change(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Remove(reference) => {
+                    self.note(format!("{} is not in force any more", reference.name));
+                    self.world.remove(&reference);
+                }
+                Change::Apply(object) => {
+                    let Spec::RolloutRun(run) = &object.spec else { self.fail("something else than a run is applied") };
+                    let assignment = run.assignment.clone().unwrap();
+                    self.note(format!(
+                        "{} is in force: {} {:?}",
+                        object.reference.name, assignment.version, assignment.split
+                    ));
+                    if object.meta.generation != assignment.version as i64 {
+                        self.fail("the object's generation is not the assignment's version");
+                    }
+                    let last = self.versions.entry(run.intent.clone()).or_default();
+                    if assignment.version < *last {
+                        let last = *last;
+                        self.fail(&format!("version {} comes after {last}", assignment.version));
+                    }
+                    *last = assignment.version;
+                    self.check_durable(run, &object.reference.name);
+                    self.world.insert(object.reference.clone(), (**run).clone());
+                }
+            }
+        }
+        let names: Vec<_> = self.world.values().map(|run| run.intent.clone()).collect();
+        names.iter().for_each(|name| drop(self.in_force(name).cloned()));
+    }
+
+    /// What is published can be found again.
+    fn check_durable(&self, run: &RolloutRun, name: &str) {
+        let version = run.assignment.as_ref().unwrap().version;
+        let of_run = self.runs.get(name).is_some_and(|record| record.assignment.version >= version);
+        let baseline = self.intents.get(&run.intent).and_then(|record| record.baseline.as_ref());
+        if !of_run && baseline.is_none_or(|(_, known)| *known != version) {
+            self.fail(&format!("{name} version {version} is published and not durable"));
+        }
+    }
+
+    /// One node takes what is in force. Whether anybody was told something new.
+    fn stand(&mut self) -> bool {
+        if !self.accepts {
+            return false;
+        }
+        let mut is_new = false;
+        for (run, version) in self.conductor.standing_wanted() {
+            let applied = self.world.get(&run).and_then(|run| run.assignment.as_ref()).map(|a| a.version);
+            if applied == Some(version) && self.told.get(&run) != Some(&version) {
+                is_new = true;
+                self.told.insert(run.clone(), version);
+                let standing = Standing { version, concerned: 1, accepted: 1, refused: Vec::new() };
+                self.conductor.handle(self.time(), &run, Event::Standing(standing));
+            }
+        }
+        is_new
+    }
+}

@@ -1,0 +1,169 @@
+//! Rollouts on the admin API.
+
+use std::time::Duration;
+
+use axum::extract::{FromRef, Path, State};
+use axum::http::StatusCode;
+use axum::response::sse::{self, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use rollout::{ActError, Action, ActionError, Revision, Verb};
+use tokio_util::sync::CancellationToken;
+
+use super::http::failure;
+use crate::rollouts::RolloutsHandle;
+use crate::{Stopped, view};
+
+/// However much happens, an event stream shows a rollout no more often than this.
+const PAUSE: Duration = Duration::from_millis(50);
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Of an id, an actor or a reason so many characters are taken.
+const LONGEST: usize = 1000;
+
+/// The routes, for a router whose state has the handle.
+pub(super) fn routes<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    RolloutsHandle: FromRef<S>,
+    CancellationToken: FromRef<S>,
+{
+    Router::new()
+        .route("/api/v1/rollouts", get(all))
+        .route("/api/v1/rollouts/{namespace}/{name}", get(one))
+        .route("/api/v1/rollouts/{namespace}/{name}/events", get(events))
+        .route("/api/v1/rollouts/{namespace}/{name}/actions", post(act))
+}
+
+async fn all(State(rollouts): State<RolloutsHandle>) -> Response {
+    match rollouts.all().await {
+        Ok(all) => Json(all).into_response(),
+        Err(stopped) => unavailable(stopped),
+    }
+}
+
+async fn one(State(rollouts): State<RolloutsHandle>, Path((namespace, name)): Path<(String, String)>) -> Response {
+    match rollouts.one(&namespace, &name).await {
+        Ok(Some(rollout)) => Json(rollout).into_response(),
+        Ok(None) => unknown(&namespace, &name),
+        Err(stopped) => unavailable(stopped),
+    }
+}
+
+async fn act(
+    State(rollouts): State<RolloutsHandle>,
+    Path((namespace, name)): Path<(String, String)>,
+    body: String,
+) -> Response {
+    let request = match serde_json::from_str::<view::RolloutRequest>(&body) {
+        Ok(request) => request,
+        Err(error) => {
+            let hint = r#"such as {"verb": "promote", "actor": "alice", "reason": "looks good", "expectedStep": 2}"#;
+            return failure(StatusCode::BAD_REQUEST, format!("this is no action: {error}"), hint);
+        }
+    };
+    let action = match action(request) {
+        Ok(action) => action,
+        Err((error, hint)) => return failure(StatusCode::BAD_REQUEST, error, hint),
+    };
+    match rollouts.act(&namespace, &name, action).await {
+        Ok(Ok(rollout)) => Json(rollout).into_response(),
+        Ok(Err(ActError::Unknown { .. })) => unknown(&namespace, &name),
+        Ok(Err(error)) => {
+            let hint = match &error {
+                ActError::Refused(ActionError::Moved { .. }) => "look at where it is now, and decide again",
+                ActError::Over { .. } | ActError::Refused(ActionError::WrongRun { .. }) => "act on the current run",
+                ActError::NoRun(_) => "a run begins when a revision appears",
+                ActError::Refused(ActionError::NotNow { .. }) | ActError::Unknown { .. } => {
+                    "GET the rollout says where it is"
+                }
+            };
+            failure(StatusCode::CONFLICT, error.to_string(), hint)
+        }
+        Err(stopped) => unavailable(stopped),
+    }
+}
+
+/// What somebody wants, as a run takes it.
+///
+/// # Errors
+/// What is wrong with it, and a way out.
+pub(crate) fn action(request: view::RolloutRequest) -> Result<Action, (String, &'static str)> {
+    let view::RolloutRequest { verb, revision, id, expected_step, actor, reason } = request;
+    if [&id, &actor, &reason, &revision].iter().any(|text| text.chars().count() > LONGEST) {
+        return Err((format!("a text of an action has more than {LONGEST} characters"), "say it in fewer words"));
+    }
+    let verb = match (&*verb, revision.is_empty()) {
+        ("promote", true) => Verb::Promote,
+        ("promote-full", true) => Verb::PromoteFull,
+        ("pause", true) => Verb::Pause,
+        ("resume", true) => Verb::Resume,
+        ("abort", true) => Verb::Abort,
+        ("retry", true) => Verb::Retry,
+        ("skip-step" | "skip", true) => Verb::SkipStep,
+        ("roll-back-to" | "rollback-to", false) => Verb::RollbackTo(Revision::new(&revision)),
+        ("roll-back-to" | "rollback-to", true) => {
+            return Err(("roll-back-to which revision?".to_owned(), r#"say "revision""#));
+        }
+        (other, _) => {
+            let known = "promote, promote-full, pause, resume, abort, retry, skip-step, roll-back-to with a revision";
+            return Err((format!("\"{other}\" is not an action, or takes no revision"), known));
+        }
+    };
+    let id = if id.is_empty() { fresh_id() } else { id };
+    let actor = if actor.is_empty() { "somebody".to_owned() } else { actor };
+    Ok(Action { id, run: String::new(), expected_step, actor, reason, verb })
+}
+
+/// Differs from every other of this process, and of any that was started at another time.
+fn fresh_id() -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let number = LAST.fetch_add(1, Ordering::Relaxed);
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    format!("{}-{number}", since.as_micros())
+}
+
+/// The rollout as it is, and again whenever anything about it is different.
+async fn events(
+    State(rollouts): State<RolloutsHandle>,
+    State(draining): State<CancellationToken>,
+    Path((namespace, name)): Path<(String, String)>,
+) -> Response {
+    match rollouts.one(&namespace, &name).await {
+        Ok(Some(_)) => {}
+        Ok(None) => return unknown(&namespace, &name),
+        Err(stopped) => return unavailable(stopped),
+    }
+    let mut news = rollouts.news();
+    news.mark_changed();
+    let start = (rollouts, news, draining, None::<view::Rollout>);
+    let stream = futures_util::stream::unfold(start, move |(rollouts, mut news, draining, mut shown)| {
+        let (namespace, name) = (namespace.clone(), name.clone());
+        async move {
+            loop {
+                tokio::select! {
+                    changed = news.changed() => changed.ok()?,
+                    () = draining.cancelled() => return None,
+                }
+                let now = rollouts.one(&namespace, &name).await.ok()??;
+                if shown.as_ref() != Some(&now) {
+                    let frame = sse::Event::default().event("rollout").json_data(&now);
+                    shown = Some(now);
+                    return Some((frame, (rollouts, news, draining, shown)));
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    });
+    Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+}
+
+fn unknown(namespace: &str, name: &str) -> Response {
+    let error = format!("there is neither an intent nor a run \"{namespace}/{name}\"");
+    failure(StatusCode::NOT_FOUND, error, "GET /api/v1/rollouts lists what there is")
+}
+
+fn unavailable(stopped: Stopped) -> Response {
+    failure(StatusCode::SERVICE_UNAVAILABLE, stopped.to_string(), "ask again when it has been restarted")
+}

@@ -1,0 +1,244 @@
+//! What a conductor knows, as the admin API shows it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, UNIX_EPOCH};
+
+use rollout::{Conductor, Lane, Phase, Record, Run, Standing, Time};
+use world::ObjectRef;
+
+use crate::view;
+
+/// Events of one intent that are remembered.
+const EVENTS: usize = 100;
+/// Refusals that are shown.
+const REFUSALS: usize = 20;
+
+/// What is known beside what the conductor knows.
+#[derive(Debug, Default)]
+pub(super) struct Board {
+    /// Where nodes stand to each run's assignment, as it was seen last.
+    standings: BTreeMap<ObjectRef, Standing>,
+    /// By intent.
+    events: BTreeMap<ObjectRef, VecDeque<view::RolloutEvent>>,
+    /// By intent: revisions that may be scaled down.
+    safe: BTreeMap<ObjectRef, Vec<String>>,
+    last_event: u64,
+}
+
+impl Board {
+    /// Where nodes stand.
+    pub(super) fn stand(&mut self, run: ObjectRef, standing: Standing) {
+        self.standings.insert(run, standing);
+    }
+
+    /// Where nodes stood last to what is in force of this run.
+    pub(super) fn standing(&self, run: &ObjectRef) -> Option<&Standing> {
+        self.standings.get(run)
+    }
+
+    /// Something has happened to a run of this intent.
+    pub(super) fn event(&mut self, intent: &ObjectRef, now: Time, run: &str, event: &str, text: String) {
+        self.last_event += 1;
+        let events = self.events.entry(intent.clone()).or_default();
+        if events.len() >= EVENTS {
+            events.pop_front();
+        }
+        let (run, event) = (run.to_owned(), event.to_owned());
+        events.push_back(view::RolloutEvent { id: self.last_event, at: timestamp(now), run, event, text });
+    }
+
+    /// Nothing is sent to this revision any more.
+    pub(super) fn safe(&mut self, intent: &ObjectRef, revision: &str) {
+        let safe = self.safe.entry(intent.clone()).or_default();
+        if safe.iter().all(|known| known != revision) {
+            safe.push(revision.to_owned());
+        }
+    }
+
+    /// Forgets runs that are over.
+    pub(super) fn retain(&mut self, conductor: &Conductor) {
+        let current: Vec<ObjectRef> = conductor.lanes().filter_map(Lane::run_reference).collect();
+        self.standings.retain(|run, _| current.contains(run));
+    }
+
+    /// Every intent.
+    pub(super) fn all(&self, conductor: &Conductor) -> view::Rollouts {
+        let lanes = conductor.lanes().filter(|lane| !lane.is_gone());
+        view::Rollouts { rollouts: lanes.map(|lane| self.describe(lane, false)).collect() }
+    }
+
+    /// The intent of this name, or of the run of this name.
+    pub(super) fn one(&self, conductor: &Conductor, namespace: &str, name: &str) -> Option<view::Rollout> {
+        let is_run = |record: &Record| record.plan.run == name;
+        let is_meant = |lane: &&Lane| {
+            let intent = lane.intent();
+            let is_current = lane.run().is_some_and(|run| is_run(run.record()));
+            *intent.namespace == *namespace
+                && (*intent.name == *name || is_current || lane.history().iter().any(is_run))
+        };
+        // An intent counts before a run that happens to have its name.
+        let mut lanes: Vec<_> = conductor.lanes().filter(is_meant).collect();
+        lanes.sort_by_key(|lane| *lane.intent().name != *name);
+        Some(self.describe(lanes.first()?, true))
+    }
+
+    fn describe(&self, lane: &Lane, in_full: bool) -> view::Rollout {
+        let saved = lane.record();
+        let sight = lane.sight();
+        let service = match (&*saved.service.0, &*saved.service.1) {
+            ("", _) => String::new(),
+            (namespace, name) => format!("{namespace}/{name}"),
+        };
+        let endpoints = sight.into_iter().flat_map(|sight| &sight.endpoints);
+        let endpoints = endpoints.map(|(revision, endpoints)| view::RevisionEndpoints {
+            revision: revision.to_string(),
+            healthy: endpoints.healthy,
+        });
+        let endpoints: Vec<_> = endpoints.collect();
+        let has_endpoints = |revision: &String| endpoints.iter().any(|found| found.revision == *revision);
+        let safe = self.safe.get(lane.intent()).into_iter().flatten();
+        let stable = saved.stable.as_ref().map(ToString::to_string).unwrap_or_default();
+        let mut rollout = view::Rollout {
+            namespace: lane.intent().namespace.to_string(),
+            intent: lane.intent().name.to_string(),
+            service,
+            strategy: if saved.generation > 0 { format!("{:?}", saved.spec.strategy.kind) } else { String::new() },
+            phase: if lane.is_wanted() { "Idle".to_owned() } else { "Deleted".to_owned() },
+            safe_to_scale_down: safe.filter(|safe| **safe != stable && has_endpoints(safe)).cloned().collect(),
+            stable,
+            endpoints,
+            problems: lane.problem().iter().map(view::Problem::from).collect(),
+            events: self.events.get(lane.intent()).into_iter().flatten().cloned().collect(),
+            ..view::Rollout::default()
+        };
+        if let (Some(run), Some(reference)) = (lane.run(), lane.run_reference()) {
+            self.describe_run(run, &reference, &mut rollout);
+            if in_full {
+                rollout.analysis = serde_json::to_value(run.explain()).ok();
+            }
+        }
+        let records = lane.run().map(Run::record).into_iter().chain(lane.history());
+        rollout.runs = records.map(|record| past(record, in_full)).collect();
+        rollout.conditions = conditions(lane);
+        rollout
+    }
+
+    fn describe_run(&self, run: &Run, reference: &ObjectRef, rollout: &mut view::Rollout) {
+        let record = run.record();
+        let plan = &record.plan;
+        rollout.run.clone_from(&plan.run);
+        rollout.phase = record.phase.as_str().to_owned();
+        rollout.since = timestamp(record.since);
+        rollout.step = record.phase.step();
+        rollout.steps = run.step_count();
+        rollout.stable = plan.stable.to_string();
+        rollout.candidate = plan.candidate.to_string();
+        rollout.attempt = plan.attempt;
+        rollout.started = timestamp(record.started);
+        rollout.reason = record.reason.as_ref().map(ToString::to_string).unwrap_or_default();
+        rollout.weight = view::RolloutWeights {
+            configured: percent(record.weight()),
+            acknowledged: percent(record.acknowledged.weight_of(&plan.candidate)),
+            observed: None,
+        };
+        if let Some(standing) = self.standings.get(reference) {
+            let refused = standing
+                .refused
+                .iter()
+                .take(REFUSALS)
+                .map(|refusal| view::RolloutRefusal { node: refusal.node.clone(), words: refusal.words.clone() });
+            rollout.nodes = view::RolloutNodes {
+                version: standing.version,
+                concerned: standing.concerned,
+                accepted: standing.accepted,
+                refused: refused.collect(),
+            };
+        }
+        rollout.hold = run.hold().map(|hold| view::RolloutHold {
+            reason: hold.reason.as_str().to_owned(),
+            text: hold.reason.to_string(),
+            since: timestamp(hold.since),
+            deadline: hold.deadline.map(timestamp),
+        });
+        let action = |taken: &rollout::TakenAction| view::RolloutAction {
+            at: timestamp(taken.at),
+            verb: match &taken.action.verb {
+                rollout::Verb::RollbackTo(revision) => format!("{} {revision}", taken.action.verb.as_str()),
+                verb => verb.as_str().to_owned(),
+            },
+            actor: taken.action.actor.clone(),
+            reason: taken.action.reason.clone(),
+            id: taken.action.id.clone(),
+        };
+        rollout.actions = record.actions.iter().map(action).collect();
+    }
+}
+
+fn past(record: &Record, in_full: bool) -> view::RolloutPast {
+    let passages = record.history.iter().filter(|_| in_full).map(|passage| view::RolloutPassage {
+        at: timestamp(passage.at),
+        phase: passage.phase.to_string(),
+        weight: percent(passage.weight),
+    });
+    view::RolloutPast {
+        run: record.plan.run.clone(),
+        stable: record.plan.stable.to_string(),
+        candidate: record.plan.candidate.to_string(),
+        attempt: record.plan.attempt,
+        phase: record.phase.as_str().to_owned(),
+        reason: record.reason.as_ref().map(ToString::to_string).unwrap_or_default(),
+        started: timestamp(record.started),
+        since: timestamp(record.since),
+        passages: passages.collect(),
+    }
+}
+
+fn conditions(lane: &Lane) -> Vec<view::RolloutCondition> {
+    let condition = |kind: &str, status: Option<bool>, reason: String| view::RolloutCondition {
+        kind: kind.to_owned(),
+        status,
+        reason,
+    };
+    let problem = lane.problem();
+    let accepted = lane.record().generation > 0 && problem.is_none();
+    let why = problem.map_or_else(
+        || {
+            if accepted {
+                "Valid".to_owned()
+            } else {
+                "an error of the intent keeps it from being carried out".to_owned()
+            }
+        },
+        |problem| problem.message,
+    );
+    let mut all = vec![condition("Accepted", Some(accepted), why)];
+    let Some(run) = lane.run() else {
+        all.push(condition("Progressing", Some(false), "NoRun".to_owned()));
+        return all;
+    };
+    let (record, hold) = (run.record(), run.hold());
+    let (phase, is_over) = (record.phase, record.phase.is_over());
+    all.push(condition("Progressing", Some(!phase.is_terminal()), phase.as_str().to_owned()));
+    let reason = record.reason.as_ref().map_or_else(|| "NoVerdictAgainstIt".to_owned(), ToString::to_string);
+    let is_healthy = match (&record.reason, phase) {
+        (Some(_), _) if is_over => Some(false),
+        (_, Phase::Completed) => Some(true),
+        _ => None,
+    };
+    all.push(condition("Healthy", is_healthy, reason));
+    let blocking = hold.filter(|hold| hold.reason.is_blocking());
+    let words = blocking.as_ref().map_or_else(|| "NotBlocked".to_owned(), |hold| hold.reason.to_string());
+    all.push(condition("Blocked", Some(blocking.is_some()), words));
+    let is_promoted = phase == Phase::Completed && record.reason.is_none();
+    all.push(condition("Promoted", Some(is_promoted), record.plan.candidate.to_string()));
+    all
+}
+
+/// When that was.
+pub(super) fn timestamp(time: Time) -> view::Timestamp {
+    (UNIX_EPOCH + Duration::from_millis(time.millis().min(253_402_300_799_000))).into()
+}
+
+fn percent(weight: world::api::delivery::Weight) -> f64 {
+    f64::from(weight.ppm()) / 1e4
+}
