@@ -248,3 +248,20 @@ async fn a_second_server_on_the_same_state_is_refused() {
     let words = String::from_utf8_lossy(&output.stderr);
     assert!(words.contains("in use by another process") && words.contains("--state-dir"), "{words}");
 }
+
+#[tokio::test]
+async fn a_candidate_that_fails_requests_goes_back_by_itself() {
+    let steps = ["setWeight: 20", "pause: {}", "setWeight: 100"];
+    let stage = Stage::start(&intent(&steps, "").replace(", profiles: []", "")).await;
+    let plan = stage.reviews.plan().per_second(300.0).connections(8);
+    let load = Load::start(plan).unwrap();
+    // v2 answers half of its requests with an error.
+    stage.reviews.v2.fail_every(2);
+    stage.deploy();
+    stage.at(20.0).await;
+    let rollout = stage.until("the run to have gone back", |rollout| rollout["phase"] == "RolledBack").await;
+    assert!(rollout["reason"].as_str().unwrap().contains("error-rate failed"), "{rollout}");
+    let explained = &stage.mesh.get(ROLLOUT).await["analysis"]["metrics"][0]["counted"];
+    assert!(explained["candidate"][1].as_u64() > Some(0), "{explained}");
+    drop(load);
+}

@@ -10,6 +10,7 @@
 //! meanwhile is the next batch.
 
 mod board;
+mod measuring;
 mod rollouts_handle;
 mod standing;
 mod store;
@@ -19,10 +20,12 @@ pub(crate) use rollouts_handle::RolloutsHandle;
 pub use store::StoreError;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rollout::{
-    ActError, Action, Conductor, Deed, Event, GateAnswer, GateId, IntentRecord, Lane, Record, Standing, Time,
+    ActError, Action, Conductor, Deed, Event, Evidence, GateAnswer, GateId, IntentRecord, Lane, Observation, Record,
+    Standing, Time,
 };
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -32,8 +35,9 @@ use world::{Change, Kind, ObjectRef, Problem};
 
 use crate::admin::Views;
 use crate::plane_task::PlaneHandle;
-use crate::{Input, Stopped, view};
+use crate::{Input, Stopped, Telemetry, view};
 use board::Board;
+use measuring::Measuring;
 use standing::Wanted;
 use store::{Entry, Store, WriteError};
 use webhook::Webhooks;
@@ -47,6 +51,8 @@ const WEBHOOKS: usize = 256;
 /// News are no question: who takes longer than this to listen has not heard them.
 const NEWS_TIMEOUT: Duration = Duration::from_secs(10);
 const NEWS_RETRIES: u32 = 3;
+/// How often requests of a run that goes on are counted, if it has not said so since the start.
+const MEASURED_EVERY: Duration = Duration::from_secs(1);
 
 /// What others ask.
 #[derive(Debug)]
@@ -91,6 +97,7 @@ enum Heard {
 enum Incident {
     Picture,
     Standing(ObjectRef, Standing),
+    Measured(ObjectRef, Evidence),
     Written(Store, Batch, Result<(), WriteError>),
     Heard(Heard),
     Asked(Ask),
@@ -111,12 +118,14 @@ pub(crate) struct Rollouts {
     /// What is to be written next.
     unwritten: Batch,
     writing: JoinSet<(Store, Batch, Result<(), WriteError>)>,
+    measuring: Measuring,
     webhooks: Webhooks,
     calls: JoinSet<Heard>,
     asks: mpsc::Receiver<Ask>,
     news: watch::Sender<u64>,
     wanted: watch::Sender<Vec<Wanted>>,
     input: Input,
+    telemetry: Option<Arc<Telemetry>>,
     /// What was said to the plane last.
     problems: Vec<Problem>,
 }
@@ -137,12 +146,14 @@ impl Rollouts {
             store: Some(store),
             unwritten: Vec::new(),
             writing: JoinSet::new(),
+            measuring: Measuring::default(),
             webhooks: Webhooks::new(),
             calls: JoinSet::new(),
             asks,
             news,
             wanted: watch::Sender::new(Vec::new()),
             input,
+            telemetry: None,
             problems: Vec::new(),
         };
         // The plane's task takes this in before anything that comes later.
@@ -151,7 +162,14 @@ impl Rollouts {
     }
 
     /// Runs until `stop` is cancelled; what is being written then is written.
-    pub(crate) async fn run(mut self, mut plane: PlaneHandle, views: Views, stop: CancellationToken) {
+    pub(crate) async fn run(
+        mut self,
+        mut plane: PlaneHandle,
+        views: Views,
+        telemetry: Arc<Telemetry>,
+        stop: CancellationToken,
+    ) {
+        self.telemetry = Some(telemetry);
         tokio::select! {
             () = plane.synced() => {}
             () = stop.cancelled() => return,
@@ -166,6 +184,7 @@ impl Rollouts {
                 () = stop.cancelled() => Incident::Stop,
                 Ok(()) = picture.changed() => Incident::Picture,
                 Some((run, standing)) = standings.recv() => Incident::Standing(run, standing),
+                Some((run, evidence)) = self.measuring.next() => Incident::Measured(run, evidence),
                 Some(Ok((store, batch, result))) = self.writing.join_next() => Incident::Written(store, batch, result),
                 Some(Ok(heard)) = self.calls.join_next() => Incident::Heard(heard),
                 Some(ask) = self.asks.recv() => Incident::Asked(ask),
@@ -176,8 +195,10 @@ impl Rollouts {
                 Incident::Picture => {
                     let picture = picture.borrow_and_update().clone();
                     self.conductor.handle_picture(now(), picture);
+                    self.measure_all();
                 }
                 Incident::Standing(run, standing) => self.stand(run, standing),
+                Incident::Measured(run, evidence) => self.measured(run, evidence),
                 Incident::Written(store, batch, result) => self.written(store, &batch, &result),
                 Incident::Heard(heard) => self.heard(heard),
                 Incident::Asked(ask) => self.answer(ask),
@@ -189,6 +210,7 @@ impl Rollouts {
         }
         while self.writing.join_next().await.is_some() {}
         looking.shutdown().await;
+        self.measuring.shutdown().await;
         self.calls.shutdown().await;
     }
 
@@ -197,6 +219,38 @@ impl Rollouts {
             self.board.stand(run.clone(), standing.clone());
             self.conductor.handle(now(), &run, Event::Standing(standing));
         }
+    }
+
+    /// Begins to count for runs that went on before the start, or before there was a service.
+    fn measure_all(&mut self) {
+        let goes_on = |lane: &&Lane| lane.run().is_some_and(|run| !run.record().phase.is_terminal());
+        let runs: Vec<_> = self.conductor.lanes().filter(goes_on).filter_map(Lane::run_reference).collect();
+        runs.into_iter().for_each(|run| self.measure(run, MEASURED_EVERY));
+    }
+
+    /// Begins to count for a run, unless that is being done.
+    fn measure(&mut self, run: ObjectRef, interval: Duration) {
+        let Some(telemetry) = &self.telemetry else { return };
+        let lane = self.conductor.lanes().find(|lane| lane.run_reference().as_ref() == Some(&run));
+        if let Some(targets) = lane.and_then(|lane| measuring::targets(&run, lane, interval)) {
+            self.measuring.begin(run, targets, telemetry);
+        }
+    }
+
+    fn measured(&mut self, run: ObjectRef, evidence: Evidence) {
+        let lane = self.conductor.lanes().find(|lane| lane.run_reference().as_ref() == Some(&run));
+        if let Some(record) = lane.and_then(Lane::run).map(rollout::Run::record) {
+            let counts = evidence.metrics.values().find_map(|observation| match observation {
+                Observation::Counts { candidate, stable, .. } => Some((candidate.total, stable.total)),
+                Observation::Value(_) | Observation::ProviderError(_) => None,
+            });
+            // What was counted before all nodes had the weights is a mixture.
+            let is_settled = record.settled.is_some_and(|settled| evidence.from >= settled);
+            if let (Some((candidate, stable)), true) = (counts, is_settled) {
+                self.board.observe(run.clone(), record.assignment.version, candidate, stable);
+            }
+        }
+        self.conductor.handle(now(), &run, Event::Evidence(evidence));
     }
 
     fn written(&mut self, store: Store, batch: &[Entry], result: &Result<(), WriteError>) {
@@ -274,8 +328,10 @@ impl Rollouts {
                 Deed::Change(more) => changes.extend(more),
                 Deed::AskGate { run, question } => self.ask_gate(run, question),
                 Deed::Notify { run, notice, urls } => self.notify(&run, notice.event, notice.text, urls),
-                // Nobody counts requests for a run yet; a run says so and waits for somebody to promote it.
-                Deed::LoadReports { .. } => {}
+                Deed::LoadReports { run, revisions, interval } => match revisions.is_empty() {
+                    true => self.measuring.end(&run),
+                    false => self.measure(run, interval),
+                },
                 Deed::SafeToScaleDown { run, revision } => {
                     if let Some(intent) = self.intent_of(&run) {
                         self.board.safe(&intent, revision.as_str());

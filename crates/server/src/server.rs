@@ -188,7 +188,9 @@ impl Server {
         let _guards = [&discovery.draining, &cut_off, &stop_admin, &stop_plane].map(|token| token.clone().drop_guard());
         let (runtime, stop) = (Handle::current(), stop_plane.clone());
         let mut plane_thread = tokio::task::spawn_blocking(move || plane_task.run(&runtime, &stop));
-        let mut conducting = tokio::spawn(rollouts.run(plane.clone(), views.clone(), discovery.draining.clone()));
+        let telemetry = discovery.telemetry.clone();
+        let rollouts = rollouts.run(plane.clone(), views.clone(), telemetry, discovery.draining.clone());
+        let mut conducting = tokio::spawn(rollouts);
         let mut accepting = JoinSet::new();
         for listener in xds {
             accepting.spawn(accept_xds(listener, discovery.clone(), others.clone(), cut_off.clone()));

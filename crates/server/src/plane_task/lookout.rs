@@ -111,7 +111,10 @@ impl Lookout {
         let revisions = world.revisions(&service, ports, label).into_iter();
         // The world keeps only endpoints that take traffic, so all of them are healthy.
         let counted = revisions.map(|(name, count)| (Revision::new(&name), Endpoints { healthy: count, total: count }));
-        Sight { service: Some((namespace.into(), named)), endpoints: counted.collect() }
+        let is_meant = |port: &u16| ports.is_empty() || ports.contains(port);
+        let numbers = service.ports.iter().map(|port| port.number).filter(is_meant).collect();
+        let ports = Some((service.host.clone(), numbers));
+        Sight { service: Some((namespace.into(), named)), ports, endpoints: counted.collect() }
     }
 }
 

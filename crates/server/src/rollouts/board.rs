@@ -12,6 +12,8 @@ use crate::view;
 const EVENTS: usize = 100;
 /// Refusals that are shown.
 const REFUSALS: usize = 20;
+/// Of the normal distribution: 95 % lie within so many standard deviations.
+const Z: f64 = 1.959_964;
 
 /// What is known beside what the conductor knows.
 #[derive(Debug, Default)]
@@ -20,6 +22,8 @@ pub(super) struct Board {
     standings: BTreeMap<ObjectRef, Standing>,
     /// By intent.
     events: BTreeMap<ObjectRef, VecDeque<view::RolloutEvent>>,
+    /// By run: the version that requests were counted under, and how many went to the candidate and to stable.
+    observed: BTreeMap<ObjectRef, (u64, u64, u64)>,
     /// By intent: revisions that may be scaled down.
     safe: BTreeMap<ObjectRef, Vec<String>>,
     last_event: u64,
@@ -34,6 +38,15 @@ impl Board {
     /// Where nodes stood last to what is in force of this run.
     pub(super) fn standing(&self, run: &ObjectRef) -> Option<&Standing> {
         self.standings.get(run)
+    }
+
+    /// Requests were counted under this version.
+    pub(super) fn observe(&mut self, run: ObjectRef, version: u64, candidate: u64, stable: u64) {
+        let seen = self.observed.entry(run).or_insert((version, 0, 0));
+        if seen.0 != version {
+            *seen = (version, 0, 0);
+        }
+        (seen.1, seen.2) = (seen.1.saturating_add(candidate), seen.2.saturating_add(stable));
     }
 
     /// Something has happened to a run of this intent.
@@ -59,6 +72,7 @@ impl Board {
     pub(super) fn retain(&mut self, conductor: &Conductor) {
         let current: Vec<ObjectRef> = conductor.lanes().filter_map(Lane::run_reference).collect();
         self.standings.retain(|run, _| current.contains(run));
+        self.observed.retain(|run, _| current.contains(run));
     }
 
     /// Every intent.
@@ -136,10 +150,11 @@ impl Board {
         rollout.attempt = plan.attempt;
         rollout.started = timestamp(record.started);
         rollout.reason = record.reason.as_ref().map(ToString::to_string).unwrap_or_default();
+        let observed = self.observed.get(reference).filter(|seen| seen.0 == record.assignment.version);
         rollout.weight = view::RolloutWeights {
             configured: percent(record.weight()),
             acknowledged: percent(record.acknowledged.weight_of(&plan.candidate)),
-            observed: None,
+            observed: observed.and_then(|(_, candidate, stable)| share(*candidate, candidate + stable)),
         };
         if let Some(standing) = self.standings.get(reference) {
             let refused = standing
@@ -241,4 +256,36 @@ pub(super) fn timestamp(time: Time) -> view::Timestamp {
 
 fn percent(weight: world::api::delivery::Weight) -> f64 {
     f64::from(weight.ppm()) / 1e4
+}
+
+/// Wilson's score interval: it stays within 0 to 100 and is honest about small numbers.
+fn share(part: u64, all: u64) -> Option<view::ObservedShare> {
+    if all == 0 {
+        return None;
+    }
+    let (n, p) = (all as f64, part as f64 / all as f64);
+    let middle = (p + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
+    let half = Z / (1.0 + Z * Z / n) * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    let interval = [(middle - half).max(0.0) * 100.0, (middle + half).min(1.0) * 100.0];
+    Some(view::ObservedShare { percent: p * 100.0, interval, requests: all })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn an_observed_share_has_an_interval_that_contains_it() {
+        assert_eq!(share(0, 0), None);
+        for (part, all) in [(0, 10), (10, 10), (50, 1_000), (1, 3)] {
+            let share = share(part, all).unwrap();
+            let [low, high] = share.interval;
+            assert!(0.0 <= low && low <= share.percent && share.percent <= high && high <= 100.0, "{share:?}");
+        }
+        // 5 % of 10,000 requests: known to within half a percent.
+        let share = share(500, 10_000).unwrap();
+        assert!(share.interval[1] - share.interval[0] < 1.0);
+    }
 }

@@ -12,6 +12,7 @@ mod fixture;
 mod held;
 mod identity;
 mod lifecycle;
+mod rollouts;
 mod services;
 mod streams;
 mod telemetry;

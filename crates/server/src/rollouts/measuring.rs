@@ -1,0 +1,82 @@
+//! Counts the requests of runs: one follower for each, all of which say into one channel what they read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rollout::{Evidence, Lane, Run};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+use world::ObjectRef;
+
+use crate::{RunTargets, Telemetry};
+
+/// Readings that may wait; followers wait then, and what is counted meanwhile is in the next one.
+const READINGS: usize = 64;
+
+/// The followers.
+#[derive(Debug)]
+pub(super) struct Measuring {
+    followers: JoinSet<()>,
+    runs: BTreeMap<ObjectRef, AbortHandle>,
+    say: mpsc::Sender<(ObjectRef, Evidence)>,
+    said: mpsc::Receiver<(ObjectRef, Evidence)>,
+}
+
+impl Default for Measuring {
+    fn default() -> Self {
+        let (say, said) = mpsc::channel(READINGS);
+        Self { followers: JoinSet::new(), runs: BTreeMap::new(), say, said }
+    }
+}
+
+impl Measuring {
+    /// Begins to count for a run, unless that is being done.
+    pub(super) fn begin(&mut self, run: ObjectRef, targets: RunTargets, telemetry: &Arc<Telemetry>) {
+        if self.runs.contains_key(&run) {
+            return;
+        }
+        let (mut reports, say, name) = (telemetry.open(targets), self.say.clone(), run.clone());
+        let follower = self.followers.spawn(async move {
+            while let Some(evidence) = reports.next().await {
+                if say.send((name.clone(), evidence)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        self.runs.insert(run, follower);
+    }
+
+    /// Counts no more for a run.
+    pub(super) fn end(&mut self, run: &ObjectRef) {
+        if let Some(follower) = self.runs.remove(run) {
+            follower.abort();
+        }
+        while self.followers.try_join_next().is_some() {}
+    }
+
+    /// The next reading of any of them. Cancel safe.
+    pub(super) async fn next(&mut self) -> Option<(ObjectRef, Evidence)> {
+        self.said.recv().await
+    }
+
+    /// Ends all of them.
+    pub(super) async fn shutdown(&mut self) {
+        self.followers.shutdown().await;
+    }
+}
+
+/// What is counted for the current run of an intent; `None` while its service is not known.
+pub(super) fn targets(run: &ObjectRef, lane: &Lane, interval: Duration) -> Option<RunTargets> {
+    let plan = &lane.run().map(Run::record)?.plan;
+    let (host, ports) = lane.sight()?.ports.as_ref()?;
+    let mut wanted =
+        RunTargets::new(&format!("{}/{}", run.namespace, run.name), host, ports, &plan.candidate, &plan.stable);
+    // Steps may name further profiles; what is counted too early does no harm.
+    let mut names = BTreeSet::new();
+    let metrics = plan.profiles.values().flatten().filter(|metric| names.insert(metric.name.clone()));
+    wanted.targets.metrics = metrics.cloned().collect();
+    wanted.targets.source = plan.spec.analysis.source;
+    wanted.interval = interval;
+    Some(wanted)
+}
