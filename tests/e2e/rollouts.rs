@@ -49,7 +49,8 @@ impl Stage {
         let objects = reviews.objects_of(&[("v1", &reviews.v1)]);
         let arguments = ["--state-dir", state.path().to_str().unwrap()];
         let mesh = Mesh::start_with(&[("reviews.yaml", &objects), ("intent.yaml", intent)], &arguments).await;
-        let client = mesh.client(Variant::Delta, "client").await;
+        let arguments = ["--pod", "client", "--interception", "none", "--load-reports"];
+        let client = mesh.envoy(Variant::Delta, &arguments).await;
         answering(reviews.plan()).await;
         Stage { mesh, reviews, _client: client, state }
     }
@@ -182,7 +183,7 @@ async fn a_server_that_is_killed_goes_on_where_it_was() {
         stage.promote(2 * at + 1).await;
         promoted += 1;
         tokio::time::sleep(Duration::from_millis(millis)).await;
-        let before = stage.mesh.get(ROLLOUT).await["weight"]["configured"].clone();
+        let before = stage.mesh.get(ROLLOUT).await["weight"]["acknowledged"].clone();
         stage.mesh.server.kill().await.unwrap();
         load.next(100, PATIENCE).await.unwrap();
         stage.mesh.restart().await;

@@ -135,12 +135,12 @@ impl Conductor {
         }
     }
 
-    /// Takes an action on the run, or on the current run of the intent, of this name. The action's own `run` is filled
-    /// in.
+    /// Takes an action on the run, or on the current run of the intent, of this name; returns the run's name, which the
+    /// action need not say.
     ///
     /// # Errors
     /// There is no such run or intent, it has no current run, or the run does not take the action.
-    pub fn act(&mut self, now: Time, namespace: &str, name: &str, mut action: Action) -> Result<(), ActError> {
+    pub fn act(&mut self, now: Time, namespace: &str, name: &str, mut action: Action) -> Result<String, ActError> {
         let unknown = || ActError::Unknown { namespace: namespace.to_owned(), name: name.to_owned() };
         let mut meant = None;
         for (intent, lane) in self.lanes.iter().filter(|(intent, _)| *intent.namespace == *namespace) {
@@ -158,10 +158,11 @@ impl Conductor {
         let lane = meant.and_then(|intent| self.lanes.get_mut(&intent)).ok_or_else(unknown)?;
         let intent = lane.intent().name.to_string();
         let run = lane.run_mut().ok_or(ActError::NoRun(intent))?;
-        action.run = run.record().plan.run.clone();
+        let meant = run.record().plan.run.clone();
+        action.run.clone_from(&meant);
         run.act(now, action)?;
         self.drive(now);
-        Ok(())
+        Ok(meant)
     }
 
     /// Tells it that time has passed: at [`Conductor::poll_timeout`], or whenever.

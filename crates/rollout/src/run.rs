@@ -224,6 +224,16 @@ impl Run {
         &self.record
     }
 
+    /// Whether everything that it has decided would survive a crash.
+    pub fn is_durable(&self) -> bool {
+        !self.is_dirty && self.durable >= self.record.sequence
+    }
+
+    /// Whether its record could not be made durable, and is not being written again.
+    pub fn has_commit_failed(&self) -> bool {
+        self.commit_failure.is_some()
+    }
+
     /// How many steps the strategy comes down to.
     pub fn step_count(&self) -> usize {
         self.steps.len()

@@ -105,6 +105,16 @@ enum Incident {
     Stop,
 }
 
+/// Somebody who has acted, and is told when a crash cannot take it back any more.
+#[derive(Debug)]
+struct Unanswered {
+    namespace: String,
+    name: String,
+    /// The run acted on.
+    run: String,
+    reply: oneshot::Sender<Result<view::Rollout, ActError>>,
+}
+
 /// The records of one transaction.
 type Batch = Vec<Entry>;
 
@@ -121,6 +131,8 @@ pub(crate) struct Rollouts {
     measuring: Measuring,
     webhooks: Webhooks,
     calls: JoinSet<Heard>,
+    /// Actions that were taken, and are not durable yet.
+    unanswered: Vec<Unanswered>,
     asks: mpsc::Receiver<Ask>,
     news: watch::Sender<u64>,
     wanted: watch::Sender<Vec<Wanted>>,
@@ -149,6 +161,7 @@ impl Rollouts {
             measuring: Measuring::default(),
             webhooks: Webhooks::new(),
             calls: JoinSet::new(),
+            unanswered: Vec::new(),
             asks,
             news,
             wanted: watch::Sender::new(Vec::new()),
@@ -307,10 +320,27 @@ impl Rollouts {
                 if result.is_ok() {
                     tracing::info!(rollout = format!("{namespace}/{name}"), verb, actor, "somebody acted");
                 }
-                let view = || self.board.one(&self.conductor, &namespace, &name);
-                let unknown = || ActError::Unknown { namespace: namespace.clone(), name: name.clone() };
-                drop(reply.send(result.and_then(|()| view().ok_or_else(unknown))));
+                match result {
+                    Ok(run) => self.unanswered.push(Unanswered { namespace, name, run, reply }),
+                    Err(error) => drop(reply.send(Err(error))),
+                }
             }
+        }
+    }
+
+    /// Answers those whose action is durable, or cannot be made so now: then the rollout says why.
+    fn answer_actions(&mut self) {
+        let is_open = |waiting: &Unanswered| {
+            let mut runs = self.conductor.lanes().filter_map(Lane::run);
+            let run = runs.find(|run| run.record().plan.run == waiting.run);
+            run.is_some_and(|run| !run.is_durable() && !run.has_commit_failed())
+        };
+        let (open, done) = std::mem::take(&mut self.unanswered).into_iter().partition(is_open);
+        self.unanswered = open;
+        let done: Vec<Unanswered> = done;
+        for Unanswered { namespace, name, reply, .. } in done {
+            let view = self.board.one(&self.conductor, &namespace, &name);
+            drop(reply.send(view.ok_or(ActError::Unknown { namespace, name })));
         }
     }
 
@@ -341,6 +371,7 @@ impl Rollouts {
             }
         }
         self.write();
+        self.answer_actions();
         let problems = self.conductor.problems();
         if !changes.is_empty() || problems != self.problems {
             self.problems.clone_from(&problems);
