@@ -1,15 +1,15 @@
 //! What Envoy does with the assignments of rollouts: weights, directed requests, stickiness, copies, connections, and
 //! what happens when a revision is gone. The runs are put into the server by hand, as who conducts them does.
 
+mod bed;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use server::{Config, Input, Listen, Server};
 use testkit::backend::Backend;
-use testkit::envoy::{Envoy, Setup};
+use testkit::envoy::Envoy;
 use testkit::grpc_client::GrpcClient;
 use testkit::load::{Load, Plan};
 use testkit::stats::{FALSE_ALARM, assert_split, binomial_tail};
@@ -17,116 +17,12 @@ use testkit::tcp_backend::TcpBackend;
 use testkit::{ports, wait};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio_util::sync::CancellationToken;
-use world::{Change, Kind, Meta, Object, ObjectRef, Settings, Spec};
+use world::Kind;
+
+use bed::{Bed, canary, route, run_of, weights, with};
 
 use crate::mesh::{PATIENCE, Reviews, Variant, answering, marked, pod};
 use crate::raw::{assert_connections_split, name_where};
-
-/// A server in this process, that is fed by the test.
-struct Bed {
-    input: Input,
-    xds: SocketAddr,
-    shutdown: CancellationToken,
-    /// How many runs were put in force.
-    runs: std::cell::Cell<i64>,
-}
-
-impl Drop for Bed {
-    fn drop(&mut self) {
-        self.shutdown.cancel();
-    }
-}
-
-impl Bed {
-    async fn start(manifests: &str, run: impl Into<Option<Value>>) -> Bed {
-        let config = Config {
-            xds_listen: vec![Listen::Tcp(ports::local().unwrap())],
-            virtual_hosts: compile::HostDelivery::Separate,
-            ..Config::default()
-        };
-        let plane = plane::Plane::new(Settings::default(), compile::Options::default());
-        let server = Server::bind(config, plane).await.unwrap();
-        let Listen::Tcp(xds) = server.addresses().xds[0].clone() else { panic!("a TCP address was asked for") };
-        let (input, shutdown) = (server.input(), CancellationToken::new());
-        tokio::spawn(server.run(shutdown.clone()));
-        let bed = Bed { input, xds, shutdown, runs: std::cell::Cell::new(0) };
-        bed.apply(manifests, run.into()).await;
-        bed.input.set_synced().await.unwrap();
-        bed
-    }
-
-    /// Takes objects in, and a run; returns the moment before.
-    async fn apply(&self, manifests: &str, run: Option<Value>) -> Instant {
-        let parsed = source::text::parse("test.yaml", manifests.as_bytes(), &source::Options::default());
-        assert!(parsed.problems.is_empty(), "{:#?}", parsed.problems);
-        let mut changes: Vec<_> = parsed.objects.into_iter().map(Change::Apply).collect();
-        if let Some(spec) = run {
-            self.runs.set(self.runs.get() + 1);
-            let reference = ObjectRef::new(Kind::RolloutRun, "default", "run");
-            let meta = Meta { generation: self.runs.get(), ..Meta::default() };
-            let spec = Spec::RolloutRun(serde_json::from_value(spec).unwrap());
-            changes.push(Change::Apply(Object { reference, meta, spec }.into()));
-        }
-        let before = Instant::now();
-        self.input.apply(changes, Vec::new(), before).await.unwrap();
-        before
-    }
-
-    async fn remove(&self, kind: Kind, name: &str) {
-        let gone = Change::Remove(ObjectRef::new(kind, "default", name));
-        self.input.apply(vec![gone], Vec::new(), Instant::now()).await.unwrap();
-    }
-
-    fn bootstrap(&self, arguments: &[&str]) -> Value {
-        let (xds, admin) = (self.xds.to_string(), ports::local().unwrap().to_string());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
-        let output = command.args(["bootstrap", "--admin", &admin, "--xds", &xds]).args(arguments).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    async fn client(&self, variant: Variant, arguments: &[&str]) -> Envoy {
-        let state_of_the_world = (variant == Variant::StateOfTheWorld).then_some("--state-of-the-world");
-        let arguments: Vec<_> = arguments.iter().copied().chain(state_of_the_world).collect();
-        Setup::new(self.bootstrap(&arguments)).start().await.unwrap()
-    }
-
-    async fn sidecar(&self, variant: Variant) -> Envoy {
-        self.client(variant, &["--pod", "client", "--interception", "none"]).await
-    }
-}
-
-/// The route of `reviews` with a mark, which is how a change is seen to have arrived.
-fn route(mark: &str) -> String {
-    format!(
-        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: reviews, namespace: default}}\n\
-         spec:\n  hosts: [reviews]\n  http:\n    - headers: {{response: {{set: {{x-mark: {mark}}}}}}}\n      \
-         route: [{{destination: {{host: reviews}}}}]\n"
-    )
-}
-
-fn run_of(service: &str, split: Value) -> Value {
-    json!({
-        "service": {"name": service}, "label": "version", "stable": "v1", "candidate": "v2",
-        "assignment": {
-            "version": 1, "split": split, "routes": [], "mirror": null, "stickiness": {}, "fallback": null,
-        },
-    })
-}
-
-fn weights(candidate: f64) -> Value {
-    json!({"Weights": [["v2", candidate], ["v1", 100.0 - candidate]]})
-}
-
-fn canary(candidate: f64) -> Value {
-    run_of("reviews", weights(candidate))
-}
-
-fn with(mut run: Value, part: &str, value: Value) -> Value {
-    run["assignment"][part] = value;
-    run
-}
 
 async fn a_canary_walks_to_the_end_and_no_request_fails(variant: Variant) {
     let reviews = Reviews::start();

@@ -49,6 +49,8 @@ pub struct Plan {
 pub struct Directed {
     /// The step or variant that asked for it.
     pub name: String,
+    /// Where the assignment says so, for problems.
+    pub field: String,
     /// At least one; those that cannot concern the client are not among them.
     pub matches: Vec<RequestMatch>,
     /// Where they go.
@@ -94,4 +96,11 @@ impl Division {
         let attached = self.routes.is_empty() || self.routes.iter().any(|name| name == route);
         if attached { &self.plan } else { &self.elsewhere }
     }
+}
+
+/// What to say to a run of a destination that it cannot divide, because it is a subset already.
+pub(crate) fn spared(run: &ObjectRef, route: &str, subset: &str) -> Problem {
+    Problem::warning(run, "spec.service", format!("{route} names the subset \"{subset}\""))
+        .consequence("what it takes goes there, whatever the weights of the run")
+        .hint("Leave the subset out of the route, and the run divides it.")
 }

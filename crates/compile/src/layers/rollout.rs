@@ -273,12 +273,12 @@ impl InForce<'_> {
             if matches.is_empty() {
                 continue;
             }
+            let field = format!("spec.assignment.routes[{at}]");
             if !state.has(&route.to) && state.has_any() {
-                let field = format!("spec.assignment.routes[{at}]");
                 problems.push(self.is_empty(field, &route.to, "these requests are treated like all others".to_owned()));
                 continue;
             }
-            directed.push(Directed { name: route.name.clone(), matches, cluster: cluster(&route.to) });
+            directed.push(Directed { name: route.name.clone(), field, matches, cluster: cluster(&route.to) });
         }
         directed
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use world::api::istio::{Destination, L4Destination, TrafficPolicy};
 use world::{Object, Problem};
 
+use crate::division::{self, Rollout};
 use crate::{Built, Missing, MissingDestination, Options, Resolve, Target, names};
 
 /// The effective policy towards a destination that an object of a namespace names, for a listener port; the default
@@ -47,7 +48,10 @@ pub(super) fn shares(input: &SharesInput<'_>) -> Built<Vec<(Arc<str>, u32)>> {
         match target {
             // A destination without weight is looked up all the same: its author wants to know that it is missing
             // before it gets any.
-            Target::Cluster { name, .. } if weight > 0 => found.push((name, weight)),
+            Target::Cluster { name, rollout, .. } if weight > 0 => {
+                built.problems.extend(rollout.and_then(|rollout| spared(input, at, &rollout)));
+                found.push((name, weight));
+            }
             Target::Cluster { .. } => {}
             Target::Missing(missing) => {
                 lost = u64::saturating_add(lost, weight);
@@ -103,6 +107,14 @@ fn unusable(input: &SharesInput<'_>) -> Option<Problem> {
         ));
     }
     None
+}
+
+/// What to say to a run that cannot divide a destination, because it is a subset already.
+fn spared(input: &SharesInput<'_>, at: usize, rollout: &Rollout) -> Option<Problem> {
+    let Rollout::Spares(run) = rollout else { return None };
+    let subset = &input.destinations.get(at)?.destination.subset;
+    let route = format!("{} {}[{at}]", input.object.reference, input.field);
+    Some(division::spared(run, &route, subset))
 }
 
 fn missing_problem(input: &SharesInput<'_>, at: usize, missing: &Missing, weight: u64) -> Problem {

@@ -12,7 +12,7 @@ use super::hash;
 use super::headers::{Fields, Operations};
 use super::rule::{Place, Rule};
 use super::split::{self, Split};
-use crate::division::{Division, Plan, Rollout, WHOLE};
+use crate::division::{self, Division, Plan, Rollout, WHOLE};
 use crate::{Audience, Missing, MissingDestination, Target, flat, names};
 
 /// Where a rule's requests go, before it is decided which of them go where.
@@ -271,7 +271,8 @@ pub(super) fn forward<'a>(
                 let field = format_args!(".route[{index}].headers");
                 let operations = Operations::read(headers, place, field, problems);
                 if let Some(Rollout::Spares(run)) = &rollout {
-                    problems.push(spared(run, place, index, &destination.destination.subset));
+                    let route = format!("{} spec.http[{}].route[{index}]", place.object.reference, place.index);
+                    problems.push(division::spared(run, &route, &destination.destination.subset));
                 }
                 known.push(Known { to: To::new(name, rollout.as_ref(), &rule.route.name), weight, operations });
             }
@@ -316,14 +317,6 @@ fn add_hashes(all: &mut Vec<HashPolicy>, own: Option<&ConsistentHash>, rollout: 
             all.push(policy);
         }
     }
-}
-
-/// A destination that a run cannot divide, because it is a subset already.
-fn spared(run: &ObjectRef, place: &Place, index: usize, subset: &str) -> Problem {
-    let route = format!("{} spec.http[{}].route[{index}]", place.object.reference, place.index);
-    Problem::warning(run, "spec.service", format!("{route} names the subset \"{subset}\""))
-        .consequence("its requests go there, whatever the weights of the run")
-        .hint("Leave the subset out of the route, and the run divides its requests.")
 }
 
 /// A single destination has all requests, whatever its weight says; else a missing weight is none.

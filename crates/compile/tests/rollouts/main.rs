@@ -164,8 +164,23 @@ fn an_explicit_subset_is_left_alone_and_the_run_is_told() {
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(problems[0].starts_with(
         "warning: RolloutRun default/run-1: spec.service: VirtualService default/reviews spec.http[0].route[0] names the \
-         subset \"v1\"; its requests go there"
+         subset \"v1\"; what it takes goes there"
     ), "{problems:?}");
+}
+
+#[test]
+fn a_subset_that_connections_are_sent_to_is_left_alone_too() {
+    let routes = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: db}\nspec:\n  \
+                  hosts: [reviews]\n  tcp: [{route: [{destination: {host: reviews, subset: v1, port: {number: 5432}}}]}]\n";
+    let mut mesh = Mesh::new(&[REVIEWS, SUBSETS, routes]);
+    mesh.apply_run(&run(canary(500_000)));
+    mesh.snapshot(&sidecar());
+    let problems = mesh.problems();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(
+        problems[0].contains("VirtualService default/db spec.tcp[0].route[0] names the subset \"v1\""),
+        "{problems:?}"
+    );
 }
 
 #[test]

@@ -70,9 +70,8 @@ pub(super) fn variants<'a>(
     };
     let mut variants = Vec::new();
     for (division, plan) in &divisions {
-        for (at, directed) in plan.directed.iter().enumerate() {
-            let field = format!("spec.assignment.routes[{at}]");
-            let requests = requests(division, &field, &directed.matches, input, problems);
+        for directed in &plan.directed {
+            let requests = requests(division, &directed.field, &directed.matches, input, problems);
             if !requests.is_empty() {
                 let clusters = destinations.clusters(Some((&division.run, &directed.cluster)));
                 variants.push(Variant { suffix: directed.name.clone(), requests, ..plain(clusters) });
@@ -101,12 +100,12 @@ fn requests(
     problems: &mut Vec<Problem>,
 ) -> Vec<Request> {
     let mut found = Vec::with_capacity(matches.len());
-    for (at, text) in matches.iter().enumerate() {
+    for text in matches {
         match Request::read(text, input.audience, input.most_regex_instructions()) {
             Ok(request) => found.extend(request),
             Err(why) => {
-                let field = format!("{field}.matches[{at}]");
-                problems.push(Problem::error(&division.run, field, why).consequence("this match never holds"));
+                let field = format!("{field}.matches");
+                problems.push(Problem::error(&division.run, field, why).consequence("the match never holds"));
             }
         }
     }
