@@ -35,7 +35,7 @@ fn stderr(output: &Output) -> String {
 fn every_command_has_help_with_examples() {
     let whole = stdout(&pointsman(&["--help"]));
     assert!(whole.contains("Exit codes:") && whole.contains("Examples:"), "{whole}");
-    for command in ["serve", "check", "status", "wait", "bootstrap", "demo"] {
+    for command in ["serve", "check", "status", "wait", "bootstrap", "demo", "import", "crds"] {
         assert!(whole.contains(&format!("\n  {command} ")), "{command} is not listed: {whole}");
         for flag in ["--help", "-h"] {
             let output = pointsman(&[command, flag]);
@@ -63,6 +63,8 @@ fn what_cannot_be_run_ends_with_2_and_says_why() {
         (&["nonsense"][..], "unrecognized subcommand"),
         (&["serve"], "--config"),
         (&["check"], "--config"),
+        (&["import"], "FILE"),
+        (&["import", "/nowhere/at/all.yaml"], "cannot read \"/nowhere/at/all.yaml\""),
         (&["serve", "--config", config, "--xds-listen", "somewhere"], "neither an address such as"),
         (&["serve", "--config", config, "--xds-listen", &taken], &*format!("cannot listen at {taken}")),
         (&["serve", "--config", config, "--xds-listen", &plain], "is not a socket"),
@@ -81,6 +83,43 @@ fn what_cannot_be_run_ends_with_2_and_says_why() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {out}{err}");
         assert!(err.contains(said) && !err.contains("panicked"), "{arguments:?} does not say \"{said}\": {err}");
     }
+}
+
+#[test]
+fn what_is_imported_passes_the_check_and_losses_are_told() {
+    let directory = TempDir::with_prefix("pointsman-cli-").unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let canary = "apiVersion: flagger.app/v1beta1\nkind: Canary\nmetadata: {name: reviews}\nspec:\n  \
+                  targetRef: {kind: Deployment, name: reviews}\n  service: {port: 9080}\n  \
+                  analysis: {interval: 30s, stepWeight: 25, maxWeight: 50}\n";
+    fs::write(path("canary.yaml"), canary).unwrap();
+    fs::write(path("lossy.yaml"), canary.replace("port: 9080", "port: 9080, timeout: 5s")).unwrap();
+    let output = pointsman(&["import", "--strict", &path("canary.yaml")]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).lines().all(|line| line.starts_with("note: ")), "{}", stderr(&output));
+
+    let mesh = TempDir::with_prefix("pointsman-cli-").unwrap();
+    fs::write(mesh.path().join("intent.yaml"), stdout(&output)).unwrap();
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: reviews}\nspec:\n  selector: {app: reviews}\n  \
+                   ports: [{name: http, port: 9080}]\n";
+    let pods = ["v1", "v2"].map(|version| {
+        crate::mesh::pod(version, &format!("app: reviews, version: {version}"), "10.0.0.1:9080".parse().unwrap())
+    });
+    fs::write(mesh.path().join("service.yaml"), format!("{service}{}", pods.concat())).unwrap();
+    let check = pointsman(&["check", "--config", mesh.path().to_str().unwrap()]);
+    assert_eq!(check.status.code(), Some(0), "{}", stdout(&check));
+
+    for (arguments, code) in [(&["import", "--strict"][..], 1), (&["import"], 0)] {
+        let lossy = pointsman(&[arguments, &[&*path("lossy.yaml")]].concat());
+        assert_eq!(lossy.status.code(), Some(code));
+        let said = stderr(&lossy);
+        assert!(said.contains("lossy.yaml:6 spec.service.timeout: write it in the VirtualService"), "{said}");
+    }
+    let json: Value =
+        serde_json::from_slice(&pointsman(&["import", "-o", "json", &path("lossy.yaml")]).stdout).unwrap();
+    assert_eq!(json["objects"][0]["kind"], "DeploymentIntent");
+    let crds: Value = serde_json::from_slice(&pointsman(&["crds", "-o", "json"]).stdout).unwrap();
+    assert_eq!(crds["items"].as_array().unwrap().len(), 5);
 }
 
 #[test]
@@ -291,7 +330,7 @@ async fn an_interrupted_demo_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_demo_of_ten_seconds_ends_well_and_leaves_nothing_behind() {
+async fn a_demo_walks_ten_seconds_delivers_and_leaves_nothing_behind() {
     let mut demo = Demo::start("10");
     let children = wait::until("the demo to walk", PATIENCE, async || {
         let children = descendants(demo.process.pid());
@@ -299,10 +338,19 @@ async fn a_demo_of_ten_seconds_ends_well_and_leaves_nothing_behind() {
     })
     .await
     .unwrap();
-    let status = demo.end(Duration::from_secs(40)).await;
+    let status = demo.end(Duration::from_secs(180)).await;
     let output = demo.process.output();
     assert_eq!(status.code(), Some(0), "{output}");
-    for said in ["100/0", "80/20", "50/50", "0/100", " requests, 0 failed."] {
+    for said in [
+        "100/0",
+        "80/20",
+        "50/50",
+        "0/100",
+        " requests, 0 failed.",
+        "v2: Completed",
+        "v3: RolledBack",
+        "errors as the proxies",
+    ] {
         assert!(output.contains(said), "\"{said}\" is not in {output}");
     }
     assert_eq!(running(&children), Vec::<u32>::new(), "{output}");

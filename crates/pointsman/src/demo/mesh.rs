@@ -13,6 +13,7 @@ use testkit::load::{Load, Plan};
 use testkit::pointsman::Pointsman;
 use testkit::{ports, wait};
 
+use super::delivery::{self, INTENT};
 use crate::bootstrap::{self, Interception, Kind};
 use crate::output::say;
 
@@ -41,11 +42,16 @@ pub(super) struct Mesh {
     load: Load,
     client: Envoy,
     servers: Vec<Envoy>,
-    _backends: Vec<Backend>,
+    backends: Vec<Backend>,
     server: Pointsman,
     files: TempDir,
     address: SocketAddr,
     admin: SocketAddr,
+    xds: SocketAddr,
+    /// The versions that are deployed, and where each is.
+    pods: Vec<(&'static str, SocketAddr)>,
+    /// The same of a version that was taken away; its service and its Envoy run on.
+    withdrawn: Vec<(&'static str, SocketAddr)>,
 }
 
 impl Mesh {
@@ -56,15 +62,13 @@ impl Mesh {
         let mut pods = Vec::new();
         let mut backends = Vec::new();
         for version in ["v1", "v2"] {
-            // The app listens on 127.0.0.1, its Envoy on the pod's address, both at the same port, as in a pod.
-            let app = ports::local().context("no free port")?;
-            let pod = ports::pod(app.port()).context("no free loopback address")?;
-            backends.push(Backend::start(version, app).with_context(|| format!("cannot start the service {version}"))?);
+            let (backend, pod) = service(version)?;
+            backends.push(backend);
             pods.push((version, pod));
         }
         fs::write(files.path().join("services.yaml"), services(address.port(), &pods))?;
         fs::write(files.path().join("subsets.yaml"), SUBSETS)?;
-        write_routes(&files, Split { v1: 100, v2: 0 })?;
+        write(&files, "routes.yaml", &routes(Split { v1: 100, v2: 0 }))?;
 
         let binary = std::env::current_exe().context("cannot find this program")?;
         let config = files.path().to_string_lossy().into_owned();
@@ -83,7 +87,7 @@ impl Mesh {
         let plan = || Plan::get(address, HOST, "/").timeout(Duration::from_secs(5));
         answering(plan()).await?;
         let load = Load::start(plan().per_second(RATE).connections(8)).context("cannot start the load")?;
-        Ok(Mesh { load, client, servers, _backends: backends, server, files, address, admin })
+        Ok(Mesh { load, client, servers, backends, server, files, address, admin, xds, pods, withdrawn: Vec::new() })
     }
 
     /// Tells where everything is.
@@ -97,8 +101,52 @@ impl Mesh {
     /// Writes a new split, and returns the moment just before.
     pub(super) fn set(&self, split: Split) -> Result<Instant> {
         let before = Instant::now();
-        write_routes(&self.files, split)?;
+        write(&self.files, "routes.yaml", &routes(split))?;
         Ok(before)
+    }
+
+    /// Leaves the split to an intent: v2 is taken away, and the route leads to the service instead of its subsets.
+    pub(super) async fn hand_over(&mut self) -> Result<()> {
+        let (stay, go) = self.pods.drain(..).partition(|(version, _)| *version == "v1");
+        (self.pods, self.withdrawn) = (stay, go);
+        write(&self.files, "services.yaml", &services(self.address.port(), &self.pods))?;
+        write(&self.files, "intent.yaml", INTENT)?;
+        wait::until("the intent to be taken in", START, async || match self.rollout().await {
+            Ok(rollout) if rollout["stable"] == "v1" => Ok(()),
+            Ok(rollout) => Err(rollout.to_string()),
+            Err(error) => Err(format!("{error:#}")),
+        })
+        .await?;
+        let written = Instant::now();
+        write(&self.files, "routes.yaml", &route_to_service())?;
+        let seen = self.load.first(written, START, |sample| sample.mark() == Some(INTENDED));
+        seen.await.context("the route to the service never reached the traffic")?;
+        Ok(())
+    }
+
+    /// Starts a revision, of whose answers one in so many is an error, and returns the moment just before its pod is
+    /// known. A revision that ran before runs on with its service.
+    pub(super) async fn deploy(&mut self, version: &'static str, fail_every: u64) -> Result<Instant> {
+        let pod = match self.withdrawn.iter().find(|(known, _)| *known == version) {
+            Some((_, pod)) => *pod,
+            None => {
+                let (backend, pod) = service(version)?;
+                backend.fail_every(fail_every);
+                self.backends.push(backend);
+                let bootstrap = envoy(&format!("reviews-{version}"), pod.ip().to_string().parse()?, self.xds)?;
+                self.servers.push(Setup::new(bootstrap).start().await?);
+                pod
+            }
+        };
+        self.pods.push((version, pod));
+        let before = Instant::now();
+        write(&self.files, "services.yaml", &services(self.address.port(), &self.pods))?;
+        Ok(before)
+    }
+
+    /// Where the rollout is, as the server says.
+    pub(super) async fn rollout(&self) -> Result<serde_json::Value> {
+        delivery::ask(self.admin).await
     }
 
     /// The running load.
@@ -154,7 +202,7 @@ fn envoy(pod: &str, ip: Ipv4Addr, xds: SocketAddr) -> Result<serde_json::Value> 
         service_account: None,
         state_of_the_world: false,
         load_reports: false,
-        metrics_interval: None,
+        metrics_interval: Some(Duration::from_secs(1)),
         admin: ports::local().context("no free port")?,
         domain: "cluster.local".to_owned(),
     })
@@ -211,10 +259,12 @@ status:
     text
 }
 
-/// Writes the VirtualService as editors and `kubectl`-like tools do: a new file, renamed over the old one.
-fn write_routes(files: &TempDir, split: Split) -> Result<()> {
+/// The mark of answers of the route that leads to the service.
+const INTENDED: &str = "intent";
+
+fn routes(split: Split) -> String {
     let Split { v1, v2 } = split;
-    let text = format!(
+    format!(
         "apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata:
@@ -231,9 +281,41 @@ spec:
         - destination: {{host: reviews, subset: v2}}
           weight: {v2}
 "
-    );
-    let path: PathBuf = files.path().join("routes.yaml");
-    let next = files.path().join(".routes.yaml.new");
+    )
+}
+
+/// The same without subsets: an intent divides what goes to the service.
+fn route_to_service() -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata:
+  name: reviews
+spec:
+  hosts: [reviews]
+  http:
+    - headers:
+        response:
+          set: {{x-mark: {INTENDED}}}
+      route:
+        - destination: {{host: reviews}}
+"
+    )
+}
+
+/// A version of the service and the address of its pod: the app listens on 127.0.0.1, its Envoy on the pod's address, both
+/// at the same port, as in a pod.
+fn service(version: &str) -> Result<(Backend, SocketAddr)> {
+    let app = ports::local().context("no free port")?;
+    let pod = ports::pod(app.port()).context("no free loopback address")?;
+    let backend = Backend::start(version, app).with_context(|| format!("cannot start the service {version}"))?;
+    Ok((backend, pod))
+}
+
+/// Writes a file as editors and `kubectl`-like tools do: a new one, renamed over the old one.
+fn write(files: &TempDir, name: &str, text: &str) -> Result<()> {
+    let path: PathBuf = files.path().join(name);
+    let next = files.path().join(format!(".{name}.new"));
     fs::write(&next, text).with_context(|| format!("cannot write {}", next.display()))?;
     fs::rename(&next, &path).with_context(|| format!("cannot rename to {}", path.display()))
 }
