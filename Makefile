@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 DEMO_SECONDS ?= 0
 
-.PHONY: help build demo test lint unit bench bench-fleet clean
+.PHONY: help build demo test lint unit bench bench-fleet bench-rollout clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -13,7 +13,7 @@ help: ## Say what there is
 build: ## Build the binary with optimisation
 	@$(CARGO) build --release --quiet -p pointsman
 
-demo: ## Walk a traffic split through real Envoys; DEMO_SECONDS=20 ends by itself
+demo: ## Walk a split by hand, then roll a good and a bad revision out, with real Envoys; DEMO_SECONDS=20 for the walk
 	@deploy/tools/envoy.sh > /dev/null
 	@echo "Building (the first time takes a few minutes)..."
 	@$(CARGO) build --release --quiet -p pointsman
@@ -30,6 +30,9 @@ bench: ## Measure, and print the tables of benches/README.md
 
 bench-fleet: ## Measure the server under thousands of imitated nodes, beside the least that could be
 	@benches/fleet.sh
+
+bench-rollout: ## Measure how fast a bad candidate is caught, and whether a good one gets through, with real Envoys
+	@benches/rollout.sh
 
 clean: ## Remove everything that was built or fetched
 	@$(CARGO) clean
