@@ -182,3 +182,22 @@ fn entries_with_a_ttl_decode_with_it_in_both_forms_and_heartbeats_without_a_body
     assert_eq!(lasting.sotw_entry_with_ttl(), lasting.sotw_entry());
     assert_eq!(only(cell.delta_entry()).ttl, None, "for a client that knows of no TTL");
 }
+
+#[test]
+fn a_secret_shows_neither_in_debug_output_nor_in_its_version() {
+    let make = |secret: &str, public: &str| {
+        Cell::confidential(ResourceType::Secret, "default".into(), secret.as_bytes(), public.as_bytes())
+    };
+    let cell = make("key material of a workload", "certificate 1");
+    assert_eq!(cell.version(), make("another key", "certificate 1").version());
+    assert_ne!(cell.version(), make("key material of a workload", "certificate 2").version());
+    assert_eq!(&*cell.value(), b"key material of a workload");
+    let bytes = format!("{:?}", b"key material".as_slice());
+    let bytes = bytes.trim_matches(['[', ']']).to_owned();
+    let mut edit = Layer::new().edit();
+    edit.set(cell);
+    let snapshot = Snapshot::new([edit.finish()]);
+    for shown in [format!("{snapshot:?}"), format!("{:?}", snapshot.all_delta(ResourceType::Secret))] {
+        assert!(!shown.contains("key material") && !shown.contains(&bytes), "{shown}");
+    }
+}
