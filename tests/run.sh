@@ -34,7 +34,8 @@ lint
 step "tools"
 ENVOY_BIN="$(deploy/tools/envoy.sh)"
 GRPC_PYTHON="$(deploy/tools/grpc-client.sh)"
-export ENVOY_BIN GRPC_PYTHON
+PROMETHEUS_BIN="$(deploy/tools/prometheus.sh)"
+export ENVOY_BIN GRPC_PYTHON PROMETHEUS_BIN
 deploy/tools/packages.sh
 
 step "tests"

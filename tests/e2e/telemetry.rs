@@ -1,5 +1,6 @@
 //! What Envoy reports about its traffic, counted as evidence for a run, beside what really happened.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
@@ -11,9 +12,10 @@ use server::{Config, Deadlines, Listen, Reports, RunTargets, Server, Telemetry};
 use testkit::envoy::{Envoy, Setup};
 use testkit::load::{Load, Plan, Window};
 use testkit::ports;
+use testkit::prometheus::Prometheus;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use world::api::delivery::{AnalysisProfile, EvidenceSource, MetricKind, MetricSpec};
+use world::api::delivery::{AnalysisProfile, Bounds, EvidenceSource, MetricKind, MetricSpec};
 use world::{Change, Hostname};
 
 use crate::mesh::{PATIENCE, Reviews, SUBSETS, answering, split};
@@ -73,7 +75,11 @@ impl Bed {
     }
 
     async fn envoy(&self) -> Envoy {
-        let envoy = Setup::new(self.bootstrap()).start().await.unwrap();
+        self.envoy_of(self.bootstrap()).await
+    }
+
+    async fn envoy_of(&self, bootstrap: Value) -> Envoy {
+        let envoy = Setup::new(bootstrap).start().await.unwrap();
         answering(self.plan()).await;
         envoy
     }
@@ -83,6 +89,10 @@ impl Bed {
     }
 
     fn open(&self, source: EvidenceSource, metrics: Vec<MetricSpec>) -> Reports {
+        self.open_with(source, metrics, None)
+    }
+
+    fn open_with(&self, source: EvidenceSource, metrics: Vec<MetricSpec>, prometheus: Option<String>) -> Reports {
         let host = Hostname::new("reviews.default.svc.cluster.local");
         let port = self.reviews.address.port();
         let (candidate, stable) = (Revision::new("v2"), Revision::new("v1"));
@@ -90,6 +100,7 @@ impl Bed {
         wanted.interval = INTERVAL;
         wanted.targets.source = source;
         wanted.targets.metrics = metrics;
+        wanted.prometheus = prometheus;
         self.telemetry.open(wanted)
     }
 
@@ -283,6 +294,71 @@ async fn silence_is_told_from_rest() {
     let deadline = Instant::now() + PATIENCE;
     while next(&mut reports).await.reporters > 0 {
         assert!(Instant::now() < deadline, "the proxy has gone");
+    }
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_prometheus_and_any_url_answer_for_metrics_of_their_own() {
+    let bed = Bed::start(Deadlines::default()).await;
+    let bootstrap = bed.bootstrap();
+    let admin = &bootstrap["admin"]["address"]["socket_address"];
+    let admin = format!("{}:{}", admin["address"].as_str().unwrap(), admin["port_value"]).parse().unwrap();
+    let _envoy = bed.envoy_of(bootstrap).await;
+    let prometheus = Prometheus::start(admin, "/stats/prometheus").await.unwrap();
+    let address = format!("http://{}", prometheus.address());
+    let metric = |name: &str, kind, query: Option<&str>| MetricSpec {
+        name: name.to_owned(),
+        kind,
+        query: query.map(str::to_owned),
+        range: Some(Bounds { min: Some(0.0), max: None }),
+        interval: Duration::from_secs(1),
+        ..MetricSpec::default()
+    };
+    let answers = "sum({__name__=~'envoy_cluster_.*upstream_rq_completed', __name__!~'.*external.*', \
+                   envoy_cluster_name=~'outbound.*[|]{{revision}}[|].*'})";
+    let web = |name: &str, url: &str, path: &str| MetricSpec {
+        url: Some(url.to_owned()),
+        json_path: Some(path.to_owned()),
+        ..metric(name, MetricKind::Web, None)
+    };
+    let quarter = format!("{address}/api/v1/query?query=vector(0.25)");
+    let metrics = vec![
+        metric("answers", MetricKind::PromQuery, Some(answers)),
+        metric("nothing", MetricKind::PromQuery, Some("no_such_metric")),
+        metric("nonsense", MetricKind::PromQuery, Some("sum(")),
+        metric("unknown", MetricKind::PromQuery, Some("up{pod='{{pod}}'}")),
+        web("quarter", &quarter, "$.data.result[0].value[1]"),
+        web("nowhere", &quarter, "$.data.result[9]"),
+        web("refused", &format!("http://{}/", ports::local().unwrap()), "$"),
+    ];
+    let load = Load::start(bed.plan()).unwrap();
+    load.next(500, PATIENCE).await.unwrap();
+    let window = load.stop().await;
+    // Since its start this Envoy has had all the requests that the version had. Those of probes, which are given up
+    // at any moment, may not have been answered.
+    let requests = seen(&window, "v2").total as f64..=bed.reviews.v2.requests() as f64;
+    let mut reports = bed.open_with(EvidenceSource::Auto, metrics, Some(address));
+    let deadline = Instant::now() + PATIENCE;
+    let mut last = BTreeMap::new();
+    let are_all = |last: &BTreeMap<String, Observation>| match last.get("answers") {
+        Some(Observation::Value(answers)) => requests.contains(answers) && last.len() == 6,
+        _ => false,
+    };
+    while !are_all(&last) {
+        assert!(Instant::now() < deadline, "{requests:?} requests: {last:#?}");
+        last.extend(next(&mut reports).await.metrics);
+    }
+    assert_eq!(last.get("quarter"), Some(&Observation::Value(0.25)));
+    assert_eq!(last.get("nothing"), None, "that there is no such series is no error");
+    for (metric, part) in [
+        ("nonsense", "parse error"),
+        ("unknown", "nothing is known of {{pod}}"),
+        ("nowhere", "the answer has nothing at \"$.data.result[9]\""),
+        ("refused", "cannot be asked: Connection refused"),
+    ] {
+        let Some(Observation::ProviderError(words)) = last.get(metric) else { panic!("{metric}: {last:#?}") };
+        assert!(words.contains(part), "{metric}: {words}");
     }
     bed.stop().await;
 }

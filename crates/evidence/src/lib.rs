@@ -25,11 +25,13 @@
 
 mod account;
 mod interest;
+mod json_path;
 mod ledger;
 mod log_stream;
 mod measure;
 mod metric_stream;
 mod pace;
+mod question;
 mod stat;
 mod sums;
 
@@ -39,5 +41,6 @@ pub use ledger::{Channel, ClusterSums, Ledger, StreamId};
 pub use log_stream::LogStream;
 pub use metric_stream::{Counters, MetricStream, Refusal};
 pub use pace::Pace;
+pub use question::{Question, Variables};
 pub use stat::Stat;
 pub use sums::{LoadSums, Sums};

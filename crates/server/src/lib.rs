@@ -24,6 +24,7 @@ mod client_status;
 mod config;
 mod discovery;
 mod error;
+mod fetch;
 mod grpc;
 mod journal;
 mod listen;

@@ -3,6 +3,7 @@
 //! One task for each stream of metrics or access logs; they and the load reporting streams add to one ledger. One task
 //! for each run that wants to know: it reads the ledger at its interval, and asks the providers of its other metrics.
 
+mod providers;
 mod reports;
 mod stream_task;
 

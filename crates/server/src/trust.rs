@@ -11,7 +11,6 @@
 //! bytes for it. Everything that is secret is kept in the [`StateDirectory`], readable by its owner only.
 
 mod audit;
-mod fetch;
 mod gate;
 mod issuer;
 mod keeper;

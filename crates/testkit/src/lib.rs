@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`envoy`] | a real Envoy with a given bootstrap: start, admin interface, stop |
 //! | [`grpc_client`] | a real gRPC client with its own xDS resolver |
+//! | [`prometheus`] | a real Prometheus that scrapes what it is told |
 //! | [`pointsman`] | the binary under test as a process: start, addresses, signals, restart |
 //! | [`http`] | one request to an admin interface |
 //! | [`wire`] | a raw discovery client that sends what it is told, for both protocol variants |
@@ -34,6 +35,7 @@ pub mod netns;
 pub mod pointsman;
 pub mod ports;
 pub mod process;
+pub mod prometheus;
 pub mod stats;
 pub mod tcp_backend;
 mod tools;

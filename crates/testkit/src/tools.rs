@@ -22,6 +22,10 @@ pub(crate) static ENVOY: Tool = Tool { script: "envoy.sh", variable: "ENVOY_BIN"
 pub(crate) static GRPC_PYTHON: Tool =
     Tool { script: "grpc-client.sh", variable: "GRPC_PYTHON", found: OnceLock::new() };
 
+/// A Prometheus.
+pub(crate) static PROMETHEUS: Tool =
+    Tool { script: "prometheus.sh", variable: "PROMETHEUS_BIN", found: OnceLock::new() };
+
 impl Tool {
     /// The path of the tool. The first call may take as long as a download does; the others return what it returned.
     pub(crate) fn path(&self) -> Result<&Path> {

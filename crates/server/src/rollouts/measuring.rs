@@ -78,5 +78,6 @@ pub(super) fn targets(run: &ObjectRef, lane: &Lane, interval: Duration) -> Optio
     wanted.targets.metrics = metrics.cloned().collect();
     wanted.targets.source = plan.spec.analysis.source;
     wanted.interval = interval;
+    wanted.prometheus.clone_from(&plan.spec.analysis.prometheus_url);
     Some(wanted)
 }

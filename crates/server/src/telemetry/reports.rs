@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use evidence::{Account, Arm, Targets};
+use evidence::{Account, Arm, Targets, Variables};
 use load::{Ask, Focus};
 use rollout::{Evidence, Revision, Time};
 use tokio::sync::mpsc;
@@ -12,6 +12,7 @@ use tokio::time::MissedTickBehavior;
 use world::Hostname;
 
 use super::Telemetry;
+use super::providers::Providers;
 
 /// Reports that may wait for the run. When they are as many, none is made until there is room; what was counted
 /// meanwhile is in the next one.
@@ -20,24 +21,41 @@ const WAITING: usize = 4;
 /// What a run wants to know, and how often.
 #[derive(Clone, Debug)]
 pub struct RunTargets {
-    /// Names the run; no other that is open may have the same.
+    /// Names the run.
     pub run: Arc<str>,
     /// What is counted, for which arm, and from which source.
     pub targets: Targets,
     /// How often evidence is wanted; load reports are asked for as often. At least [`Ask::SHORTEST`].
     pub interval: Duration,
+    /// The Prometheus that queries without an address of their own go to.
+    pub prometheus: Option<String>,
+    /// What stands for the names in `{{name}}` in queries and URLs.
+    pub variables: Variables,
 }
 
 impl RunTargets {
     /// For a service whose revisions have a cluster each, on each of its ports. The metrics, the source and names of cohort
-    /// routes are to be filled in.
+    /// routes are to be filled in. Queries may name `{{service}}` (the host), `{{candidate}}`, which is `{{revision}}` as well, and
+    /// `{{stable}}`.
     pub fn new(run: &str, host: &Hostname, ports: &[u16], candidate: &Revision, stable: &Revision) -> Self {
         let arm = |revision: &Revision| {
             let clusters = ports.iter().map(|port| compile::names::outbound_cluster(*port, revision.as_str(), host));
             Arm { clusters: clusters.collect::<BTreeSet<_>>(), ..Arm::default() }
         };
         let targets = Targets { candidate: arm(candidate), stable: arm(stable), ..Targets::default() };
-        Self { run: run.into(), targets, interval: Duration::from_secs(1) }
+        let variables = [
+            ("service", host.as_str()),
+            ("candidate", candidate.as_str()),
+            ("revision", candidate.as_str()),
+            ("stable", stable.as_str()),
+        ];
+        Self {
+            run: run.into(),
+            targets,
+            interval: Duration::from_secs(1),
+            prometheus: None,
+            variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        }
     }
 }
 
@@ -62,12 +80,15 @@ impl Reports {
 }
 
 async fn follow(telemetry: Arc<Telemetry>, wanted: RunTargets, send: mpsc::Sender<Evidence>) {
-    let RunTargets { run, targets, interval } = wanted;
+    let RunTargets { run, targets, interval, prometheus, variables } = wanted;
     let interval = interval.max(Ask::SHORTEST);
+    // A run that is closed and opened again must not lose what it asks for when the first end of it is noticed late.
+    let owner: Arc<str> = format!("{run}#{}", telemetry.enter().0).into();
     if targets.wants_loads() {
         let focus = Focus { clusters: targets.clusters(), interval, endpoints: true };
-        telemetry.loads.change_policy(|policy| policy.set_focus(run.clone(), focus));
+        telemetry.loads.change_policy(|policy| policy.set_focus(owner.clone(), focus));
     }
+    let mut providers = Providers::new(&targets.metrics, prometheus.as_deref(), &variables);
     let mut account = Account::open(now(), Instant::now(), &mut telemetry.ledger(), targets);
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -76,16 +97,19 @@ async fn follow(telemetry: Arc<Telemetry>, wanted: RunTargets, send: mpsc::Sende
     loop {
         tokio::select! {
             _ = ticks.tick() => {
+                providers.ask(Instant::now());
                 let Ok(room) = send.try_reserve() else { continue };
-                let evidence = account.read(now(), &telemetry.ledger());
+                let mut evidence = account.read(now(), &telemetry.ledger());
+                evidence.metrics.extend(providers.take());
                 room.send(evidence);
             }
+            () = providers.answered() => {}
             () = send.closed() => break,
             () = telemetry.draining.cancelled() => break,
         }
     }
     account.close(&mut telemetry.ledger());
-    telemetry.loads.change_policy(|policy| policy.end_focus(&run));
+    telemetry.loads.change_policy(|policy| policy.end_focus(&owner));
 }
 
 /// The time that runs are told.

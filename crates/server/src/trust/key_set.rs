@@ -6,14 +6,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use identity::ServiceAccountTokens;
 
-use super::fetch::Fetch;
 use super::state_directory::read;
 use super::{ServiceAccountSource, StateError};
+use crate::fetch::{Fetch, FetchError};
 
 /// How often a URL is asked: keys change seldom, and new ones are published before they are used.
 const ASK_EVERY: Duration = Duration::from_secs(300);
 /// How soon a URL that failed is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The keys in force. Until they are known no service account token counts; when they cannot be had again, the old
 /// ones stay in force.
@@ -37,7 +39,7 @@ impl KeySet {
     pub(super) fn open(source: ServiceAccountSource) -> Result<Self, StateError> {
         let is_url = ["http://", "https://"].iter().any(|scheme| source.keys.starts_with(scheme));
         if is_url {
-            let fetch = Fetch::new(&source.keys, source.authorities.as_deref())?;
+            let fetch = Fetch::new(&source.keys, source.authorities.as_deref()).map_err(unusable)?;
             let place = Place::Url(fetch, Mutex::new(Instant::now()));
             return Ok(Self { source, place, current: RwLock::default() });
         }
@@ -66,7 +68,7 @@ impl KeySet {
                 if Instant::now() < *next.lock().unwrap_or_else(PoisonError::into_inner) {
                     return;
                 }
-                let got = fetch.get().await;
+                let got = fetch.get(PATIENCE).await.map_err(unusable);
                 let wait = if got.is_ok() { ASK_EVERY } else { ASK_AGAIN };
                 *next.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + wait;
                 got
@@ -81,6 +83,10 @@ impl KeySet {
             ),
         }
     }
+}
+
+fn unusable(error: FetchError) -> StateError {
+    StateError::Settings(error.to_string())
 }
 
 fn tokens(source: &ServiceAccountSource, text: &str) -> Result<Arc<ServiceAccountTokens>, StateError> {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use evidence::{Arm, Targets};
+use evidence::{Arm, Targets, Variables};
 use proto::pb::envoy::config::core::v3::Node;
 use proto::pb::envoy::data::accesslog::v3::{AccessLogCommon, HttpAccessLogEntry, HttpResponseProperties};
 use proto::pb::envoy::service::accesslog::v3::stream_access_logs_message::{
@@ -70,7 +70,13 @@ fn open(server: &Running, source: EvidenceSource) -> Reports {
         source,
         ..Targets::default()
     };
-    server.telemetry.open(RunTargets { run: "reviews".into(), targets, interval: Duration::from_millis(100) })
+    server.telemetry.open(RunTargets {
+        run: "reviews".into(),
+        targets,
+        interval: Duration::from_millis(100),
+        prometheus: None,
+        variables: Variables::new(),
+    })
 }
 
 async fn next(reports: &mut Reports) -> Evidence {

@@ -17,16 +17,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::StateError;
-use super::state_directory::read;
-
-/// Bytes of a document. A key set has some hundred for each key.
+/// Bytes of a document. A key set has some hundred for each key; an answer with one number has fewer.
 const MAX_BYTES: usize = 1 << 20;
-/// How long it may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How much of the body of an answer that is an error is told.
+const TOLD: usize = 200;
 
 /// A document at a URL.
-pub(super) struct Fetch {
+pub(crate) struct Fetch {
     uri: Uri,
     host: String,
     port: u16,
@@ -39,19 +36,32 @@ impl fmt::Debug for Fetch {
     }
 }
 
+/// Why a document cannot be had, in words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{url}\" cannot be asked: {reason}")]
+pub(crate) struct FetchError {
+    url: String,
+    reason: String,
+}
+
 impl Fetch {
     /// Of `http://` or `https://`; the latter needs the file of authorities by which the server is verified.
-    pub(super) fn new(url: &str, authorities: Option<&Path>) -> Result<Self, StateError> {
-        let unusable = |reason: String| StateError::Settings(format!("\"{url}\" cannot be asked: {reason}"));
+    pub(crate) fn new(url: &str, authorities: Option<&Path>) -> Result<Self, FetchError> {
+        let unusable = |reason: String| FetchError { url: url.to_owned(), reason };
         let uri: Uri = url.parse().map_err(|error| unusable(format!("{error}")))?;
         let host = uri.host().ok_or_else(|| unusable("it names no host".to_owned()))?;
         let host = host.trim_matches(['[', ']']).to_owned();
-        let is_tls = uri.scheme_str() == Some("https");
+        let is_tls = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(unusable("it is neither http:// nor https://".to_owned())),
+        };
         let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         let tls = if is_tls {
             let path = authorities.ok_or_else(|| unusable("a file of trusted authorities is needed".to_owned()))?;
             let mut roots = RootCertStore::empty();
-            for root in CertificateDer::pem_slice_iter(read(path)?.as_bytes()) {
+            let text = std::fs::read(path).map_err(|error| unusable(format!("\"{}\": {error}", path.display())))?;
+            for root in CertificateDer::pem_slice_iter(&text) {
                 let added = root
                     .map_err(|error| error.to_string())
                     .and_then(|root| roots.add(root).map_err(|error| error.to_string()));
@@ -71,14 +81,14 @@ impl Fetch {
         Ok(Self { uri, host, port, tls })
     }
 
-    /// The document.
+    /// The document, if it comes within `patience`.
     ///
     /// # Errors
-    /// [`StateError::Settings`] says why it cannot be had.
-    pub(super) async fn get(&self) -> Result<String, StateError> {
-        let asked = tokio::time::timeout(PATIENCE, self.ask());
-        let got = asked.await.unwrap_or_else(|_| Err(format!("no answer came within {PATIENCE:?}").into()));
-        got.map_err(|error| StateError::Settings(format!("\"{}\" cannot be asked: {error}", self.uri)))
+    /// [`FetchError`] says why it cannot be had.
+    pub(crate) async fn get(&self, patience: Duration) -> Result<String, FetchError> {
+        let asked = tokio::time::timeout(patience, self.ask());
+        let got = asked.await.unwrap_or_else(|_| Err(format!("no answer came within {patience:?}").into()));
+        got.map_err(|error| FetchError { url: self.uri.to_string(), reason: error.to_string() })
     }
 
     async fn ask(&self) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
@@ -99,11 +109,14 @@ impl Fetch {
         let request = Request::get(path).header(header::HOST, authority).body(Empty::<Bytes>::new())?;
         let answer = async {
             let response = sender.send_request(request).await?;
-            if !response.status().is_success() {
-                return Err(format!("it answered with status {}", response.status()).into());
-            }
+            let status = response.status();
             let body = Limited::new(response.into_body(), MAX_BYTES).collect().await?;
-            Ok(String::from_utf8(body.to_bytes().to_vec())?)
+            let text = String::from_utf8(body.to_bytes().to_vec())?;
+            if !status.is_success() {
+                let told: String = text.trim().chars().take(TOLD).collect();
+                return Err(format!("it answered with status {status}: {told}").into());
+            }
+            Ok(text)
         };
         // The connection is driven here, so that it needs no task.
         let mut answer = std::pin::pin!(answer);

@@ -1,0 +1,237 @@
+//! Metrics that somebody else answers: a Prometheus, or any URL.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde_json::Value;
+use world::api::delivery::{MetricKind, MetricSpec};
+
+use crate::json_path;
+
+/// What stands for the names in `{{name}}`.
+pub type Variables = BTreeMap<String, String>;
+
+/// What is to be asked, and how the answer is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The metric that it answers.
+    pub metric: String,
+    /// What is to be asked for by HTTP.
+    pub url: String,
+    /// How often.
+    pub interval: Duration,
+    form: Form,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Form {
+    /// The answer of Prometheus to an instant query.
+    Prometheus,
+    /// JSON, and where in it.
+    Json(String),
+}
+
+impl Question {
+    /// The question behind a metric of kind `PromQuery` or `Web`; `None` for other kinds. A metric's own `url` comes before
+    /// `prometheus`. Beside `variables`, `{{interval}}` is the metric's interval in seconds, such as `60s`.
+    ///
+    /// # Errors
+    /// In words: there is no address, or a variable that nobody knows.
+    pub fn new(spec: &MetricSpec, prometheus: Option<&str>, variables: &Variables) -> Result<Option<Self>, String> {
+        let mut variables = variables.clone();
+        variables.insert("interval".to_owned(), format!("{}s", spec.interval.as_secs().max(1)));
+        let (url, form) = match spec.kind {
+            MetricKind::ErrorRate | MetricKind::LatencyFraction | MetricKind::Threshold => return Ok(None),
+            MetricKind::PromQuery => {
+                let address = spec.url.as_deref().or(prometheus);
+                let address =
+                    address.ok_or("there is no Prometheus to ask: give url or spec.analysis.prometheusUrl")?;
+                let query = fill(spec.query.as_deref().unwrap_or_default(), &variables, str::to_owned)?;
+                let url = format!("{}/api/v1/query?query={}", address.trim_end_matches('/'), encoded(&query));
+                (url, Form::Prometheus)
+            }
+            MetricKind::Web => {
+                let url = fill(spec.url.as_deref().ok_or("there is no url")?, &variables, encoded)?;
+                (url, Form::Json(spec.json_path.clone().unwrap_or_default()))
+            }
+        };
+        Ok(Some(Self { metric: spec.name.clone(), url, interval: spec.interval, form }))
+    }
+
+    /// The number in the body of an answer; `None` when it says that there is none: no series, `NaN`, or a total of 0.
+    ///
+    /// # Errors
+    /// In words, when the body is something else than was asked for.
+    pub fn answer(&self, body: &str) -> Result<Option<f64>, String> {
+        let document: Value = serde_json::from_str(body).map_err(|error| format!("the answer is not JSON: {error}"))?;
+        match &self.form {
+            Form::Prometheus => prometheus(&document),
+            Form::Json(path) => {
+                let found = json_path::find(&document, path);
+                share_or_number(found.ok_or_else(|| format!("the answer has nothing at \"{path}\""))?)
+            }
+        }
+    }
+}
+
+/// The answer of `/api/v1/query`: a scalar, or a vector of one element at most.
+fn prometheus(document: &Value) -> Result<Option<f64>, String> {
+    if document["status"] != "success" {
+        let words = document["error"].as_str().unwrap_or("the answer is not one of Prometheus");
+        return Err(words.to_owned());
+    }
+    let result = &document["data"]["result"];
+    let sample = match document["data"]["resultType"].as_str() {
+        Some("scalar") => result,
+        Some("vector") => match result.as_array().map(Vec::as_slice) {
+            Some([]) => return Ok(None),
+            Some([one]) => &one["value"],
+            Some(many) => return Err(format!("the query has {} series as its answer; one is wanted", many.len())),
+            None => return Err("the answer is not one of Prometheus".to_owned()),
+        },
+        Some(other) => return Err(format!("the query has a {other} as its answer; a number is wanted")),
+        None => return Err("the answer is not one of Prometheus".to_owned()),
+    };
+    number(&sample[1]).ok_or_else(|| format!("{sample} is no sample")).map(known)
+}
+
+/// A number, also as text, or `{"good": 99, "total": 100}`, which is a share from 0 to 1.
+fn share_or_number(value: &Value) -> Result<Option<f64>, String> {
+    if let Value::Object(fields) = value {
+        let field = |name: &str| fields.get(name).and_then(number);
+        let (Some(good), Some(total)) = (field("good"), field("total")) else {
+            return Err("the answer is an object without the numbers good and total".to_owned());
+        };
+        if !(good >= 0.0 && good <= total) {
+            return Err(format!("{good} good ones of {total} in all make no sense"));
+        }
+        return Ok(known(good / total));
+    }
+    number(value).map(known).ok_or_else(|| format!("{value} is no number"))
+}
+
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// What is not a number says that nothing is known, as a quotient without requests does.
+fn known(value: f64) -> Option<f64> {
+    (!value.is_nan()).then_some(value)
+}
+
+/// Puts values for `{{name}}`.
+fn fill(text: &str, variables: &Variables, write: impl Fn(&str) -> String) -> Result<String, String> {
+    let mut filled = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let (name, behind) = after.split_once("}}").ok_or("there is a {{ without its }}")?;
+        let name = name.trim();
+        let value = variables.get(name).ok_or_else(|| {
+            let known: Vec<_> = variables.keys().map(String::as_str).collect();
+            format!("nothing is known of {{{{{name}}}}}; there are: {}", known.join(", "))
+        })?;
+        filled.push_str(before);
+        filled.push_str(&write(value));
+        rest = behind;
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+/// For the query of a URL: all but RFC 3986's unreserved characters as `%XX`.
+fn encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut all, byte| {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => all.push(char::from(byte)),
+            _ => write!(all, "%{byte:02X}").expect("a String takes what is written"),
+        }
+        all
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn variables() -> Variables {
+        [("service", "reviews.default"), ("revision", "v2")].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+    }
+
+    fn asked(kind: MetricKind, text: &str, path: Option<&str>) -> Question {
+        let (query, url) = match kind {
+            MetricKind::Web => (None, Some(text.to_owned())),
+            _ => (Some(text.to_owned()), None),
+        };
+        let json_path = path.map(str::to_owned);
+        let spec = MetricSpec { name: "asked".to_owned(), kind, query, url, json_path, ..MetricSpec::default() };
+        Question::new(&spec, Some("http://prometheus:9090/"), &variables()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_query_goes_to_prometheus_with_its_variables_filled_in() {
+        let question = asked(MetricKind::PromQuery, "rate(x{v=\"{{revision}}\"}[{{ interval }}])", None);
+        assert_eq!(question.url, "http://prometheus:9090/api/v1/query?query=rate%28x%7Bv%3D%22v2%22%7D%5B60s%5D%29");
+        let question = asked(MetricKind::Web, "http://web/{{service}}?r={{revision}}", None);
+        assert_eq!(question.url, "http://web/reviews.default?r=v2");
+        let own =
+            MetricSpec { kind: MetricKind::PromQuery, url: Some("http://own".to_owned()), ..MetricSpec::default() };
+        let question = Question::new(&own, Some("http://prometheus:9090"), &variables()).unwrap().unwrap();
+        assert_eq!(question.url, "http://own/api/v1/query?query=");
+        assert_eq!(Question::new(&MetricSpec::default(), None, &variables()), Ok(None));
+    }
+
+    #[test]
+    fn what_cannot_be_asked_is_said() {
+        let spec = |query: &str| MetricSpec {
+            kind: MetricKind::PromQuery,
+            query: Some(query.to_owned()),
+            ..MetricSpec::default()
+        };
+        let error = |query: &str, address| Question::new(&spec(query), address, &variables()).unwrap_err();
+        assert!(error("up", None).contains("there is no Prometheus to ask"));
+        let words = error("{{pod}}", Some("http://p"));
+        assert_eq!(words, "nothing is known of {{pod}}; there are: interval, revision, service");
+        assert!(error("{{revision", Some("http://p")).contains("without its }}"));
+    }
+
+    #[test]
+    fn answers_of_prometheus_are_numbers_or_nothing_or_errors() {
+        let question = asked(MetricKind::PromQuery, "up", None);
+        let answer = |result_type: &str, result: &str| {
+            let body = format!(r#"{{"status":"success","data":{{"resultType":"{result_type}","result":{result}}}}}"#);
+            question.answer(&body)
+        };
+        assert_eq!(answer("vector", r#"[{"metric":{},"value":[1.5,"0.25"]}]"#), Ok(Some(0.25)));
+        assert_eq!(answer("scalar", r#"[1.5,"7"]"#), Ok(Some(7.0)));
+        assert_eq!(answer("scalar", r#"[1.5,"+Inf"]"#), Ok(Some(f64::INFINITY)));
+        assert_eq!(answer("vector", "[]"), Ok(None));
+        assert_eq!(answer("vector", r#"[{"metric":{},"value":[1.5,"NaN"]}]"#), Ok(None));
+        assert!(answer("vector", r#"[{"value":[1,"1"]},{"value":[1,"2"]}]"#).unwrap_err().contains("2 series"));
+        assert!(answer("matrix", "[]").unwrap_err().contains("a matrix"));
+        assert!(answer("vector", r#"[{"metric":{}}]"#).is_err());
+        assert!(answer("vector", "{}").is_err());
+        assert_eq!(question.answer(r#"{"status":"error","error":"parse error"}"#), Err("parse error".to_owned()));
+        assert!(question.answer("<html>").unwrap_err().contains("not JSON"));
+        assert!(question.answer("[]").is_err());
+    }
+
+    #[test]
+    fn answers_of_others_are_numbers_or_shares() {
+        let question = asked(MetricKind::Web, "http://web", Some("$.checks[0]"));
+        let answer = |value: &str| question.answer(&format!(r#"{{"checks":[{value}]}}"#));
+        assert_eq!(answer("0.5"), Ok(Some(0.5)));
+        assert_eq!(answer("\"12\""), Ok(Some(12.0)));
+        assert_eq!(answer(r#"{"good":99,"total":100}"#), Ok(Some(0.99)));
+        assert_eq!(answer(r#"{"good":0,"total":0}"#), Ok(None));
+        assert!(answer(r#"{"good":3,"total":2}"#).unwrap_err().contains("make no sense"));
+        assert!(answer(r#"{"good":3}"#).unwrap_err().contains("without the numbers"));
+        assert!(answer("true").unwrap_err().contains("is no number"));
+        assert!(question.answer("{}").unwrap_err().contains("nothing at"));
+    }
+}
