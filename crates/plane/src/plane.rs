@@ -322,6 +322,10 @@ impl Plane {
     /// The members that a change of pods or workload entries gives other labels than they had when they came, with the
     /// audiences that they are to belong to.
     fn moves(&self, touched: &BTreeSet<Key>) -> Vec<(MemberId, Audience)> {
+        // Nearly all changes are of something else, and there are thousands of members.
+        if !touched.iter().any(|key| matches!(key, Key::Workloads(_))) {
+            return Vec::new();
+        }
         let of_workload = |audience: &Audience| touched.contains(&Key::Workloads(audience.namespace.clone()));
         let reader = Reader::new(&self.world);
         let mut moves = Vec::new();

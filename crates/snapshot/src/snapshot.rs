@@ -64,6 +64,14 @@ impl Snapshot {
                 && self.layers.iter().zip(other.layers.iter()).all(|(a, b)| Arc::ptr_eq(a, b))
     }
 
+    /// Whether both have the very same resources of a type. False for some that are equal: it looks at no resource.
+    pub fn is_same_in(&self, resource_type: ResourceType, other: &Snapshot) -> bool {
+        let is_same = |(a, b): (&Arc<Layer>, &Arc<Layer>)| {
+            Arc::ptr_eq(a, b) || a.identity(resource_type) == b.identity(resource_type)
+        };
+        self.layers.len() == other.layers.len() && self.layers.iter().zip(other.layers.iter()).all(is_same)
+    }
+
     /// The resource of this type and name.
     pub fn get(&self, resource_type: ResourceType, name: &str) -> Option<&Arc<Cell>> {
         self.layers.iter().find_map(|layer| layer.get(resource_type, name))

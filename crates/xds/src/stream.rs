@@ -13,6 +13,7 @@ mod returning;
 mod step;
 mod subscription;
 mod substream;
+mod types;
 mod view;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -29,6 +30,7 @@ pub use self::name_pool::NamePool;
 use self::order::ORDER;
 use self::step::Step;
 use self::substream::Substream;
+use self::types::Types;
 use crate::{Holding, Node, Outcome, Refusal, Request, Response, Service, Settings, Standing, Summary, Variant, Wants};
 
 type Substreams = [Option<Box<Substream>>; ResourceType::ALL.len()];
@@ -43,6 +45,11 @@ pub struct Stream {
     node: Option<Arc<Node>>,
     snapshot: Option<Snapshot>,
     substreams: Substreams,
+    /// Types of which nothing can be owed before something happens to them: they are passed over. It is the rule for all but
+    /// one or two of them, and to look at each costs as much as what follows from most changes.
+    resting: Types,
+    /// The snapshot for which they rest.
+    looked_at: Option<Snapshot>,
     /// Shared by all types, so that no nonce is used twice on the stream (rule P-11).
     last_nonce: u64,
     outcomes: VecDeque<Outcome>,
@@ -65,6 +72,8 @@ impl Stream {
             node: None,
             snapshot: None,
             substreams: Substreams::default(),
+            resting: Types::default(),
+            looked_at: None,
             last_nonce: 0,
             outcomes: VecDeque::new(),
             returning_until: None,
@@ -120,6 +129,7 @@ impl Stream {
     /// The next message for the client, computed from the newest snapshot; `None` when nothing is owed now.
     pub fn poll_response(&mut self, now: Instant) -> Option<Response> {
         let target = self.snapshot.clone()?;
+        self.move_on(&target);
         self.end_lingering(&target, now);
         if let Some(heartbeats) = self.heartbeats(now) {
             return Some(heartbeats);
@@ -127,10 +137,16 @@ impl Stream {
         loop {
             let mut moved = self.is_returning(now) && self.learn(&target);
             for resource_type in ORDER {
+                if self.resting.contains(resource_type) {
+                    continue;
+                }
                 match self.step(resource_type, &target, now) {
                     Step::Sent(response) => return Some(response),
                     Step::Moved => moved = true,
                     Step::Idle => {}
+                }
+                if self.substreams[resource_type.index()].as_ref().is_none_or(|substream| substream.rests(&target)) {
+                    self.resting.insert(resource_type);
                 }
             }
             if !moved {
@@ -195,13 +211,38 @@ impl Stream {
         self.substreams.iter().flatten().map(|substream| substream.summary()).collect()
     }
 
+    /// Takes types that rest and that are the same in `target` along to it, so that no old snapshot is kept alive by
+    /// them; the others are to be looked at.
+    fn move_on(&mut self, target: &Snapshot) {
+        let Some(old) = self.looked_at.as_ref().filter(|old| !old.same_as(target)) else {
+            self.looked_at.get_or_insert_with(|| target.clone());
+            return;
+        };
+        let resting = self.resting;
+        for resource_type in ORDER.into_iter().filter(|resource_type| resting.contains(*resource_type)) {
+            if !target.is_same_in(resource_type, old) {
+                self.resting.remove(resource_type);
+            } else if let Some(base) =
+                self.substreams[resource_type.index()].as_mut().and_then(|substream| substream.view.base.as_mut())
+            {
+                *base = target.clone();
+            }
+        }
+        self.looked_at = Some(target.clone());
+    }
+
+    /// What there is of a type, to be changed: it is looked at again.
     fn substream(&mut self, resource_type: ResourceType) -> &mut Substream {
+        self.resting.remove(resource_type);
         self.substreams[resource_type.index()].get_or_insert_with(|| Box::new(Substream::new(resource_type)))
     }
 
     /// Lets go of listeners that serve no more. Envoy acknowledges a changed listener at once, but goes on with the old
     /// one until the new one has its routes, filters and secrets.
     fn end_lingering(&mut self, target: &Snapshot, now: Instant) {
+        if self.resting.contains(ResourceType::Listener) {
+            return;
+        }
         let Some(listeners) = self.substreams[ResourceType::Listener.index()].as_deref() else { return };
         if listeners.lingering.is_empty() {
             return;

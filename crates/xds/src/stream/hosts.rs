@@ -132,6 +132,7 @@ impl Stream {
             self.renewed_routes.extend(sent.iter().cloned());
         }
         let Some(hosts) = hosts else { return };
+        self.resting.remove(ResourceType::VirtualHost);
         for route in sent {
             let of_route = target.under(ResourceType::VirtualHost, &route).map(|cell| cell.name());
             for name in of_route.filter(|name| hosts.subscription.covers(name)) {
@@ -146,6 +147,7 @@ impl Stream {
         if resource_type == ResourceType::Route
             && let Some(hosts) = self.substreams[ResourceType::VirtualHost.index()].as_deref_mut()
         {
+            self.resting.remove(ResourceType::VirtualHost);
             hosts.wake_all();
         }
     }

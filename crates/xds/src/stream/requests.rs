@@ -19,7 +19,7 @@ impl Stream {
     pub(super) fn handle_sotw(&mut self, now: Instant, request: DiscoveryRequest) -> Result<(), Refusal> {
         self.identify(request.node)?;
         let Some(resource_type) = self.resource_type(&request.type_url)? else { return Ok(()) };
-        self.check_names(resource_type, &Interest::default(), request.resource_names.iter())?;
+        self.check_names(resource_type, None, request.resource_names.iter())?;
         let snapshot = self.snapshot.clone();
         let first = self.substreams[resource_type.index()].is_none();
         let pool = self.settings.names.clone();
@@ -42,12 +42,18 @@ impl Stream {
         self.identify(request.node)?;
         let Some(resource_type) = self.resource_type(&request.type_url)? else { return Ok(()) };
         let first = self.substreams[resource_type.index()].is_none();
-        let subscribed = self.substreams[resource_type.index()].as_ref().map(|s| s.subscription.interest().clone());
+        let subscribed = self.substreams[resource_type.index()].as_ref().map(|s| s.subscription.interest());
         let claimed = if first { Some(request.initial_resource_versions.keys()) } else { None };
         let asked = request.resource_names_subscribe.iter().chain(claimed.into_iter().flatten());
-        self.check_names(resource_type, &subscribed.unwrap_or_default(), asked)?;
-        let snapshot = self.snapshot.clone();
+        self.check_names(resource_type, subscribed, asked)?;
+        let names_nothing =
+            request.resource_names_subscribe.is_empty() && request.resource_names_unsubscribe.is_empty() && !first;
         self.acknowledge(now, resource_type, &request.response_nonce, request.error_detail, "");
+        if names_nothing {
+            self.wake_hosts_of(resource_type);
+            return Ok(());
+        }
+        let snapshot = self.snapshot.clone();
         let pool = self.settings.names.clone();
         let substream = self.substream(resource_type);
         let amendment = substream.subscription.amend(
@@ -132,10 +138,14 @@ impl Stream {
     fn check_names<'n>(
         &self,
         resource_type: ResourceType,
-        kept: &Interest,
+        kept: Option<&Interest>,
         asked: impl Iterator<Item = &'n String>,
     ) -> Result<(), Refusal> {
-        let (mut count, mut bytes) = (kept.len(), kept.bytes());
+        let mut asked = asked.peekable();
+        if asked.peek().is_none() {
+            return Ok(());
+        }
+        let (mut count, mut bytes) = kept.map_or((0, 0), |kept| (kept.len(), kept.bytes()));
         asked.for_each(|name| {
             count += 1;
             bytes += name.len();

@@ -118,6 +118,7 @@ impl Stream {
 
     pub(super) fn repeat_assignments<'a>(&mut self, names: impl Iterator<Item = &'a Name>) {
         if let Some(endpoints) = &mut self.substreams[ResourceType::Endpoints.index()] {
+            self.resting.remove(ResourceType::Endpoints);
             for name in names.filter(|name| endpoints.subscription.covers(name)).cloned().collect::<Vec<_>>() {
                 endpoints.repeat_name(name);
             }

@@ -189,6 +189,9 @@ impl Stream {
     /// back for as long as it warms (rule P-18).
     pub(super) fn heartbeats(&mut self, now: Instant) -> Option<Response> {
         for resource_type in ORDER {
+            if self.resting.contains(resource_type) {
+                continue;
+            }
             let Some(substream) = self.substreams[resource_type.index()].as_deref_mut() else { continue };
             if !substream.has_heartbeats() {
                 continue;

@@ -271,6 +271,12 @@ impl Substream {
             && self.view.base.as_ref().is_some_and(|base| base.same_as(target))
     }
 
+    /// Whether nothing is owed of this type before something happens to it.
+    pub(crate) fn rests(&self, target: &Snapshot) -> bool {
+        self.subscription.is_empty()
+            || self.is_in_step(target) && self.lingering.is_empty() && self.heartbeats.is_none()
+    }
+
     /// Whether a response is awaited that keeps the next one back.
     pub(crate) fn is_blocked(&self) -> bool {
         self.flights.iter().any(|flight| !flight.overdue)

@@ -153,3 +153,29 @@ fn versions_say_the_same_whether_what_is_held_back_was_looked_at_or_not() {
         assert_eq!(sent(&resting), sent(&woken), "{of}");
     }
 }
+
+#[test]
+fn types_that_rest_go_along_with_the_snapshot_and_are_looked_at_when_something_happens_to_them() {
+    let first = mesh(ResourceType::Cluster);
+    let mut client = Refuser::at_rest(ResourceType::Secret, &first);
+    let rests = |client: &Refuser| ResourceType::ALL.into_iter().all(|of| client.stream.resting.contains(of));
+    assert!(rests(&client), "the client has everything");
+
+    let second = with(&first, ResourceType::Runtime, "elsewhere".into(), b"new");
+    client.publish(&second);
+    assert!(client.answer().is_empty(), "it has not asked for that");
+    let clusters = client.stream.substreams[ResourceType::Cluster.index()].as_ref().unwrap();
+    let target = Snapshot::new([second.clone()]);
+    assert!(clusters.view.base.as_ref().unwrap().layers()[0].generation() == target.layers()[0].generation());
+
+    let third = with(&second, ResourceType::Cluster, name(ResourceType::Cluster, 7), b"second");
+    client.publish(&third);
+    assert_eq!(client.answer(), BTreeMap::from([(ResourceType::Cluster, 1)]), "what has changed is sent");
+    assert!(rests(&client));
+    client.say(DeltaDiscoveryRequest {
+        type_url: ResourceType::Cluster.type_url().to_owned(),
+        resource_names_subscribe: vec![name(ResourceType::Cluster, 9).to_string()],
+        ..DeltaDiscoveryRequest::default()
+    });
+    assert_eq!(client.answer(), BTreeMap::from([(ResourceType::Cluster, 1)]), "what is asked for is sent");
+}
