@@ -266,7 +266,8 @@ fn share(part: u64, all: u64) -> Option<view::ObservedShare> {
     let (n, p) = (all as f64, part as f64 / all as f64);
     let middle = (p + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
     let half = Z / (1.0 + Z * Z / n) * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-    let interval = [(middle - half).max(0.0) * 100.0, (middle + half).min(1.0) * 100.0];
+    // At its ends rounding would leave the share itself just outside.
+    let interval = [(middle - half).clamp(0.0, p) * 100.0, (middle + half).clamp(p, 1.0) * 100.0];
     Some(view::ObservedShare { percent: p * 100.0, interval, requests: all })
 }
 

@@ -1,7 +1,7 @@
 //! Looks where nodes stand to the assignments of runs that wait for them.
 //!
-//! While a run waits, every answer of a node is a reason to look again, at most for a fifth of the time; once all have
-//! accepted it is looked now and then, for nodes that come and go.
+//! While a run waits, every answer of a node is a reason to look again, at most for half of the time, because users may
+//! be hurt by every moment of it; once all have accepted it is looked now and then, for nodes that come and go.
 
 use std::time::{Duration, Instant};
 
@@ -49,7 +49,8 @@ pub(super) async fn look(
                 return;
             }
         }
-        let pause = PAUSE.max(4 * begun.elapsed());
+        let took = begun.elapsed();
+        let pause = PAUSE.max(if is_urgent { took } else { 4 * took });
         let longest = if is_urgent { AT_LEAST_EVERY.max(pause) } else { RESTING.max(pause) };
         if !now.is_empty() {
             tokio::select! {
