@@ -38,7 +38,6 @@ fn kept() -> Value {
         r"retry\.upstream_rq_(completed|5xx|[1-5]\d\d)",
         r"grpc\.\d+",
         // What an operator asks for first.
-        r"membership_(healthy|total)",
         r"upstream_(cx_active|cx_none_healthy|rq_active)",
     ];
     let of_clusters = format!(r"cluster\..+\.({})", of_clusters.join("|"));
