@@ -197,9 +197,11 @@ impl Place {
         entries.departed.push_back(Arc::new(departed));
     }
 
-    /// The stream's node is known now, or has changed.
+    /// The stream's node is known now, or has changed. What is remembered of its earlier streams is forgotten: it has
+    /// come back.
     pub(super) fn identify(&self, node: &Arc<Node>) {
         let mut entries = self.roster.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.departed.retain(|departed| departed.node.id != node.id);
         if let Some(entry) = entries.streams.get_mut(&self.number) {
             entry.node = Some(node.clone());
         }
