@@ -266,3 +266,20 @@ async fn a_candidate_that_fails_requests_goes_back_by_itself() {
     assert!(explained["candidate"][1].as_u64() > Some(0), "{explained}");
     drop(load);
 }
+
+/// Both revisions are members of one cluster, so what they did is told apart by the places of its endpoints.
+#[tokio::test]
+async fn a_rolling_run_is_judged_by_what_its_members_did() {
+    let intent = "apiVersion: delivery.pointsman.dev/v1alpha1\nkind: DeploymentIntent\n\
+         metadata: {name: reviews, namespace: default}\nspec:\n  service: {name: reviews}\n  \
+         analysis: {warmup: 100ms}\n  drain: {timeout: 1s}\n  \
+         strategy: {type: Rolling, rolling: {batch: 1, settle: 1s}}\n";
+    let stage = Stage::start(intent).await;
+    let load = stage.load(300.0);
+    let begun = Instant::now();
+    stage.deploy();
+    let rollout = stage.until("the run to have completed", |rollout| rollout["phase"] == "Completed").await;
+    let counted = &rollout["analysis"]["metrics"][0]["counted"]["candidate"];
+    assert!(counted[0].as_u64() > Some(0) && counted[1] == 0, "{rollout}");
+    load.since(begun).await.assert_no_failures();
+}

@@ -13,6 +13,7 @@ use world::{Address, Endpoint, Health, Labels, ObjectRef, Problem};
 
 use crate::{Proxy, flat};
 
+pub use divided::FALLBACK;
 pub(crate) use divided::{Part, by_count, by_parts, with_fallback};
 pub(crate) use selection::{Receiver, Selection};
 pub(crate) use structs::message;

@@ -20,16 +20,16 @@ pub struct Arm {
     pub places: Places,
 }
 
-/// Localities of an arm's clusters. Only load reports tell them apart.
+/// Localities of an arm's clusters, by their sub-zones. Only load reports tell them apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Places {
     /// All.
     #[default]
     All,
     /// All but these, where proxies find the other revision while this one has no healthy endpoint.
-    AllBut(BTreeSet<Locality>),
+    AllBut(BTreeSet<Arc<str>>),
     /// Only these: both arms share their clusters, and nothing but load reports can tell them apart.
-    Only(BTreeSet<Locality>),
+    Only(BTreeSet<Arc<str>>),
 }
 
 /// What a run wants to know, of whom, and from where.
@@ -65,8 +65,8 @@ impl Places {
     pub fn contain(&self, place: &Locality) -> bool {
         match self {
             Places::All => true,
-            Places::AllBut(others) => !others.contains(place),
-            Places::Only(own) => own.contains(place),
+            Places::AllBut(others) => !others.contains(&place.sub_zone),
+            Places::Only(own) => own.contains(&place.sub_zone),
         }
     }
 }

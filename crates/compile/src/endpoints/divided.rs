@@ -9,7 +9,7 @@ use super::{of_subset, write_locality};
 use crate::{Proxy, flat};
 
 /// Sub-zone of endpoints that stand in for those of another revision.
-const FALLBACK: &str = "pm-fallback";
+pub const FALLBACK: &str = "pm-fallback";
 
 /// Envoy sends to the next priority once the share of healthy endpoints times this factor is below 1, by default 1.4,
 /// that is below 72 %. With 100 (in percent, as Envoy has it) not before fewer than one endpoint in a hundred is left.

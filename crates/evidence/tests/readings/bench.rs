@@ -160,12 +160,12 @@ fn family(name: String, metric: Metric) -> MetricFamily {
     MetricFamily { name: Some(name), metric: vec![metric], ..MetricFamily::default() }
 }
 
-/// A report of one second; `(locality's zone, endpoint, successes, errors)`.
+/// A report of one second; `(locality's sub-zone, endpoint, successes, errors)`.
 pub fn report(cluster: &str, places: &[(&str, &str, u64, u64)]) -> Report {
-    let place = |(zone, address, successful, errors): &(&str, &str, u64, u64)| {
+    let place = |(sub_zone, address, successful, errors): &(&str, &str, u64, u64)| {
         let counts = Counts { successful: *successful, errors: *errors, issued: successful + errors, in_progress: 0 };
         LocalityReport {
-            locality: Locality { zone: (*zone).into(), ..Locality::default() },
+            locality: Locality { sub_zone: (*sub_zone).into(), ..Locality::default() },
             counts,
             endpoints: vec![EndpointReport { address: (*address).into(), counts }],
             ..LocalityReport::default()

@@ -3,17 +3,13 @@
 use std::time::Duration;
 
 use evidence::{Channel, Counters, Places, StreamId};
-use load::{ClusterReport, Locality, Report};
+use load::{ClusterReport, Report};
 use rollout::Observation;
 use world::api::delivery::{EvidenceSource, MetricKind, MetricSpec};
 
 use crate::bench::{Bench, CANDIDATE, Client, STABLE, counts, errors, parts, report, tally, targets};
 
 const LATER: Duration = Duration::from_secs(5);
-
-fn zone(name: &str) -> Locality {
-    Locality { zone: name.into(), ..Locality::default() }
-}
 
 #[test]
 fn load_reports_count_attempts_and_what_was_given_up() {
@@ -79,8 +75,8 @@ fn endpoints_of_stable_are_told_apart_whoever_counts_the_rest() {
 fn localities_tell_arms_apart_that_share_a_cluster() {
     let mut wanted = targets(EvidenceSource::Auto, errors());
     wanted.stable = wanted.candidate.clone();
-    wanted.candidate.places = Places::Only([zone("new")].into());
-    wanted.stable.places = Places::Only([zone("old")].into());
+    wanted.candidate.places = Places::Only(["new".into()].into());
+    wanted.stable.places = Places::Only(["old".into()].into());
     let mut bench = Bench::asking(wanted.clone());
     let places = [("new", "10.0.0.1:80", 8, 2), ("old", "10.0.0.2:80", 99, 1), ("else", "10.0.0.3:80", 5, 5)];
     bench.load(LATER, "a", report(CANDIDATE, &places));
@@ -95,7 +91,7 @@ fn localities_tell_arms_apart_that_share_a_cluster() {
 #[test]
 fn what_falls_back_to_the_other_revision_is_not_the_candidates() {
     let mut wanted = targets(EvidenceSource::Lrs, errors());
-    wanted.candidate.places = Places::AllBut([zone("fallback")].into());
+    wanted.candidate.places = Places::AllBut(["fallback".into()].into());
     let mut bench = Bench::asking(wanted);
     bench.load(LATER, "a", report(CANDIDATE, &[("", "10.0.0.1:80", 0, 7), ("fallback", "10.0.0.2:80", 93, 0)]));
     assert_eq!(bench.counts().0, tally(7, 7));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use world::api::delivery::{DeploymentIntent, Freeze, MetricSpec, parse_time};
-use world::{Hostname, Kind, ObjectRef};
+use world::{Hostname, Kind, ObjectRef, Protocol};
 
 use crate::event::Endpoints;
 use crate::{Revision, Time};
@@ -39,8 +39,8 @@ pub struct Wish {
 pub struct Sight {
     /// The namespace and the name by which a run finds it; `None` when there is no such service.
     pub service: Option<(Arc<str>, Arc<str>)>,
-    /// Its host, and the ports that the intent is about; none without a service.
-    pub ports: Option<(Hostname, Vec<u16>)>,
+    /// Its host, and the ports that the intent is about, with what they carry; none without a service.
+    pub ports: Option<(Hostname, Vec<(u16, Protocol)>)>,
     /// Endpoints by the value of the intent's label. Revisions without any are missing, endpoints without the label too.
     pub endpoints: BTreeMap<Revision, Endpoints>,
 }

@@ -112,8 +112,8 @@ impl Lookout {
         // The world keeps only endpoints that take traffic, so all of them are healthy.
         let counted = revisions.map(|(name, count)| (Revision::new(&name), Endpoints { healthy: count, total: count }));
         let is_meant = |port: &u16| ports.is_empty() || ports.contains(port);
-        let numbers = service.ports.iter().map(|port| port.number).filter(is_meant).collect();
-        let ports = Some((service.host.clone(), numbers));
+        let carried = service.ports.iter().filter(|port| is_meant(&port.number));
+        let ports = Some((service.host.clone(), carried.map(|port| (port.number, port.protocol)).collect()));
         Sight { service: Some((namespace.into(), named)), ports, endpoints: counted.collect() }
     }
 }

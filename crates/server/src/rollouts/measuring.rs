@@ -7,7 +7,8 @@ use std::time::Duration;
 use rollout::{Evidence, Lane, Run};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
-use world::ObjectRef;
+use world::api::delivery::{IntentProtocol, StrategyType};
+use world::{ObjectRef, Protocol};
 
 use crate::{RunTargets, Telemetry};
 
@@ -70,8 +71,19 @@ impl Measuring {
 pub(super) fn targets(run: &ObjectRef, lane: &Lane, interval: Duration) -> Option<RunTargets> {
     let plan = &lane.run().map(Run::record)?.plan;
     let (host, ports) = lane.sight()?.ports.as_ref()?;
-    let mut wanted =
-        RunTargets::new(&format!("{}/{}", run.namespace, run.name), host, ports, &plan.candidate, &plan.stable);
+    let name = format!("{}/{}", run.namespace, run.name);
+    let (candidate, stable) = (&plan.candidate, &plan.stable);
+    // Where routes divide requests, revisions have clusters; connections and members of one cluster are told apart by
+    // places. Of a service with ports of both kinds, requests say more.
+    let has_routes = plan.spec.strategy.kind != StrategyType::Rolling && plan.spec.protocol != IntentProtocol::Tcp;
+    let is_routed = |protocol: Protocol| protocol.is_http() || protocol == Protocol::Auto;
+    let routed: Vec<u16> = ports.iter().filter(|(_, protocol)| is_routed(*protocol)).map(|(port, _)| *port).collect();
+    let mut wanted = if has_routes && !routed.is_empty() {
+        RunTargets::new(&name, host, &routed, candidate, stable)
+    } else {
+        let all: Vec<u16> = ports.iter().map(|(port, _)| *port).collect();
+        RunTargets::by_places(&name, host, &all, candidate, stable)
+    };
     // Steps may name further profiles; what is counted too early does no harm.
     let mut names = BTreeSet::new();
     let metrics = plan.profiles.values().flatten().filter(|metric| names.insert(metric.name.clone()));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use evidence::{Account, Arm, Targets, Variables};
+use evidence::{Account, Arm, Places, Targets, Variables};
 use load::{Ask, Focus};
 use rollout::{Evidence, Revision, Time};
 use tokio::sync::mpsc;
@@ -34,14 +34,31 @@ pub struct RunTargets {
 }
 
 impl RunTargets {
-    /// For a service whose revisions have a cluster each, on each of its ports. The metrics, the source and names of cohort
+    /// For a service whose revisions have a cluster each, on each of these ports; what falls back to stable is not the
+    /// candidate's. The metrics, the source and names of cohort
     /// routes are to be filled in. Queries may name `{{service}}` (the host), `{{candidate}}`, which is `{{revision}}` as well, and
     /// `{{stable}}`.
     pub fn new(run: &str, host: &Hostname, ports: &[u16], candidate: &Revision, stable: &Revision) -> Self {
         let arm = |revision: &Revision| {
             let clusters = ports.iter().map(|port| compile::names::outbound_cluster(*port, revision.as_str(), host));
-            Arm { clusters: clusters.collect::<BTreeSet<_>>(), ..Arm::default() }
+            let places = Places::AllBut([compile::endpoints::FALLBACK.into()].into());
+            Arm { clusters: clusters.collect(), places }
         };
+        Self::of(run, host, candidate, stable, arm)
+    }
+
+    /// The same for a service whose revisions share its clusters, each in a sub-zone of its own.
+    pub fn by_places(run: &str, host: &Hostname, ports: &[u16], candidate: &Revision, stable: &Revision) -> Self {
+        let clusters: BTreeSet<_> =
+            ports.iter().map(|port| compile::names::outbound_cluster(*port, "", host)).collect();
+        let arm = |revision: &Revision| {
+            let places = Places::Only([revision.as_str().into()].into());
+            Arm { clusters: clusters.clone(), places }
+        };
+        Self::of(run, host, candidate, stable, arm)
+    }
+
+    fn of(run: &str, host: &Hostname, candidate: &Revision, stable: &Revision, arm: impl Fn(&Revision) -> Arm) -> Self {
         let targets = Targets { candidate: arm(candidate), stable: arm(stable), ..Targets::default() };
         let variables = [
             ("service", host.as_str()),
