@@ -75,8 +75,8 @@ fn main() {
             kills(&mut written).await;
         }
     });
-    std::fs::create_dir_all("target").unwrap();
-    std::fs::write("target/rollout.json", serde_json::to_string_pretty(&Value::Object(written)).unwrap()).unwrap();
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/rollout.json");
+    std::fs::write(file, serde_json::to_string_pretty(&Value::Object(written)).unwrap()).unwrap();
 }
 
 /// Candidates that are bad in several ways, at 10 %.
