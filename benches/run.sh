@@ -33,11 +33,7 @@ quietly cargo bench -p pointsman --benches --no-run
 ENVOY_BIN="$(deploy/tools/envoy.sh)"
 export ENVOY_BIN
 
-printf '\nMachine: %s × %s, %s GB, Linux %s; %s; load average before: %s\n' \
-  "$(nproc)" "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" \
-  "$(awk '/^MemTotal/ { printf "%.0f", $2 / 1e6 }' /proc/meminfo)" "$(uname -r)" \
-  "$(rustc --version)" "$(cut -d' ' -f1-3 /proc/loadavg)"
-printf 'Revision: %s, %s\n' "$(git rev-parse --short HEAD 2> /dev/null || echo unknown)" "$(date -u +%Y-%m-%dT%H:%MZ)"
+benches/machine.sh
 
 # First what is measured against the clock through real processes, while the machine is cool.
 for bench in latency memory sending; do

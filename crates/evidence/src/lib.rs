@@ -24,6 +24,7 @@
 //! tell apart.
 
 mod account;
+mod client;
 mod interest;
 mod json_path;
 mod ledger;
@@ -36,10 +37,11 @@ mod stat;
 mod sums;
 
 pub use account::{Account, Arm, Places, Targets};
+pub use client::{Client, Refusal};
 pub use interest::Interest;
 pub use ledger::{Channel, ClusterSums, Ledger, StreamId};
 pub use log_stream::LogStream;
-pub use metric_stream::{Counters, MetricStream, Refusal};
+pub use metric_stream::{Counters, MetricStream};
 pub use pace::Pace;
 pub use question::{Question, Variables};
 pub use stat::Stat;

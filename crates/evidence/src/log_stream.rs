@@ -8,7 +8,6 @@ use proto::pb::envoy::service::accesslog::v3::StreamAccessLogsMessage;
 use proto::pb::envoy::service::accesslog::v3::stream_access_logs_message::LogEntries;
 use proto::pb::google::protobuf;
 
-use crate::metric_stream::Refusal;
 use crate::{Interest, Stat, Sums};
 
 /// The server's end of one stream, which says nothing to the client. An Envoy has as many of them as worker threads.
@@ -17,7 +16,6 @@ use crate::{Interest, Stat, Sums};
 /// interest are not counted for it: some of them may be older.
 #[derive(Debug, Default)]
 pub struct LogStream {
-    node: Option<Arc<str>>,
     /// The generation of the interest at the last message.
     generation: Option<u64>,
 }
@@ -26,24 +24,6 @@ impl LogStream {
     /// A stream on which nothing was said yet.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// Who the client is, as the first message says.
-    ///
-    /// # Errors
-    /// [`Refusal::NoNode`].
-    pub fn identify(&mut self, message: &StreamAccessLogsMessage) -> Result<&Arc<str>, Refusal> {
-        if self.node.is_none() {
-            let node = message.identifier.as_ref().and_then(|identifier| identifier.node.as_ref());
-            let id = node.map(|node| &*node.id).filter(|id| !id.is_empty()).ok_or(Refusal::NoNode)?;
-            self.node = Some(id.into());
-        }
-        self.node().ok_or(Refusal::NoNode)
-    }
-
-    /// Who the client is; `None` before the first message.
-    pub fn node(&self) -> Option<&Arc<str>> {
-        self.node.as_ref()
     }
 
     /// What the entries count for the clusters of interest; each cluster at most once, in order of first mention.

@@ -26,14 +26,6 @@ pub enum Counters {
     Absolute,
 }
 
-/// Why a stream must be closed: INVALID_ARGUMENT.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The first message names no node. Envoy names itself in the first message of a stream, and never again.
-    #[error("the first message of a stream of metrics or access logs must hold an identifier whose node has an id")]
-    NoNode,
-}
-
 /// The server's end of one stream, which says nothing to the client.
 ///
 /// The first flush on a stream is not counted: counters in it are from a time that nobody can tell, and after a
@@ -45,7 +37,6 @@ pub enum Refusal {
 #[derive(Debug)]
 pub struct MetricStream {
     counters: Counters,
-    node: Option<Arc<str>>,
     flush: Option<Flush>,
     /// The last values, for counters that are not deltas.
     last: HashMap<Arc<str>, HashMap<Stat, u64>>,
@@ -65,25 +56,7 @@ struct Flush {
 impl MetricStream {
     /// A stream on which nothing was said yet.
     pub fn new(counters: Counters) -> Self {
-        Self { counters, node: None, flush: None, last: HashMap::new() }
-    }
-
-    /// Who the client is, as the first message says.
-    ///
-    /// # Errors
-    /// [`Refusal::NoNode`].
-    pub fn identify(&mut self, message: &StreamMetricsMessage) -> Result<&Arc<str>, Refusal> {
-        if self.node.is_none() {
-            let node = message.identifier.as_ref().and_then(|identifier| identifier.node.as_ref());
-            let id = node.map(|node| &*node.id).filter(|id| !id.is_empty()).ok_or(Refusal::NoNode)?;
-            self.node = Some(id.into());
-        }
-        self.node().ok_or(Refusal::NoNode)
-    }
-
-    /// Who the client is; `None` before the first message.
-    pub fn node(&self) -> Option<&Arc<str>> {
-        self.node.as_ref()
+        Self { counters, flush: None, last: HashMap::new() }
     }
 
     /// Forgets where counting stands: another stream of the same node counts.

@@ -6,14 +6,10 @@ use std::time::{Duration, Instant};
 
 use evidence::{Account, Arm, Channel, Counters, Ledger, LogStream, MetricStream, StreamId, Targets};
 use load::{ClusterReport, Counts, EndpointReport, Locality, LocalityReport, Report};
-use proto::pb::envoy::config::core::v3::Node;
 use proto::pb::envoy::data::accesslog::v3::{AccessLogCommon, HttpAccessLogEntry, HttpResponseProperties};
 use proto::pb::envoy::service::accesslog::v3::StreamAccessLogsMessage;
-use proto::pb::envoy::service::accesslog::v3::stream_access_logs_message::{
-    HttpAccessLogEntries, Identifier as LogIdentifier, LogEntries,
-};
+use proto::pb::envoy::service::accesslog::v3::stream_access_logs_message::{HttpAccessLogEntries, LogEntries};
 use proto::pb::envoy::service::metrics::v3::StreamMetricsMessage;
-use proto::pb::envoy::service::metrics::v3::stream_metrics_message::Identifier;
 use proto::pb::google::protobuf;
 use proto::pb::io::prometheus::client::{Bucket, Counter, Histogram, LabelPair, Metric, MetricFamily};
 use rollout::{Evidence, Observation, Tally, Time};
@@ -114,9 +110,7 @@ impl Client {
         for metric in message.envoy_metrics.iter_mut().flat_map(|family| &mut family.metric) {
             metric.timestamp_ms = Some(self.stamp);
         }
-        let node = Node { id: self.node.to_owned(), ..Node::default() };
-        message.identifier = self.stream.node().is_none().then_some(Identifier { node: Some(node) });
-        let node = self.stream.identify(&message).unwrap().clone();
+        let node: Arc<str> = self.node.into();
         match bench.ledger.hear(&node, Channel::Metrics, self.id) {
             Some(interest) => {
                 let counted = self.stream.handle(&message, &interest);
@@ -196,14 +190,9 @@ pub fn entry(
 
 /// Sends entries on a stream of a node.
 pub fn log(bench: &mut Bench, stream: &mut LogStream, id: u64, entries: Vec<HttpAccessLogEntry>) {
-    let identifier = stream.node().is_none().then(|| LogIdentifier {
-        node: Some(Node { id: "a".to_owned(), ..Node::default() }),
-        log_name: "pointsman".to_owned(),
-    });
     let log_entries = Some(LogEntries::HttpLogs(HttpAccessLogEntries { log_entry: entries }));
-    let message = StreamAccessLogsMessage { identifier, log_entries };
-    let node: Arc<str> = stream.identify(&message).unwrap().clone();
-    let interest = bench.ledger.hear(&node, Channel::Logs, StreamId(id)).unwrap();
+    let message = StreamAccessLogsMessage { identifier: None, log_entries };
+    let interest = bench.ledger.hear(&"a".into(), Channel::Logs, StreamId(id)).unwrap();
     let counted = stream.handle(&message, &interest);
     bench.ledger.add(Channel::Logs, &counted);
 }

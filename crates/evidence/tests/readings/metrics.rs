@@ -1,8 +1,7 @@
 //! The metrics service.
 
-use evidence::{Counters, MetricStream, Refusal};
+use evidence::{Counters, Refusal};
 use proto::pb::envoy::config::core::v3::Node;
-use proto::pb::envoy::service::metrics::v3::StreamMetricsMessage;
 use proto::pb::envoy::service::metrics::v3::stream_metrics_message::Identifier;
 use rollout::Observation;
 use world::api::delivery::{EvidenceSource, MetricKind, MetricSpec};
@@ -239,8 +238,8 @@ fn nonsense_is_counted_as_nothing() {
 fn a_stream_that_does_not_say_whose_it_is_is_refused() {
     let unnamed = Identifier { node: Some(Node::default()) };
     for identifier in [None, Some(Identifier { node: None }), Some(unnamed)] {
-        let message = StreamMetricsMessage { identifier, envoy_metrics: Vec::new() };
-        assert_eq!(MetricStream::new(Counters::Deltas).identify(&message), Err(Refusal::NoNode));
+        let said = identifier.as_ref().and_then(|identifier| identifier.node.as_ref());
+        assert_eq!(evidence::Client::default().identify(said), Err(Refusal::NoNode));
     }
 }
 

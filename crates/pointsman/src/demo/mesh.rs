@@ -264,28 +264,20 @@ const INTENDED: &str = "intent";
 
 fn routes(split: Split) -> String {
     let Split { v1, v2 } = split;
-    format!(
-        "apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata:
-  name: reviews
-spec:
-  hosts: [reviews]
-  http:
-    - headers:
-        response:
-          set: {{x-mark: {v1}/{v2}}}
-      route:
-        - destination: {{host: reviews, subset: v1}}
-          weight: {v1}
-        - destination: {{host: reviews, subset: v2}}
-          weight: {v2}
-"
-    )
+    let mark = format!("{v1}/{v2}");
+    let to = |subset, weight| {
+        format!("        - destination: {{host: reviews, subset: {subset}}}\n          weight: {weight}\n")
+    };
+    virtual_service(&mark, &[to("v1", v1), to("v2", v2)].concat())
 }
 
 /// The same without subsets: an intent divides what goes to the service.
 fn route_to_service() -> String {
+    virtual_service(INTENDED, "        - destination: {host: reviews}\n")
+}
+
+/// Marks the answers, and sends requests to these destinations.
+fn virtual_service(mark: &str, destinations: &str) -> String {
     format!(
         "apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -296,10 +288,9 @@ spec:
   http:
     - headers:
         response:
-          set: {{x-mark: {INTENDED}}}
+          set: {{x-mark: {mark}}}
       route:
-        - destination: {{host: reviews}}
-"
+{destinations}"
     )
 }
 

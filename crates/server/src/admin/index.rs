@@ -51,9 +51,9 @@ struct Share {
 
 impl Index {
     /// The index of what streams say they hold, measured against what they are to have: a resource of which a node
-    /// holds an older version is pending, however well that one was taken. On the one object only, if one is given.
+    /// holds an older version is pending, however well that one was taken. On these objects only, if any are given.
     /// Reports come with the ids of their nodes.
-    pub(super) fn new(reports: impl IntoIterator<Item = (Arc<str>, Option<Report>)>, only: Option<&str>) -> Self {
+    pub(super) fn new(reports: impl IntoIterator<Item = (Arc<str>, Option<Report>)>, only: Option<&[String]>) -> Self {
         let mut by_id: BTreeMap<Arc<str>, Vec<Report>> = BTreeMap::new();
         let mut silent = Vec::new();
         for (id, report) in reports {
@@ -76,7 +76,7 @@ impl Index {
         index
     }
 
-    fn add(&mut self, row: usize, report: &Report, known: &mut HashMap<Signature, usize>, only: Option<&str>) {
+    fn add(&mut self, row: usize, report: &Report, known: &mut HashMap<Signature, usize>, only: Option<&[String]>) {
         let Some(target) = &report.target else { return };
         for standing in &report.standings {
             for position in 0..target.layers().len() {

@@ -43,10 +43,13 @@ pub(super) async fn look(
         // Frequent events are made only while somebody listens.
         let mut events = is_urgent.then(|| views.listen());
         let begun = Instant::now();
-        for wanted in &now {
-            let Ok(standing) = views.standing(&wanted.run).await else { return };
-            if tell.send((wanted.run.clone(), standing)).await.is_err() {
-                return;
+        let runs: Vec<ObjectRef> = now.iter().map(|wanted| wanted.run.clone()).collect();
+        if !runs.is_empty() {
+            let Ok(standings) = views.standings(&runs).await else { return };
+            for standing in runs.into_iter().zip(standings) {
+                if tell.send(standing).await.is_err() {
+                    return;
+                }
             }
         }
         let took = begun.elapsed();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use evidence::{Channel, Counters, Interest, LogStream, MetricStream, Pace, Refusal, StreamId, Sums};
+use evidence::{Channel, Client, Counters, Interest, LogStream, MetricStream, Pace, StreamId, Sums};
 use proto::pb::envoy::config::core::v3::Node;
 use proto::pb::envoy::service::accesslog::v3::access_log_service_server::{AccessLogService, AccessLogServiceServer};
 use proto::pb::envoy::service::accesslog::v3::stream_access_logs_message::LogEntries;
@@ -94,8 +94,6 @@ trait Machine: Send + 'static {
 
     /// Who the client says it is, in a message that says so.
     fn said(message: &Self::Message) -> Option<&Node>;
-    fn identify(&mut self, message: &Self::Message) -> Result<&Arc<str>, Refusal>;
-    fn node(&self) -> Option<&Arc<str>>;
     fn handle(&mut self, message: &Self::Message, interest: &Interest) -> Vec<(Arc<str>, Sums)>;
     /// Another stream of the same node counts.
     fn forget(&mut self);
@@ -110,14 +108,6 @@ impl Machine for MetricStream {
 
     fn said(message: &Self::Message) -> Option<&Node> {
         message.identifier.as_ref()?.node.as_ref()
-    }
-
-    fn identify(&mut self, message: &Self::Message) -> Result<&Arc<str>, Refusal> {
-        self.identify(message)
-    }
-
-    fn node(&self) -> Option<&Arc<str>> {
-        self.node()
     }
 
     fn handle(&mut self, message: &Self::Message, interest: &Interest) -> Vec<(Arc<str>, Sums)> {
@@ -140,14 +130,6 @@ impl Machine for LogStream {
 
     fn said(message: &Self::Message) -> Option<&Node> {
         message.identifier.as_ref()?.node.as_ref()
-    }
-
-    fn identify(&mut self, message: &Self::Message) -> Result<&Arc<str>, Refusal> {
-        self.identify(message)
-    }
-
-    fn node(&self) -> Option<&Arc<str>> {
-        self.node()
     }
 
     fn handle(&mut self, message: &Self::Message, interest: &Interest) -> Vec<(Arc<str>, Sums)> {
@@ -182,6 +164,7 @@ async fn serve<M: Machine>(
         caller: request.extensions().get::<Caller>().cloned(),
         messages: request.into_inner(),
         machine,
+        client: Client::default(),
         id: discovery.telemetry.enter(),
         opened: now,
         pace: Pace::new(now, PER_SECOND, AT_ONCE),
@@ -198,6 +181,7 @@ struct StreamTask<M: Machine> {
     caller: Option<Caller>,
     messages: Streaming<M::Message>,
     machine: M,
+    client: Client,
     id: StreamId,
     opened: Instant,
     pace: Pace,
@@ -229,12 +213,12 @@ impl<M: Machine> StreamTask<M> {
                 Event::Drain => break Err(Status::unavailable("shutting down")),
             }
         };
-        if let Some(node) = self.machine.node() {
+        if let Some(node) = self.client.node() {
             self.discovery.telemetry.ledger().end(node, M::CHANNEL, self.id);
         }
         self.discovery.metrics.telemetry_ended(M::KIND);
         if let Err(status) = &end {
-            let node = self.machine.node().map(|node| &**node);
+            let node = self.client.node().map(|node| &**node);
             tracing::debug!(node, kind = M::KIND, %status, "telemetry ended");
         }
         end
@@ -242,7 +226,7 @@ impl<M: Machine> StreamTask<M> {
 
     async fn next_event(&mut self) -> Event<M::Message> {
         let deadline = self.opened + self.discovery.config.deadlines.first_request;
-        let is_known = self.machine.node().is_some();
+        let is_known = self.client.node().is_some();
         tokio::select! {
             message = self.messages.message() => match message {
                 Ok(Some(message)) => Event::Message(Box::new(message)),
@@ -259,14 +243,15 @@ impl<M: Machine> StreamTask<M> {
         metrics.telemetry_came(M::KIND);
         if !self.pace.take(Instant::now(), M::amount(&message) + MESSAGE) {
             metrics.telemetry_cut(M::KIND);
-            let node = self.machine.node().map(|node| &**node);
+            let node = self.client.node().map(|node| &**node);
             tracing::warn!(node, kind = M::KIND, "a stream is cut: it sends more than a client may");
             return Err(Status::resource_exhausted("more metrics or log entries than a client may send"));
         }
-        if let (Some(caller), Some(node)) = (&self.caller, M::said(&message)) {
+        let said = M::said(&message);
+        if let (Some(caller), Some(node)) = (&self.caller, said) {
             caller.may_be(&node.id, node.metadata.as_ref().unwrap_or(&Struct::default()))?;
         }
-        let node = self.machine.identify(&message).map_err(|refusal| Status::invalid_argument(refusal.to_string()))?;
+        let node = self.client.identify(said).map_err(|refusal| Status::invalid_argument(refusal.to_string()))?;
         let interest = telemetry.ledger().hear(node, M::CHANNEL, self.id);
         match interest {
             Some(interest) => {

@@ -60,7 +60,7 @@ pub(super) fn join(
     standing: &Standing,
     target: &Snapshot,
     position: usize,
-    only: Option<&str>,
+    only: Option<&[String]>,
 ) -> HashMap<Arc<str>, Verdict> {
     let mut verdicts = Verdicts { only, by_object: HashMap::new() };
     for comparison in standing.compare(target, position) {
@@ -70,7 +70,7 @@ pub(super) fn join(
 }
 
 struct Verdicts<'a> {
-    only: Option<&'a str>,
+    only: Option<&'a [String]>,
     by_object: HashMap<Arc<str>, Verdict>,
 }
 
@@ -163,7 +163,7 @@ impl Verdicts<'_> {
     }
 
     fn note(&mut self, origin: &Origin, generation: i64, reception: &Reception<'_>) {
-        if self.only.is_some_and(|only| only != &*origin.object) {
+        if self.only.is_some_and(|only| !only.iter().any(|path| **path == *origin.object)) {
             return;
         }
         let Reception { cell, state, why } = reception;

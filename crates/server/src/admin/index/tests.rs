@@ -227,7 +227,7 @@ fn only_what_is_asked_for_is_kept_and_silence_is_told() {
     let layer = edited(&Layer::new(), vec![cluster("a", 1), cluster("b", 1)]);
     let client = Client::new("n", &Snapshot::new([layer]));
     let reports = vec![client.report(), ("quiet".into(), None), ("quiet".into(), None)];
-    let index = Index::new(reports, Some("service/default/a"));
+    let index = Index::new(reports, Some(&["service/default/a".to_owned()]));
     assert_eq!(index.paths(), ["service/default/a".into()]);
     assert!(!index.knows("service/default/b"));
     assert_eq!(index.silent_nodes(), ["quiet"]);

@@ -95,8 +95,9 @@ impl Views {
         let object = self.plane.object(reference.clone()).await?;
         let reports = Roster::inspect(self.roster.identified(), false, self.patience).await;
         let path = reference.path();
-        let index =
-            tokio::task::spawn_blocking(move || Index::new(by_id(reports), Some(&path))).await.map_err(|_| Stopped)?;
+        let index = tokio::task::spawn_blocking(move || Index::new(by_id(reports), Some(std::slice::from_ref(&path))))
+            .await
+            .map_err(|_| Stopped)?;
         Ok((object, index))
     }
 

@@ -9,13 +9,19 @@ use crate::admin::index::Index;
 use crate::discovery::Roster;
 
 impl Views {
-    /// Who has accepted what came of the newest assignment of a run. The plane is asked first: what it says was
-    /// published before the streams are asked, so none of them can miss it.
-    pub(crate) async fn standing(&self, run: &ObjectRef) -> Result<Standing, Stopped> {
-        let version = u64::try_from(self.plane.generation(run.clone()).await?).unwrap_or(0);
+    /// Who has accepted what came of the newest assignment of each of these runs, all by one look at the streams. The
+    /// plane is asked first: what it says was published before the streams are asked, so none of them can miss it.
+    pub(crate) async fn standings(&self, runs: &[ObjectRef]) -> Result<Vec<Standing>, Stopped> {
+        let mut versions = Vec::with_capacity(runs.len());
+        for run in runs {
+            versions.push(u64::try_from(self.plane.generation(run.clone()).await?).unwrap_or(0));
+        }
         let reports = Roster::inspect(self.roster.identified(), false, self.patience).await;
-        let path = run.path();
-        let work = move || Index::new(by_id(reports), Some(&path)).standing(&path, version);
+        let paths: Vec<String> = runs.iter().map(ObjectRef::path).collect();
+        let work = move || {
+            let index = Index::new(by_id(reports), Some(&paths));
+            paths.iter().zip(versions).map(|(path, version)| index.standing(path, version)).collect()
+        };
         tokio::task::spawn_blocking(work).await.map_err(|_| Stopped)
     }
 }
