@@ -444,6 +444,9 @@ impl Plane {
                 | Spec::DeploymentIntent(_)
                 | Spec::AnalysisProfile(_)
                 | Spec::RolloutRun(_)
+                | Spec::PeerAuthentication(_)
+                | Spec::RequestAuthentication(_)
+                | Spec::AuthorizationPolicy(_)
                 | Spec::Freeze(_) => {}
             }
         }

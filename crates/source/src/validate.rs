@@ -31,7 +31,10 @@ pub(crate) fn object(object: &Object) -> Vec<Problem> {
     let mut findings = Findings::new(&object.reference);
     identity(object, &mut findings);
     match &object.spec {
-        Spec::Namespace(_) => {}
+        Spec::Namespace(_)
+        | Spec::PeerAuthentication(_)
+        | Spec::RequestAuthentication(_)
+        | Spec::AuthorizationPolicy(_) => {}
         Spec::Service(spec) => kubernetes::service(spec, &mut findings),
         Spec::EndpointSlice(slice) => kubernetes::endpoint_slice(slice, &object.meta, &mut findings),
         Spec::Pod(pod) => kubernetes::pod(pod, &mut findings),

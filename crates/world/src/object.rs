@@ -8,7 +8,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::api::delivery::{AnalysisProfile, DeploymentIntent, Freeze, RolloutRun};
-use crate::api::istio::{DestinationRule, Gateway, ServiceEntry, VirtualService, WorkloadEntry};
+use crate::api::istio::{
+    AuthorizationPolicy, DestinationRule, Gateway, PeerAuthentication, RequestAuthentication, ServiceEntry,
+    VirtualService, WorkloadEntry,
+};
 use crate::api::kube::{EndpointSlice, Namespace, Pod, ServiceSpec};
 use crate::api::pointsman::XdsResource;
 
@@ -28,6 +31,9 @@ pub enum Kind {
     DestinationRule,
     VirtualService,
     Gateway,
+    PeerAuthentication,
+    RequestAuthentication,
+    AuthorizationPolicy,
     XdsResource,
     DeploymentIntent,
     AnalysisProfile,
@@ -50,6 +56,9 @@ impl Kind {
             Kind::DestinationRule => "DestinationRule",
             Kind::VirtualService => "VirtualService",
             Kind::Gateway => "Gateway",
+            Kind::PeerAuthentication => "PeerAuthentication",
+            Kind::RequestAuthentication => "RequestAuthentication",
+            Kind::AuthorizationPolicy => "AuthorizationPolicy",
             Kind::XdsResource => "XdsResource",
             Kind::DeploymentIntent => "DeploymentIntent",
             Kind::AnalysisProfile => "AnalysisProfile",
@@ -62,7 +71,7 @@ impl Kind {
 
 /// Names by which people call kinds on the command line, in lower case, beside the kind's own and its plural: those of
 /// kubectl.
-const NAMES: [(Kind, &[&str]); 14] = [
+const NAMES: [(Kind, &[&str]); 17] = [
     (Kind::Namespace, &["ns"]),
     (Kind::Service, &["svc"]),
     (Kind::EndpointSlice, &[]),
@@ -72,6 +81,9 @@ const NAMES: [(Kind, &[&str]); 14] = [
     (Kind::DestinationRule, &["dr"]),
     (Kind::VirtualService, &["vs"]),
     (Kind::Gateway, &["gw"]),
+    (Kind::PeerAuthentication, &["pa"]),
+    (Kind::RequestAuthentication, &["ra"]),
+    (Kind::AuthorizationPolicy, &["ap", "authorizationpolicies"]),
     (Kind::XdsResource, &[]),
     (Kind::DeploymentIntent, &["intent", "intents"]),
     (Kind::AnalysisProfile, &[]),
@@ -242,6 +254,9 @@ pub enum Spec {
     DestinationRule(Box<DestinationRule>),
     VirtualService(VirtualService),
     Gateway(Gateway),
+    PeerAuthentication(PeerAuthentication),
+    RequestAuthentication(RequestAuthentication),
+    AuthorizationPolicy(AuthorizationPolicy),
     XdsResource(XdsResource),
     DeploymentIntent(Box<DeploymentIntent>),
     AnalysisProfile(AnalysisProfile),

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::{EffectiveRule, Endpoint, Hostname, Labels, Object, ObjectRef, Service, World};
+use crate::{EffectiveRule, Endpoint, Hostname, Labels, Object, ObjectRef, Policies, PolicyKind, Service, World};
 
 /// Something in a world that an answer can depend on, and that a change can touch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,6 +27,11 @@ pub enum Key {
     Gateways,
     /// The XdsResources of a namespace.
     XdsResources(Arc<str>),
+    /// The policies of this kind without a selector in this namespace.
+    Policies(PolicyKind, Arc<str>),
+    /// The policies of security in this namespace, of any kind, whose selector begins with this label, `name=value`: all that
+    /// a workload has to look at, because a selector that matches it begins with one of its labels.
+    SelectingPolicies(Arc<str>, Arc<str>),
     /// The set of all pods and workload entries of a namespace, and the services that select them: what a proxy there serves.
     Workloads(Arc<str>),
     /// The set of label keys of clients that any object asks about, see [`World::client_label_keys`].
@@ -160,6 +165,18 @@ impl<'w> Reader<'w> {
             self.note(Key::XdsResources(namespace));
         }
         found
+    }
+
+    /// The policies of `kind` that select a workload of `namespace` with these labels, by level.
+    pub fn policies(&self, kind: PolicyKind, namespace: &Arc<str>, labels: &Labels) -> Policies<'w> {
+        let root = &self.world.settings().root_namespace;
+        for namespace in [Some(root), (namespace != root).then_some(namespace)].into_iter().flatten() {
+            self.note(Key::Policies(kind, namespace.clone()));
+            for (label, value) in labels {
+                self.note(Key::SelectingPolicies(namespace.clone(), format!("{label}={value}").into()));
+            }
+        }
+        self.world.policies(kind, namespace, labels)
     }
 
     /// The services that select a workload of `namespace` with these labels, and the workload's port for each of

@@ -7,7 +7,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::api::istio::DestinationRule;
-use crate::{Change, Endpoint, Hostname, Key, Kind, Labels, Object, ObjectRef, Problem, Scope, Service, Spec};
+use crate::{
+    Change, Endpoint, Hostname, Key, Kind, Labels, Object, ObjectRef, Policies, PolicyKind, Problem, Scope, Service,
+    Spec,
+};
 use index::Index;
 
 /// What is the same for the whole life of a world.
@@ -286,6 +289,23 @@ impl World {
         let mut found: Vec<_> = in_namespace.map(|r| &self.objects[r]).filter(matching).collect();
         found.sort_by_key(|o| age(o));
         found
+    }
+
+    pub(crate) fn policies(&self, kind: PolicyKind, namespace: &Arc<str>, labels: &Labels) -> Policies<'_> {
+        let root = &self.settings.root_namespace;
+        let sorted = |mut found: Vec<_>| {
+            found.sort_by_key(|object: &&Arc<Object>| age(object));
+            found
+        };
+        let for_all = |namespace| sorted(self.index.policies_for_all(kind, namespace, &self.objects));
+        let selecting = |namespace| sorted(self.index.policies_selecting(kind, namespace, labels, &self.objects));
+        let own = (namespace != root).then_some(namespace);
+        Policies {
+            mesh: for_all(root),
+            mesh_selected: selecting(root),
+            namespace: own.map(for_all).unwrap_or_default(),
+            workload: own.map(selecting).unwrap_or_default(),
+        }
     }
 
     pub(crate) fn served_by(

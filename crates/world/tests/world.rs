@@ -6,5 +6,7 @@ mod incremental;
 mod intents;
 #[path = "world/picture.rs"]
 mod picture;
+#[path = "world/policies.rs"]
+mod policies;
 #[path = "world/support.rs"]
 mod support;

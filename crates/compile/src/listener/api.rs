@@ -16,6 +16,7 @@ pub(crate) fn api_listener(target: &str, route_name: &str) -> Listener {
         routes: Routes::Discovered(route_name),
         lacks: Extensions::default(),
         grpc_web: false,
+        guards: &[],
         access_log: None,
     });
     Listener {

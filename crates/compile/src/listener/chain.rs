@@ -64,6 +64,8 @@ pub(crate) struct Chain {
     pub(crate) matching: Matching,
     /// SNI that tells it from chains of other services when it has to share its listener.
     pub(crate) server_name_when_shared: Option<String>,
+    /// Filters that its connections pass first, in this order: those that authorise.
+    pub(crate) guards: Vec<Filter>,
     /// What it does.
     pub(crate) filter: Filter,
     /// TLS that is terminated here.
@@ -140,6 +142,7 @@ impl Chain {
             name: name.into(),
             matching: Matching::default(),
             server_name_when_shared: None,
+            guards: Vec::new(),
             filter,
             transport_socket: None,
             clusters: Vec::new(),
@@ -163,7 +166,7 @@ impl Chain {
     pub(crate) fn into_proto(self) -> FilterChain {
         FilterChain {
             filter_chain_match: self.matching.into_proto(),
-            filters: vec![self.filter],
+            filters: self.guards.into_iter().chain([self.filter]).collect(),
             transport_socket_connect_timeout: self.transport_socket.is_some().then(|| duration(HANDSHAKE_TIMEOUT)),
             transport_socket: self.transport_socket,
             name: self.name,

@@ -63,11 +63,13 @@ pub(crate) struct ConnectionManagerInput<'a> {
     pub(crate) lacks: Extensions,
     /// Whether gRPC-Web is translated to gRPC.
     pub(crate) grpc_web: bool,
+    /// Filters that requests pass first, in this order: those that authenticate and authorise.
+    pub(crate) guards: &'a [HttpFilter],
     /// File that requests are logged to, such as `/dev/stdout`; none are logged without it.
     pub(crate) access_log: Option<&'a str>,
 }
 
-/// The connection manager, with its HTTP filters in Istio's order: gRPC-Web, gRPC statistics, fault, CORS, router.
+/// The connection manager, with its HTTP filters in Istio's order: guards, gRPC-Web, gRPC statistics, fault, CORS, router.
 pub(crate) fn connection_manager(input: &ConnectionManagerInput<'_>) -> HttpConnectionManager {
     let route_specifier = match &input.routes {
         Routes::Discovered(name) => {
@@ -140,12 +142,13 @@ fn filters(input: &ConnectionManagerInput<'_>) -> Vec<HttpFilter> {
 
     if input.side == Side::Grpc {
         // A client that does not know the fault filter may do without it instead of refusing the listener (gRFC A39).
-        return vec![HttpFilter { is_optional: true, ..FAULT.clone() }, ROUTER.clone()];
+        let fault = HttpFilter { is_optional: true, ..FAULT.clone() };
+        return input.guards.iter().cloned().chain([fault, ROUTER.clone()]).collect();
     }
     let grpc_web = input.grpc_web.then_some((Extension::GrpcWeb, &*GRPC_WEB));
     let all = [(Extension::GrpcStats, &*GRPC_STATS), (Extension::Fault, &*FAULT), (Extension::Cors, &*CORS)];
     let known = grpc_web.into_iter().chain(all).filter(|(extension, _)| !input.lacks.contains(*extension));
-    known.map(|(_, filter)| filter).chain([&*ROUTER]).cloned().collect()
+    input.guards.iter().chain(known.map(|(_, filter)| filter)).chain([&*ROUTER]).cloned().collect()
 }
 
 fn filter<M: Message + Name>(name: &str, config: &M) -> HttpFilter {

@@ -72,6 +72,7 @@ pub(crate) fn virtual_inbound(input: &InboundInput<'_>) -> Option<Built<Listener
         routes: Routes::Inline(Box::new(routes(names::INBOUND_PASSTHROUGH, 0, false))),
         lacks: input.audience.lacks,
         grpc_web: false,
+        guards: &[],
         access_log: input.access_log,
     });
     chains.push(
@@ -144,6 +145,7 @@ fn chains_of(input: &InboundInput<'_>, served: &Served, address: IpAddr, port: O
             routes: Routes::Inline(Box::new(routes(&cluster, served.port, is_grpc(served.protocol)))),
             lacks: input.audience.lacks,
             grpc_web: served.protocol == Protocol::GrpcWeb,
+            guards: &[],
             access_log: input.access_log,
         })
     };

@@ -86,6 +86,7 @@ pub(crate) fn outbound(input: &OutboundInput<'_>) -> Built<Listener> {
             routes: Routes::Discovered(route),
             lacks: input.audience.lacks,
             grpc_web,
+            guards: &[],
             access_log: input.access_log,
         });
         let alone = chains.is_empty() && default.is_none();
@@ -122,6 +123,7 @@ pub(crate) fn http_proxy(port: u16, lacks: Extensions, access_log: Option<&str>)
         routes: Routes::Discovered(names::HTTP_PROXY),
         lacks,
         grpc_web: false,
+        guards: &[],
         access_log,
     });
     assemble(Assembly {

@@ -48,6 +48,9 @@ fn irrelevant(kind: &Kind) -> Table {
         | Kind::DestinationRule
         | Kind::VirtualService
         | Kind::Gateway
+        | Kind::PeerAuthentication
+        | Kind::RequestAuthentication
+        | Kind::AuthorizationPolicy
         | Kind::XdsResource
         | Kind::DeploymentIntent
         | Kind::AnalysisProfile
@@ -66,6 +69,9 @@ fn not_yet(kind: &Kind) -> Table {
         Kind::Pod
         | Kind::EndpointSlice
         | Kind::Namespace
+        | Kind::PeerAuthentication
+        | Kind::RequestAuthentication
+        | Kind::AuthorizationPolicy
         | Kind::XdsResource
         | Kind::DeploymentIntent
         | Kind::AnalysisProfile

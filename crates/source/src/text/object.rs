@@ -226,6 +226,9 @@ impl Draft<'_, '_, '_> {
             Kind::DestinationRule => Spec::DestinationRule(self.specification()?),
             Kind::VirtualService => Spec::VirtualService(self.specification()?),
             Kind::Gateway => Spec::Gateway(self.specification()?),
+            Kind::PeerAuthentication => Spec::PeerAuthentication(self.specification()?),
+            Kind::RequestAuthentication => Spec::RequestAuthentication(self.specification()?),
+            Kind::AuthorizationPolicy => Spec::AuthorizationPolicy(self.specification()?),
             Kind::XdsResource => Spec::XdsResource(self.specification()?),
             Kind::DeploymentIntent => Spec::DeploymentIntent(self.specification()?),
             Kind::AnalysisProfile => Spec::AnalysisProfile(self.specification()?),
@@ -315,6 +318,9 @@ fn unknown_field_severity(kind: &Kind) -> Severity {
         | Kind::DestinationRule
         | Kind::VirtualService
         | Kind::Gateway
+        | Kind::PeerAuthentication
+        | Kind::RequestAuthentication
+        | Kind::AuthorizationPolicy
         | Kind::XdsResource
         | Kind::DeploymentIntent
         | Kind::AnalysisProfile

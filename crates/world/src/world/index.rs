@@ -2,6 +2,7 @@
 
 mod endpoints;
 pub(super) mod intents;
+mod policies;
 mod problems;
 mod services;
 mod workloads;
@@ -43,6 +44,7 @@ pub(super) struct Index {
     pub(super) rules: BTreeMap<Hostname, Few<ObjectRef>>,
     pub(super) gateways: BTreeSet<ObjectRef>,
     pub(super) xds_resources: HashMap<Name, Few<ObjectRef>>,
+    policies: HashMap<policies::Slot, Few<ObjectRef>>,
     pub(super) intents: BTreeSet<ObjectRef>,
     /// Runs that have an assignment, by the host of their service.
     pub(super) splits: BTreeMap<Hostname, Few<ObjectRef>>,
@@ -140,6 +142,9 @@ impl Index {
                     Way::Out => self.gateways.remove(&object.reference),
                 };
                 touched.insert(Key::Gateways);
+            }
+            Spec::PeerAuthentication(_) | Spec::RequestAuthentication(_) | Spec::AuthorizationPolicy(_) => {
+                self.shift_policy(object, touched, way);
             }
             Spec::XdsResource(spec) => {
                 let asked = spec.selector.iter().flat_map(|s| s.match_labels.keys());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::support::object;
 use proptest::prelude::*;
-use world::{Change, Hostname, Key, Kind, Labels, Object, ObjectRef, Reader, Scope, World};
+use world::{Change, Hostname, Key, Kind, Labels, Object, ObjectRef, PolicyKind, Reader, Scope, Settings, World};
 
 const HOSTS: [&str; 6] =
     ["a.n.svc.cluster.local", "b.n.svc.cluster.local", "a.m.svc.cluster.local", "x.com", "*.com", "*"];
@@ -18,7 +18,7 @@ fn objects() -> impl Strategy<Value = Object> {
     let namespace = prop_oneof![Just("n"), Just("m")];
     let name = prop_oneof![Just("a"), Just("b")];
     let labels = prop_oneof![Just(""), Just("app=a"), Just("app=b"), Just("app=a,version=v1")];
-    (0..17usize, namespace, name, labels, 0..3u8, any::<bool>()).prop_map(|(shape, namespace, name, labels, n, flag)| {
+    (0..19usize, namespace, name, labels, 0..3u8, any::<bool>()).prop_map(|(shape, namespace, name, labels, n, flag)| {
         let at = format!("{namespace}/{name}");
         let selector = ["{}", r#"{"app": "a"}"#, r#"{"app": "a", "version": "v1"}"#][usize::from(n)];
         let host = HOSTS[usize::from(n) + 3];
@@ -101,9 +101,22 @@ fn objects() -> impl Strategy<Value = Object> {
                 &format!("XdsResource {at}"),
                 &format!(r#"{{"selector": {{"matchLabels": {selector}}}, "resources": [{{"@type": "t", "name": "n{n}"}}]}}"#),
             ),
+            16 => object(&format!("PeerAuthentication {at}"), &format!(r#"{{"selector": {{"matchLabels": {selector}}}}}"#)),
+            17 => {
+                let target = if flag { r#"{"kind": "Gateway", "name": "a"}"# } else { "" };
+                object(
+                    &format!("AuthorizationPolicy {at}"),
+                    &format!(r#"{{"selector": {{"matchLabels": {selector}}}, "targetRefs": [{target}]}}"#),
+                )
+            }
             _ => object(&format!("Gateway {at}"), &format!(r#"{{"selector": {selector}}}"#)),
         }
     })
+}
+
+/// A world whose root namespace is one of those that objects are in.
+fn empty_world() -> World {
+    World::new(Settings { root_namespace: "m".into(), ..Settings::default() })
 }
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
@@ -152,6 +165,9 @@ fn answers(world: &World) -> BTreeMap<String, (String, BTreeSet<Key>)> {
                 });
             }
         }
+        for kind in [PolicyKind::PeerAuthentication, PolicyKind::AuthorizationPolicy] {
+            ask(format!("{kind:?} {namespace}"), &|r| format!("{:?}", r.policies(kind, &namespace, &own)));
+        }
         ask(format!("raw {namespace}"), &|r| format!("{:?}", r.xds_resources(&scope, &own)));
         ask(format!("gateways {namespace}"), &|r| format!("{:?}", r.gateways(&own)));
     }
@@ -163,7 +179,7 @@ proptest! {
 
     #[test]
     fn no_answer_changes_without_a_touched_key(changes in changes()) {
-        let mut world = World::default();
+        let mut world = empty_world();
         let mut before = answers(&world);
         for change in changes {
             let said = format!("{change:?}");
@@ -183,11 +199,11 @@ proptest! {
 
     #[test]
     fn the_way_to_a_state_does_not_matter(changes in changes()) {
-        let mut world = World::default();
+        let mut world = empty_world();
         for change in &changes {
             world.apply(change.clone());
         }
-        let mut fresh = World::default();
+        let mut fresh = empty_world();
         let mut last: Vec<_> = world.objects().cloned().collect();
         last.sort_by(|a, b| b.reference.cmp(&a.reference));
         for object in last {
@@ -202,7 +218,7 @@ proptest! {
 
     #[test]
     fn a_world_that_is_emptied_is_empty(changes in changes()) {
-        let mut world = World::default();
+        let mut world = empty_world();
         for change in &changes {
             world.apply(change.clone());
         }
@@ -210,7 +226,7 @@ proptest! {
         for reference in all {
             world.apply(Change::Remove(reference));
         }
-        let empty = World::default();
+        let empty = empty_world();
         let answers_of = |world: &World| answers(world).into_iter().map(|(q, (a, _))| (q, a)).collect::<BTreeMap<_, _>>();
         prop_assert_eq!(answers_of(&world), answers_of(&empty));
         prop_assert_eq!(world.hosts().count() + world.route_hosts().count() + world.client_label_keys().count(), 0);

@@ -23,6 +23,15 @@ pub fn object(head: &str, spec: &str) -> Object {
         "DestinationRule" => (Kind::DestinationRule, Spec::DestinationRule(serde_json::from_str(spec).unwrap())),
         "VirtualService" => (Kind::VirtualService, Spec::VirtualService(serde_json::from_str(spec).unwrap())),
         "Gateway" => (Kind::Gateway, Spec::Gateway(serde_json::from_str(spec).unwrap())),
+        "PeerAuthentication" => {
+            (Kind::PeerAuthentication, Spec::PeerAuthentication(serde_json::from_str(spec).unwrap()))
+        }
+        "RequestAuthentication" => {
+            (Kind::RequestAuthentication, Spec::RequestAuthentication(serde_json::from_str(spec).unwrap()))
+        }
+        "AuthorizationPolicy" => {
+            (Kind::AuthorizationPolicy, Spec::AuthorizationPolicy(serde_json::from_str(spec).unwrap()))
+        }
         "XdsResource" => (Kind::XdsResource, Spec::XdsResource(serde_json::from_str(spec).unwrap())),
         "DeploymentIntent" => (Kind::DeploymentIntent, Spec::DeploymentIntent(serde_json::from_str(spec).unwrap())),
         "RolloutRun" => (Kind::RolloutRun, Spec::RolloutRun(serde_json::from_str(spec).unwrap())),

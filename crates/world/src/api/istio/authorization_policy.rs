@@ -1,0 +1,14 @@
+//! `AuthorizationPolicy`.
+
+use serde::Deserialize;
+
+use super::{PolicyTarget, WorkloadSelector};
+
+/// `AuthorizationPolicy.spec`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(missing_docs)]
+pub struct AuthorizationPolicy {
+    pub selector: Option<WorkloadSelector>,
+    pub target_refs: Vec<PolicyTarget>,
+}

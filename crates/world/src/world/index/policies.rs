@@ -1,0 +1,56 @@
+//! Policies of security, under what a workload can look them up by.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Index, Name, Objects, Way, shift};
+use crate::policies::{Selection, selection};
+use crate::{Key, Labels, Object, PolicyKind};
+
+/// Where a policy is indexed: its kind, its namespace, and one pair of its selector, if it has one.
+pub(super) type Slot = (PolicyKind, Name, Option<(String, String)>);
+
+impl Index {
+    pub(super) fn shift_policy(&mut self, object: &Object, touched: &mut BTreeSet<Key>, way: Way) {
+        let Some((kind, selection)) = selection(&object.spec) else { return };
+        let namespace = &object.reference.namespace;
+        let pair = match selection {
+            Selection::All => None,
+            Selection::Labels(labels) => labels.first_key_value().map(|(key, value)| (key.clone(), value.clone())),
+            Selection::Nothing => return,
+        };
+        touched.insert(match &pair {
+            None => Key::Policies(kind, namespace.clone()),
+            Some((label, value)) => Key::SelectingPolicies(namespace.clone(), format!("{label}={value}").into()),
+        });
+        shift(&mut self.policies, (kind, namespace.clone(), pair), &object.reference, way);
+    }
+
+    /// The policies of `kind` in `namespace` without a selector, in no useful order.
+    pub(in crate::world) fn policies_for_all<'o>(
+        &self,
+        kind: PolicyKind,
+        namespace: &Name,
+        objects: &'o Objects,
+    ) -> Vec<&'o Arc<Object>> {
+        let found = self.policies.get(&(kind, namespace.clone(), None)).into_iter().flatten();
+        found.map(|reference| &objects[reference]).collect()
+    }
+
+    /// The policies of `kind` in `namespace` whose selector matches these labels, in no useful order.
+    pub(in crate::world) fn policies_selecting<'o>(
+        &self,
+        kind: PolicyKind,
+        namespace: &Name,
+        labels: &Labels,
+        objects: &'o Objects,
+    ) -> Vec<&'o Arc<Object>> {
+        let pairs = labels.iter().map(|(label, value)| (label.clone(), value.clone()));
+        let slots = pairs.filter_map(|pair| self.policies.get(&(kind, namespace.clone(), Some(pair))));
+        let matches = |object: &&Arc<Object>| match selection(&object.spec) {
+            Some((_, Selection::Labels(wanted))) => wanted.iter().all(|(k, v)| labels.get(k) == Some(v)),
+            Some((_, Selection::All | Selection::Nothing)) | None => false,
+        };
+        slots.flatten().map(|reference| &objects[reference]).filter(matches).collect()
+    }
+}
