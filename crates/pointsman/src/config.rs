@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use compile::{MissingDestination, Options, OutboundPolicy};
+use identity::TrustDomain;
 use world::Settings;
 
 /// What to read and how to compile it.
@@ -15,6 +16,13 @@ pub(crate) struct Compilation {
     /// The namespace whose rules hold for the whole mesh.
     #[arg(long, default_value = "istio-system", value_name = "NAMESPACE")]
     pub(crate) root_namespace: String,
+    /// Within which workloads have their names: the first part of their SPIFFE ids [default: the domain].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) trust_domain: Option<TrustDomain>,
+    /// A trust domain whose names mean the same workloads, such as the one before a move; may be repeated. Certificates
+    /// in its names that an authority of --ca-root has signed are accepted.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) trust_domain_alias: Vec<TrustDomain>,
     /// Take subsets that no DestinationRule defines from this label of the pods, such as `version`.
     #[arg(long, value_name = "LABEL")]
     pub(crate) infer_subsets: Option<String>,
@@ -52,7 +60,21 @@ pub(crate) enum Outbound {
 impl Compilation {
     /// The settings of the world.
     pub(crate) fn settings(&self) -> Settings {
-        Settings { domain: self.domain.as_str().into(), root_namespace: self.root_namespace.as_str().into() }
+        let trust_domain = self.trust_domain.as_ref().map_or(self.domain.as_str(), TrustDomain::as_str);
+        Settings {
+            domain: self.domain.as_str().into(),
+            root_namespace: self.root_namespace.as_str().into(),
+            trust_domain: trust_domain.into(),
+            trust_domain_aliases: self.aliases(trust_domain).map(|alias| alias.as_str().into()).collect(),
+        }
+    }
+
+    /// The names that mean the same as `trust_domain`, each once.
+    pub(crate) fn aliases(&self, trust_domain: &str) -> impl Iterator<Item = &TrustDomain> {
+        let is_first = |at: usize, alias: &TrustDomain| !self.trust_domain_alias[..at].contains(alias);
+        let others =
+            self.trust_domain_alias.iter().enumerate().filter(move |(_, alias)| alias.as_str() != trust_domain);
+        others.filter(move |(at, alias)| is_first(*at, alias)).map(|(_, alias)| alias)
     }
 
     /// The options of the compiler.

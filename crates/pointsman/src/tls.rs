@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use identity::{KeyType, TrustDomain};
+use identity::KeyType;
 use server::{AuthoritySource, CertificateSource, ServiceAccountSource, TlsSettings};
 
 use crate::config::Compilation;
@@ -23,9 +23,6 @@ pub(crate) struct Tls {
     /// is not there. Without it a restart begins rollouts anew.
     #[arg(long, value_name = "DIRECTORY")]
     state_dir: Option<PathBuf>,
-    /// Within which workloads have their names [default: the domain].
-    #[arg(long, value_name = "NAME")]
-    trust_domain: Option<TrustDomain>,
     /// A further DNS name or IP address for the certificate of the TLS listeners; may be repeated. It has
     /// istiod.NAMESPACE.svc and pointsman.NAMESPACE.svc of the root namespace, localhost, 127.0.0.1 and ::1.
     #[arg(long, value_name = "NAME")]
@@ -94,14 +91,16 @@ impl Tls {
             return Ok(None);
         }
         let Some(state_directory) = self.state_dir.clone() else { bail!("--xds-tls-listen needs --state-dir") };
-        let trust_domain = match &self.trust_domain {
+        let trust_domain = match &compilation.trust_domain {
             Some(trust_domain) => trust_domain.clone(),
             None => compilation.domain.parse().context("the domain cannot be the trust domain; say --trust-domain")?,
         };
+        let aliases = compilation.aliases(trust_domain.as_str()).cloned().collect();
         Ok(Some(TlsSettings {
             listen: self.xds_tls_listen.clone(),
             state_directory,
             trust_domain,
+            trust_domain_aliases: aliases,
             authority: self.authority(),
             certificate: self.certificate(&compilation.root_namespace),
             key_type: match self.key_type {

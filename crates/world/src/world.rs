@@ -20,11 +20,21 @@ pub struct Settings {
     pub domain: Arc<str>,
     /// The namespace whose rules hold for the whole mesh, `istio-system`.
     pub root_namespace: Arc<str>,
+    /// Within which workloads have their names, `cluster.local`: the first part of their SPIFFE ids.
+    pub trust_domain: Arc<str>,
+    /// Trust domains whose names mean the same workloads as those of `trust_domain`, in the operator's order; neither
+    /// the trust domain itself nor any of them twice.
+    pub trust_domain_aliases: Vec<Arc<str>>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { domain: "cluster.local".into(), root_namespace: "istio-system".into() }
+        Self {
+            domain: "cluster.local".into(),
+            root_namespace: "istio-system".into(),
+            trust_domain: "cluster.local".into(),
+            trust_domain_aliases: Vec::new(),
+        }
     }
 }
 

@@ -24,6 +24,7 @@ const OTHER_NODE: &str = "the node is not the one that this identity may be";
 #[derive(Debug)]
 pub(crate) struct Gate {
     trust_domain: TrustDomain,
+    aliases: Vec<TrustDomain>,
     state: StateDirectory,
     accounts: Option<KeySet>,
 }
@@ -72,7 +73,8 @@ impl fmt::Debug for Channel {
 impl Gate {
     pub(super) fn new(settings: &TlsSettings, state: StateDirectory) -> Result<Self, StateError> {
         let accounts = settings.service_accounts.clone().map(KeySet::open).transpose()?;
-        Ok(Self { trust_domain: settings.trust_domain.clone(), state, accounts })
+        let (trust_domain, aliases) = (settings.trust_domain.clone(), settings.trust_domain_aliases.clone());
+        Ok(Self { trust_domain, aliases, state, accounts })
     }
 
     pub(super) fn accounts(&self) -> Option<&KeySet> {
@@ -83,6 +85,8 @@ impl Gate {
     pub(super) fn channel(self: &Arc<Self>, certificate: Option<&[u8]>) -> Channel {
         let certificate = certificate.map(|der| match identity::client_id(der) {
             Ok(id) if id.trust_domain == self.trust_domain => Ok(id),
+            // The same workload by another name: what it is given is in the trust domain's own.
+            Ok(id) if self.aliases.contains(&id.trust_domain) => Ok(id.workload.within(&self.trust_domain)),
             Ok(id) => Err(format!("{id} is not of the trust domain \"{}\"", self.trust_domain).into()),
             Err(error) => Err(error.to_string().into()),
         });

@@ -15,6 +15,8 @@ pub struct TlsSettings {
     pub state_directory: PathBuf,
     /// Within which workloads have their names.
     pub trust_domain: TrustDomain,
+    /// Trust domains whose names mean the same workloads: clients may prove who they are by certificates in them.
+    pub trust_domain_aliases: Vec<TrustDomain>,
     /// Who signs.
     pub authority: AuthoritySource,
     /// What the listeners show.

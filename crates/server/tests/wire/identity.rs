@@ -22,6 +22,7 @@ fn settings(state: &Path) -> TlsSettings {
         listen: vec![([127, 0, 0, 1], 0).into()],
         state_directory: state.to_owned(),
         trust_domain: "cluster.local".parse().unwrap(),
+        trust_domain_aliases: Vec::new(),
         authority: AuthoritySource::Own,
         certificate: CertificateSource::Signed { names: vec!["istiod.istio-system.svc".to_owned()] },
         key_type: KeyType::EcdsaP256,
@@ -72,6 +73,20 @@ impl Guarded {
     fn token(&self, identity: &str, uses: Uses) -> String {
         let state = StateDirectory::open(self.state.path()).unwrap();
         state.create_token(&identity.parse().unwrap(), uses, Duration::from_secs(60)).unwrap().reveal()
+    }
+
+    /// A server with the same root for another trust domain.
+    async fn elsewhere(&self, aliases: &[&str]) -> Self {
+        let state = TempDir::new().unwrap();
+        std::fs::create_dir(state.path().join("ca")).unwrap();
+        for file in ["ca/root-cert.pem", "ca/root-key.pem"] {
+            std::fs::copy(self.state.path().join(file), state.path().join(file)).unwrap();
+        }
+        let mut settings = settings(state.path());
+        settings.trust_domain = "elsewhere".parse().unwrap();
+        settings.trust_domain_aliases = aliases.iter().map(|alias| alias.parse().unwrap()).collect();
+        let running = serving(Config { tls: Some(settings), ..config() }, REVIEWS).await;
+        Self { running, state }
     }
 
     /// A certificate and its key, by a join token.
@@ -199,17 +214,23 @@ async fn certificates_of_strangers_end_in_the_handshake_or_at_the_first_call() {
     };
     assert!(refused);
     // By the same root, for another trust domain.
-    let state = server.state.path().to_owned();
-    let mut settings = settings(&state);
-    settings.trust_domain = "elsewhere".parse().unwrap();
-    let running = serving(Config { tls: Some(settings), ..config() }, REVIEWS).await;
-    let elsewhere = Guarded { running, state: TempDir::new().unwrap() };
-    std::fs::create_dir(elsewhere.state.path().join("ca")).unwrap();
-    std::fs::copy(state.join("ca/root-cert.pem"), elsewhere.state.path().join("ca/root-cert.pem")).unwrap();
+    let elsewhere = server.elsewhere(&[]).await;
     let wire = elsewhere.wire_with(server.certificate("default/client").await).await.unwrap();
     let (code, message) = clusters(&wire, NODE).await.unwrap_err();
     assert_eq!(code, Code::Unauthenticated);
     assert!(message.contains("trust domain"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_in_an_alias_stands_for_the_same_workload_of_the_trust_domain() {
+    let server = Guarded::start().await;
+    let moved = server.elsewhere(&["other", "cluster.local"]).await;
+    let wire = moved.wire_with(server.certificate("default/client").await).await.unwrap();
+    assert!(clusters(&wire, NODE).await.unwrap() > 0);
+    assert_eq!(clusters(&wire, OTHER_NODE).await.unwrap_err().0, Code::PermissionDenied);
+    let chain =
+        create(&wire, &request(&KeyPair::generate().unwrap(), "spiffe://cluster.local/ns/a/sa/b")).await.unwrap();
+    assert_eq!(id_of(&chain[0]).to_string(), "spiffe://elsewhere/ns/default/sa/client");
 }
 
 #[tokio::test(flavor = "multi_thread")]
