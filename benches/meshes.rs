@@ -139,6 +139,7 @@ pub fn audience() -> Audience {
         addresses: vec![Ipv4Addr::new(11, 0, 0, 1).into()],
         hosts: compile::HostDelivery::Inline,
         lacks: compile::Extensions::default(),
+        secrets: Default::default(),
     }
 }
 

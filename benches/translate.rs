@@ -33,6 +33,7 @@ fn audience() -> Audience {
         addresses: Vec::new(),
         hosts: compile::HostDelivery::Inline,
         lacks: compile::Extensions::default(),
+        secrets: Default::default(),
     }
 }
 

@@ -43,6 +43,18 @@ pub enum HostDelivery {
     Separate,
 }
 
+/// Where a client has its certificate of the mesh and its key from, and what it trusts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Secrets {
+    /// It has none, because it has not proved who it is: it can neither end nor begin TLS of the mesh.
+    #[default]
+    None,
+    /// By SDS, on the stream of everything else.
+    Stream,
+    /// By SDS from Istio's agent beside it, the cluster `sds-grpc` of its bootstrap.
+    Agent,
+}
+
 /// What compiling may know of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Audience {
@@ -58,6 +70,8 @@ pub struct Audience {
     pub hosts: HostDelivery,
     /// Extensions that it was built without.
     pub lacks: Extensions,
+    /// Where it has its certificate from.
+    pub secrets: Secrets,
 }
 
 impl Audience {

@@ -21,10 +21,11 @@ mod pack;
 pub mod policy;
 mod raw;
 pub mod route;
+mod security;
 mod slots;
 mod target;
 
-pub use audience::{Audience, HostDelivery, Interception, Proxy};
+pub use audience::{Audience, HostDelivery, Interception, Proxy, Secrets};
 pub use built::Built;
 pub use compiler::{AudienceId, Compiler, Loss, Update, Work};
 pub use division::{Copies, Directed, Division, Plan, Rollout};

@@ -30,7 +30,7 @@ pub(crate) mod tests;
 
 pub(crate) use api::api_listener;
 pub(crate) use assemble::{Assembly, Inspection, Place, assemble, listener_name, wildcards};
-pub(crate) use chain::{Chain, Leaf, Matching, Transport};
+pub(crate) use chain::{Application, Chain, Leaf, Matching, Transport};
 pub(crate) use connection_manager::{
     ConnectionManagerInput, Routes, Side, connection_manager, connection_manager_filter,
 };

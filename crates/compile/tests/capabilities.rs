@@ -33,6 +33,7 @@ fn sidecar(lacks: Extensions) -> Audience {
         addresses: Vec::new(),
         hosts: HostDelivery::Inline,
         lacks,
+        secrets: Default::default(),
     }
 }
 

@@ -137,6 +137,7 @@ fn audience(word: &str) -> Audience {
         addresses: Vec::new(),
         hosts: HostDelivery::default(),
         lacks: proto::Extensions::default(),
+        secrets: Default::default(),
     }
 }
 

@@ -33,6 +33,7 @@ fn sidecar(interception: Interception) -> Audience {
         addresses: vec![IpAddr::from([10, 9, 0, 1])],
         hosts: HostDelivery::Separate,
         lacks: proto::Extensions::default(),
+        secrets: Default::default(),
     }
 }
 

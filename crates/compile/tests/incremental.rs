@@ -55,6 +55,7 @@ fn sidecar(interception: Interception) -> Audience {
         addresses: vec![IpAddr::from([10, 9, 0, 1])],
         hosts: HostDelivery::Inline,
         lacks: proto::Extensions::default(),
+        secrets: Default::default(),
     }
 }
 

@@ -52,6 +52,7 @@ fn client(proxy: Proxy, namespace: &str, labels: &[(&str, &str)]) -> Audience {
         addresses: Vec::new(),
         hosts: compile::HostDelivery::Inline,
         lacks: compile::Extensions::default(),
+        secrets: Default::default(),
     }
 }
 

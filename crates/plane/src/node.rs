@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use compile::{Audience, Extensions, HostDelivery, Interception, Proxy};
+use compile::{Audience, Extensions, HostDelivery, Interception, Proxy, Secrets};
 use serde_json::{Map, Value};
 use world::{Labels, Reader};
 
@@ -23,6 +23,8 @@ pub struct Node {
     pub hosts: HostDelivery,
     /// Extensions that it was built without.
     pub lacks: Extensions,
+    /// Where it has its certificate from, which depends on how it proved who it is.
+    pub secrets: Secrets,
 }
 
 /// Why a node cannot be served.
@@ -72,14 +74,19 @@ impl Node {
             other => return Err(NodeError::UnknownType { id: self.id.clone(), kind: other.to_owned() }),
         };
         let labels = self.labels(world, &namespace, name, &addresses);
-        Ok(Audience { proxy, namespace, labels, addresses, hosts: self.hosts, lacks: self.lacks })
+        Ok(self.in_place(proxy, namespace, labels, addresses))
     }
 
     fn plain_audience(&self, world: &Reader<'_>) -> Audience {
         let namespace: Arc<str> = self.text("NAMESPACE").unwrap_or("default").into();
         let proxy = if self.is_grpc() { Proxy::Grpc } else { self.sidecar(Interception::None) };
         let labels = self.labels(world, &namespace, &self.id, &[]);
-        Audience { proxy, namespace, labels, addresses: Vec::new(), hosts: self.hosts, lacks: self.lacks }
+        self.in_place(proxy, namespace, labels, Vec::new())
+    }
+
+    fn in_place(&self, proxy: Proxy, namespace: Arc<str>, labels: Arc<Labels>, addresses: Vec<IpAddr>) -> Audience {
+        let Self { hosts, lacks, secrets, .. } = *self;
+        Audience { proxy, namespace, labels, addresses, hosts, lacks, secrets }
     }
 
     fn is_grpc(&self) -> bool {

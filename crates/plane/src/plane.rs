@@ -421,6 +421,8 @@ impl Plane {
             addresses: Vec::new(),
             hosts: HostDelivery::default(),
             lacks: compile::Extensions::default(),
+            // What needs a certificate is compiled, too.
+            secrets: compile::Secrets::Stream,
         };
         let mut audiences = BTreeSet::new();
         for object in self.world.objects().filter(|object| !object.reference.namespace.is_empty()) {

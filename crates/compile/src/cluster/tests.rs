@@ -43,6 +43,7 @@ fn audience(proxy: Proxy) -> Audience {
         addresses: Vec::new(),
         hosts: HostDelivery::default(),
         lacks: proto::Extensions::default(),
+        secrets: Default::default(),
     }
 }
 

@@ -13,7 +13,7 @@ use proto::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpIns
 use proto::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use proto::pb::envoy::r#type::v3::Int32Range;
 
-use super::{Chain, Transport};
+use super::{Application, Chain, Transport};
 use crate::pack::{any, boolean, duration, socket_address, uint32};
 use crate::{Audience, Built};
 
@@ -69,13 +69,16 @@ pub(crate) fn assemble(assembly: Assembly) -> Built<Listener> {
     let Assembly { name, place, direction, chains, default, inspection, mut filters } = assembly;
     let all = || chains.iter().chain(&default);
     let by_tls = |chain: &Chain| !chain.matching.server_names.is_empty() || chain.matching.transport == Transport::Tls;
-    let by_http = |chain: &Chain| chain.matching.http;
+    let by_http = |chain: &Chain| chain.matching.application == Application::Http;
+    let ends_tls = |chain: &Chain| chain.transport_socket.is_some();
     let mut timeout = Duration::ZERO;
     if all().any(by_tls) {
         filters.push(tls_inspector(&inspection.no_tls));
     }
     if all().any(by_http) {
         filters.push(http_inspector(&inspection.no_http));
+    }
+    if all().any(|chain| by_http(chain) || ends_tls(chain)) {
         timeout = inspection.timeout;
     }
     let clusters = all().flat_map(|chain| chain.clusters.iter().cloned()).collect();

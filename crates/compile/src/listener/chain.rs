@@ -10,7 +10,13 @@ use world::ObjectRef;
 use crate::pack::{duration, uint32};
 
 /// Application protocols that `http_inspector` reports for HTTP in the clear.
-const HTTP_PROTOCOLS: [&str; 2] = ["http/1.1", "h2c"];
+const HTTP_PROTOCOLS: &[&str] = &["http/1.1", "h2c"];
+/// Those that clients of the mesh offer in TLS for HTTP.
+const MESH_HTTP_PROTOCOLS: &[&str] = &["istio-http/1.0", "istio-http/1.1", "istio-h2"];
+/// Those that they offer for everything else.
+const MESH_TCP_PROTOCOLS: &[&str] = &["istio-peer-exchange", "istio"];
+/// Both.
+const MESH_PROTOCOLS: &[&str] = &["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"];
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
@@ -30,6 +36,35 @@ pub(crate) enum Transport {
     Tls,
 }
 
+/// What the first bytes say of the protocol inside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Application {
+    /// It does not matter.
+    #[default]
+    Any,
+    /// HTTP in the clear, as far as the first bytes show it.
+    Http,
+    /// TLS that a client of the mesh began.
+    Mesh,
+    /// TLS that a client of the mesh began for HTTP.
+    MeshHttp,
+    /// TLS that a client of the mesh began without saying what for.
+    MeshTcp,
+}
+
+impl Application {
+    /// As a filter chain matches it.
+    fn protocols(self) -> &'static [&'static str] {
+        match self {
+            Application::Any => &[],
+            Application::Http => HTTP_PROTOCOLS,
+            Application::Mesh => MESH_PROTOCOLS,
+            Application::MeshHttp => MESH_HTTP_PROTOCOLS,
+            Application::MeshTcp => MESH_TCP_PROTOCOLS,
+        }
+    }
+}
+
 /// Which connections a chain takes. The default takes all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Matching {
@@ -41,8 +76,8 @@ pub(crate) struct Matching {
     pub(crate) server_names: Vec<String>,
     /// TLS or not.
     pub(crate) transport: Transport,
-    /// Only HTTP in the clear, as far as the first bytes show it.
-    pub(crate) http: bool,
+    /// The protocol inside.
+    pub(crate) application: Application,
 }
 
 /// One combination that a [`Matching`] stands for. Envoy refuses a listener in which two chains share one.
@@ -52,7 +87,7 @@ pub(crate) struct Leaf {
     range: Option<Range>,
     server_name: Option<String>,
     transport: Transport,
-    http: bool,
+    application: Application,
 }
 
 /// A filter chain, with what is needed to merge it with others.
@@ -93,7 +128,7 @@ impl Matching {
                 range: range.copied(),
                 server_name: name.cloned(),
                 transport: self.transport,
-                http: self.http,
+                application: self.application,
             })
         })
     }
@@ -118,7 +153,6 @@ impl Matching {
         if self.is_everything() {
             return None;
         }
-        let protocols = if self.http { &HTTP_PROTOCOLS[..] } else { &[] };
         Some(FilterChainMatch {
             destination_port: self.destination_port.map(|port| uint32(port.into())),
             prefix_ranges: self.ranges.into_iter().map(cidr).collect(),
@@ -129,7 +163,7 @@ impl Matching {
                 Transport::Tls => "tls",
             }
             .to_owned(),
-            application_protocols: protocols.iter().map(|p| (*p).to_owned()).collect(),
+            application_protocols: self.application.protocols().iter().map(|p| (*p).to_owned()).collect(),
             ..FilterChainMatch::default()
         })
     }

@@ -1,29 +1,33 @@
-//! Listeners for what reaches a sidecar's workload, in plaintext.
+//! Listeners for what reaches a sidecar's workload.
 //!
-//! TLS that arrives is not terminated: on every port it goes to the workload as it is.
+//! Which connections a port takes, and which TLS ends at the proxy, `PeerAuthentication` says. A proxy that has no
+//! certificate ends none: what arrives by TLS goes to the workload as it is, and where nothing but TLS of the mesh may be
+//! taken, nothing is.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use proto::pb::envoy::config::core::v3::TrafficDirection;
-use proto::pb::envoy::config::listener::v3::{Listener, ListenerFilter};
+use proto::pb::envoy::config::core::v3::{TrafficDirection, TransportSocket};
+use proto::pb::envoy::config::listener::v3::{Filter, Listener, ListenerFilter};
 use proto::pb::envoy::config::route::v3::route_action::{ClusterSpecifier, MaxStreamDuration};
 use proto::pb::envoy::config::route::v3::{
     RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route, route_match,
 };
 use proto::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use proto::pb::envoy::extensions::filters::listener::original_src::v3::OriginalSrc;
-use world::Protocol;
+use world::{Problem, Protocol, Settings};
 
 use super::assemble::listener_filter;
 use super::outbound::forward;
 use super::served::{Treatment, treatment};
 use super::{
-    Assembly, Chain, ConnectionManagerInput, Inspection, Matching, Place, Routes, Served, Side, TcpProxyInput,
-    Transport, assemble, connection_manager_filter, listener_name, tcp_proxy, wildcards,
+    Application, Assembly, Chain, ConnectionManagerInput, Inspection, Matching, Place, Routes, Served, Side,
+    TcpProxyInput, Transport, assemble, connection_manager_filter, listener_name, tcp_proxy, wildcards,
 };
 use crate::pack::{boolean, duration, uint32};
-use crate::{Audience, Built, Interception, names};
+use crate::security::{self, Mtls, Peer, Stated};
+use crate::{Audience, Built, Interception, Secrets, names};
 
 /// Port that inbound connections are redirected to.
 const VIRTUAL_INBOUND_PORT: u16 = 15006;
@@ -40,6 +44,10 @@ pub(crate) struct InboundInput<'a> {
     pub(crate) audience: &'a Audience,
     /// What it serves, one for each target port, from [`super::served()`].
     pub(crate) served: &'a [Served],
+    /// Which connections its ports take.
+    pub(crate) peer: &'a Peer,
+    /// The trust domain, whose workloads are let in.
+    pub(crate) settings: &'a Settings,
     /// File that requests are logged to.
     pub(crate) access_log: Option<&'a str>,
 }
@@ -54,41 +62,46 @@ pub(crate) fn virtual_inbound(input: &InboundInput<'_>) -> Option<Built<Listener
     let to_itself = Matching { destination_port: Some(VIRTUAL_INBOUND_PORT), ..Matching::default() };
     let mut chains = vec![forward("virtualInbound-blackhole", names::BLACK_HOLE).matching(to_itself)];
     let mut inspection = Inspection { timeout: DETECTION_TIMEOUT, ..Inspection::default() };
-    for served in input.served {
-        chains.extend(chains_of(input, served, address, Some(served.target)));
-        match treatment(served.protocol) {
-            Some(Treatment::Tcp) => {
-                inspection.no_tls.push(served.target);
-                inspection.no_http.push(served.target);
-            }
-            Some(Treatment::Http) => inspection.no_http.push(served.target),
-            Some(Treatment::Auto) | None => {}
+    let mut problems = Vec::new();
+    let served = input.served.iter().map(|served| Port::of(served, address, Some(served.target)));
+    let is_served = |port: &u16| input.served.iter().any(|served| served.target == *port);
+    let others = input.peer.ports().filter(|port| !is_served(port)).map(|port| Port::undeclared(Some(port)));
+    for port in served.chain(others) {
+        let Some(target) = port.destination else { continue };
+        let treated = port.treated(input, &mut problems);
+        if !treated.rows.iter().any(|row| row.transport == Transport::Tls) {
+            inspection.no_tls.push(target);
         }
+        if !treated.rows.iter().any(|row| row.application == Application::Http) {
+            inspection.no_http.push(target);
+        }
+        chains.extend(port.chains(input, &treated));
     }
-    let plain_http = Matching { transport: Transport::Plain, http: true, ..Matching::default() };
-    let undeclared = connection_manager_filter(&ConnectionManagerInput {
-        side: Side::Inbound,
-        stat_prefix: names::INBOUND_PASSTHROUGH,
-        routes: Routes::Inline(Box::new(routes(names::INBOUND_PASSTHROUGH, 0, false))),
-        lacks: input.audience.lacks,
-        grpc_web: false,
-        guards: &[],
-        access_log: input.access_log,
-    });
-    chains.push(
-        Chain::new("virtualInbound-catchall-http", undeclared)
-            .matching(plain_http)
-            .naming([names::INBOUND_PASSTHROUGH.into()]),
-    );
-    let built = assemble(Assembly {
+    inspection.no_tls.sort_unstable();
+    inspection.no_http.sort_unstable();
+    let rest = Port::undeclared(None);
+    let treated = rest.treated(input, &mut problems);
+    let mut default = None;
+    if input.is_open() {
+        // Every port takes every connection, so what comes here is for none of them.
+        let of_rest = rest.chains(input, &treated);
+        chains.extend(of_rest.into_iter().filter(|chain| chain.matching.application == Application::Http));
+        default = Some(forward(names::VIRTUAL_INBOUND, names::INBOUND_PASSTHROUGH));
+    } else {
+        // Envoy gives to the default whatever a port's own chains do not take, and that must end.
+        chains.extend(rest.chains(input, &treated));
+    }
+    let mut built = assemble(Assembly {
         name: names::VIRTUAL_INBOUND.to_owned(),
         place: Place { address, more, port: VIRTUAL_INBOUND_PORT, bind: true },
         direction: TrafficDirection::Inbound,
         chains,
-        default: Some(forward(names::VIRTUAL_INBOUND, names::INBOUND_PASSTHROUGH)),
+        default,
         inspection,
         filters: redirect_filters(interception),
     });
+    built.origins.extend(input.peer.all().filter_map(|stated| stated.origin().cloned()));
+    built.problems.extend(problems);
     Some(built.map(|listener| Listener {
         transparent: (interception == Interception::Tproxy).then(|| boolean(true)),
         max_connections_to_accept_per_socket_event: Some(uint32(1)),
@@ -102,15 +115,21 @@ pub(crate) fn bound_inbound(input: &InboundInput<'_>) -> Vec<Built<Listener>> {
     let [address, more @ ..] = &input.audience.addresses[..] else { return Vec::new() };
     let listener = |served: &Served| {
         let inspection = Inspection { timeout: DETECTION_TIMEOUT, ..Inspection::default() };
-        assemble(Assembly {
+        let port = Port::of(served, *address, None);
+        let mut problems = Vec::new();
+        let treated = port.treated(input, &mut problems);
+        let mut built = assemble(Assembly {
             name: listener_name(*address, served.target),
             place: Place { address: *address, more: more.to_vec(), port: served.target, bind: true },
             direction: TrafficDirection::Inbound,
-            chains: chains_of(input, served, *address, None),
+            chains: port.chains(input, &treated),
             default: None,
             inspection,
             filters: Vec::new(),
-        })
+        });
+        built.origins.extend(treated.stated.origin().cloned());
+        built.problems.extend(problems);
+        built
     };
     input.served.iter().map(listener).collect()
 }
@@ -124,41 +143,177 @@ fn redirect_filters(interception: Interception) -> Vec<ListenerFilter> {
     filters
 }
 
-/// The chains of one port. Envoy does not come back from a more specific match that leads nowhere, so each of them
-/// says all that it wants instead of leaving it to the next.
-fn chains_of(input: &InboundInput<'_>, served: &Served, address: IpAddr, port: Option<u16>) -> Vec<Chain> {
-    let cluster = names::inbound_cluster(served.target);
-    let matching = |transport, http| Matching { destination_port: port, transport, http, ..Matching::default() };
-    let wildcard = if port.is_some() { wildcards(input.audience).0 } else { address };
-    let name = listener_name(wildcard, served.target);
-    let chain = |filter, matching| {
-        let mut chain = Chain::new(&*name, filter).matching(matching).naming([cluster.clone()]);
-        chain.origins.push(served.service.origin.clone());
-        chain
-    };
-    let shares = [(cluster.clone(), 1)];
-    let tcp = tcp_proxy(&TcpProxyInput { stat_prefix: &cluster, shares: &shares, policy: None });
-    let http = || {
+impl InboundInput<'_> {
+    /// Whether every port takes every connection.
+    fn is_open(&self) -> bool {
+        let is_open = |stated: &Stated| match stated.mode {
+            Mtls::Disable => true,
+            Mtls::Permissive => self.audience.secrets == Secrets::None,
+            Mtls::Strict => false,
+        };
+        self.peer.all().all(is_open)
+    }
+}
+
+/// A port of the workload, or all that nobody declares.
+struct Port<'a> {
+    /// The service that leads there.
+    served: Option<&'a Served>,
+    /// The port, where chains have to tell it from others.
+    destination: Option<u16>,
+    /// The names of its chains for HTTP and for everything else.
+    names: [String; 2],
+    /// Where its connections go.
+    cluster: Arc<str>,
+    treatment: Treatment,
+}
+
+/// How the connections of a port are treated, by its mode and by what the proxy can do.
+struct Treated<'a> {
+    stated: &'a Stated,
+    rows: &'static [Row],
+    /// Whether its connections end here, because it may not take them.
+    is_refused: bool,
+    /// For chains that end TLS.
+    socket: Option<TransportSocket>,
+}
+
+impl<'a> Port<'a> {
+    fn of(served: &'a Served, address: IpAddr, destination: Option<u16>) -> Self {
+        let name = listener_name(address, served.target);
+        Self {
+            served: Some(served),
+            destination,
+            names: [name.clone(), name],
+            cluster: names::inbound_cluster(served.target),
+            treatment: treatment(served.protocol).unwrap_or(Treatment::Tcp),
+        }
+    }
+
+    fn undeclared(destination: Option<u16>) -> Self {
+        Self {
+            served: None,
+            destination,
+            names: ["virtualInbound-catchall-http".to_owned(), names::VIRTUAL_INBOUND.to_owned()],
+            cluster: names::INBOUND_PASSTHROUGH.into(),
+            treatment: Treatment::Auto,
+        }
+    }
+
+    fn treated<'i>(&self, input: &'i InboundInput<'_>, problems: &mut Vec<Problem>) -> Treated<'i> {
+        let target = self.served.map(|served| served.target).or(self.destination);
+        let stated = target.map_or(input.peer.elsewhere(), |port| input.peer.at(port));
+        let socket = match stated.mode {
+            Mtls::Disable => None,
+            Mtls::Permissive | Mtls::Strict => security::downstream(input.audience.secrets, input.settings),
+        };
+        let mut mode = stated.mode;
+        if socket.is_none() && mode == Mtls::Strict {
+            problems.extend(stated.error(
+                "a workload that this is for has a proxy without a certificate, because it has not proved who it is",
+                "the proxy refuses all connections to it",
+            ).map(|problem| problem.hint("Let the proxy connect to the address of --xds-tls-listen, with a token or a certificate.")));
+            return Treated { stated, rows: REFUSED, is_refused: true, socket };
+        }
+        if socket.is_none() {
+            mode = Mtls::Disable;
+        }
+        Treated { stated, rows: rows(mode, self.treatment), is_refused: false, socket }
+    }
+
+    /// The chains of the port. Envoy does not come back from a more specific match that leads nowhere, so each of them
+    /// says all that it wants instead of leaving it to the next.
+    fn chains(&self, input: &InboundInput<'_>, treated: &Treated<'_>) -> Vec<Chain> {
+        let [http_name, tcp_name] = &self.names;
+        let cluster = if treated.is_refused { names::BLACK_HOLE.into() } else { self.cluster.clone() };
+        let shares = [(cluster.clone(), 1)];
+        let tcp = tcp_proxy(&TcpProxyInput { stat_prefix: &cluster, shares: &shares, policy: None });
+        let http = || self.connection_manager(input);
+        let chain = |row: &Row| {
+            let matching = Matching {
+                destination_port: self.destination,
+                transport: row.transport,
+                application: row.application,
+                ..Matching::default()
+            };
+            let (name, filter) = if row.is_http { (http_name, http()) } else { (tcp_name, tcp.clone()) };
+            let mut chain = Chain::new(&**name, filter).matching(matching).naming([cluster.clone()]);
+            chain.transport_socket = treated.socket.clone().filter(|_| row.ends_tls);
+            chain.origins.extend(self.served.map(|served| served.service.origin.clone()));
+            chain
+        };
+        treated.rows.iter().map(chain).collect()
+    }
+
+    fn connection_manager(&self, input: &InboundInput<'_>) -> Filter {
+        let (service_port, protocol) = self.served.map_or((0, Protocol::Auto), |served| (served.port, served.protocol));
+        let stat_prefix = match self.served {
+            Some(_) => format!("inbound_{}", self.names[0]),
+            None => names::INBOUND_PASSTHROUGH.to_owned(),
+        };
         connection_manager_filter(&ConnectionManagerInput {
             side: Side::Inbound,
-            stat_prefix: &format!("inbound_{name}"),
-            routes: Routes::Inline(Box::new(routes(&cluster, served.port, is_grpc(served.protocol)))),
+            stat_prefix: &stat_prefix,
+            routes: Routes::Inline(Box::new(routes(&self.cluster, service_port, is_grpc(protocol)))),
             lacks: input.audience.lacks,
-            grpc_web: served.protocol == Protocol::GrpcWeb,
+            grpc_web: protocol == Protocol::GrpcWeb,
             guards: &[],
             access_log: input.access_log,
         })
-    };
-    match treatment(served.protocol) {
-        Some(Treatment::Http) => {
-            vec![chain(http(), matching(Transport::Plain, false)), chain(tcp, matching(Transport::Tls, false))]
+    }
+}
+
+/// One filter chain of a port.
+#[derive(Debug)]
+struct Row {
+    transport: Transport,
+    application: Application,
+    ends_tls: bool,
+    is_http: bool,
+}
+
+const fn row(transport: Transport, application: Application, ends_tls: bool, is_http: bool) -> Row {
+    Row { transport, application, ends_tls, is_http }
+}
+
+/// Nothing is taken.
+const REFUSED: &[Row] = &[row(Transport::Any, Application::Any, false, false)];
+
+/// Which chains a port has. They are Istio's, but for one more: what comes by TLS to an HTTP port, and is not for the
+/// proxy, goes to the workload as it is, where Istio closes it.
+fn rows(mode: Mtls, treatment: Treatment) -> &'static [Row] {
+    use Application::{Any, Http, Mesh, MeshHttp, MeshTcp};
+    use Transport::{Plain, Tls};
+    const HTTP: bool = true;
+    const TCP: bool = false;
+    const ENDS: bool = true;
+    const PASSES: bool = false;
+    match (mode, treatment) {
+        (Mtls::Disable, Treatment::Http) => const { &[row(Plain, Any, PASSES, HTTP), row(Tls, Any, PASSES, TCP)] },
+        (Mtls::Disable, Treatment::Tcp) => const { &[row(Transport::Any, Any, PASSES, TCP)] },
+        (Mtls::Disable, Treatment::Auto) => {
+            const { &[row(Plain, Http, PASSES, HTTP), row(Plain, Any, PASSES, TCP), row(Tls, Any, PASSES, TCP)] }
         }
-        Some(Treatment::Auto) => vec![
-            chain(http(), matching(Transport::Plain, true)),
-            chain(tcp.clone(), matching(Transport::Plain, false)),
-            chain(tcp, matching(Transport::Tls, false)),
-        ],
-        Some(Treatment::Tcp) | None => vec![chain(tcp, matching(Transport::Any, false))],
+        (Mtls::Permissive, Treatment::Http) => {
+            const { &[row(Tls, Mesh, ENDS, HTTP), row(Plain, Any, PASSES, HTTP), row(Tls, Any, PASSES, TCP)] }
+        }
+        (Mtls::Permissive, Treatment::Tcp) => {
+            const { &[row(Tls, Mesh, ENDS, TCP), row(Plain, Any, PASSES, TCP), row(Tls, Any, PASSES, TCP)] }
+        }
+        (Mtls::Permissive, Treatment::Auto) => {
+            const {
+                &[
+                    row(Tls, MeshHttp, ENDS, HTTP),
+                    row(Plain, Http, PASSES, HTTP),
+                    row(Tls, MeshTcp, ENDS, TCP),
+                    row(Plain, Any, PASSES, TCP),
+                    row(Tls, Any, PASSES, TCP),
+                ]
+            }
+        }
+        (Mtls::Strict, Treatment::Http) => const { &[row(Tls, Any, ENDS, HTTP)] },
+        (Mtls::Strict, Treatment::Tcp) => const { &[row(Tls, Any, ENDS, TCP)] },
+        (Mtls::Strict, Treatment::Auto) => const { &[row(Tls, MeshHttp, ENDS, HTTP), row(Tls, Any, ENDS, TCP)] },
     }
 }
 

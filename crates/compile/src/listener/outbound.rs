@@ -8,7 +8,7 @@ use proto::pb::envoy::config::listener::v3::Listener;
 
 use super::merge::{Merged, merge};
 use super::{
-    Assembly, Chain, ConnectionManagerInput, Contribution, Inspection, Key, Matching, Place, Routes, Side,
+    Application, Assembly, Chain, ConnectionManagerInput, Contribution, Inspection, Key, Matching, Place, Routes, Side,
     TcpProxyInput, Transport, assemble, connection_manager_filter, tcp_proxy, wildcards,
 };
 use crate::pack::{boolean, uint32};
@@ -90,7 +90,7 @@ pub(crate) fn outbound(input: &OutboundInput<'_>) -> Built<Listener> {
             access_log: input.access_log,
         });
         let alone = chains.is_empty() && default.is_none();
-        let http = Matching { transport: Transport::Plain, http: true, ..Matching::default() };
+        let http = Matching { transport: Transport::Plain, application: Application::Http, ..Matching::default() };
         let matching = if alone { Matching::default() } else { http };
         chains.insert(0, Chain::new("", filter).matching(matching));
     }

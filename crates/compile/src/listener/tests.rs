@@ -73,6 +73,19 @@ fn inbound_ports_have_chains_by_protocol() {
 }
 
 #[test]
+fn a_port_takes_what_its_mode_says() {
+    golden("mtls-permissive");
+    golden("mtls-strict");
+    golden("mtls-ports");
+    golden("mtls-bound");
+}
+
+#[test]
+fn without_a_certificate_nothing_is_taken_that_must_be_mutual_tls() {
+    golden("mtls-without-certificate");
+}
+
+#[test]
 fn destinations_that_are_missing_are_closed_or_reweighted() {
     golden("listener-missing");
     golden("listener-reweight");

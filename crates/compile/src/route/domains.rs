@@ -91,6 +91,7 @@ mod tests {
             addresses: Vec::new(),
             hosts: HostDelivery::default(),
             lacks: proto::Extensions::default(),
+            secrets: Default::default(),
         };
         domains_for(service, 9080, &audience, &Settings::default())
     }

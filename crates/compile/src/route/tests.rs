@@ -93,6 +93,7 @@ impl Setting {
             addresses: Vec::new(),
             hosts: HostDelivery::default(),
             lacks: proto::Extensions::default(),
+            secrets: Default::default(),
         }
     }
 

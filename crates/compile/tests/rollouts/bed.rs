@@ -146,6 +146,7 @@ fn client(proxy: Proxy, hosts: HostDelivery) -> Audience {
         addresses: Vec::new(),
         hosts,
         lacks: Extensions::default(),
+        secrets: Default::default(),
     }
 }
 

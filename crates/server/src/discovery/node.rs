@@ -1,13 +1,13 @@
 //! What the plane needs of what a client says about itself.
 
-use compile::HostDelivery;
+use compile::{HostDelivery, Secrets};
 use proto::pb::google::protobuf::value::Kind;
 use proto::pb::google::protobuf::{Struct, Value};
 use serde_json::{Map, Value as Json};
 use xds::{Service, Variant};
 
-/// The plane's form of a node that is to get virtual hosts in this way.
-pub(super) fn plane_node(node: &xds::Node, hosts: HostDelivery) -> plane::Node {
+/// The plane's form of a node that is to get virtual hosts in this way, and has proved who it is or not.
+pub(super) fn plane_node(node: &xds::Node, hosts: HostDelivery, is_proved: bool) -> plane::Node {
     plane::Node {
         id: node.id.clone(),
         cluster: node.cluster.clone(),
@@ -15,6 +15,17 @@ pub(super) fn plane_node(node: &xds::Node, hosts: HostDelivery) -> plane::Node {
         user_agent: node.user_agent_name.clone(),
         hosts,
         lacks: node.lacks,
+        secrets: secrets(node, is_proved),
+    }
+}
+
+/// Where a client has its certificate from. Whoever has not proved who it is has none; Istio's agent, which names its
+/// version, gets one for its proxy by itself.
+fn secrets(node: &xds::Node, is_proved: bool) -> Secrets {
+    match is_proved {
+        false => Secrets::None,
+        true if node.metadata_text(&["ISTIO_VERSION"]).is_some() => Secrets::Agent,
+        true => Secrets::Stream,
     }
 }
 

@@ -507,7 +507,7 @@ impl StreamTask {
         self.discovery.metrics.node_identified(distribution_version(&node));
         self.place.identify(&node);
         let hosts = host_delivery(&node, self.service, self.variant, self.discovery.config.virtual_hosts);
-        let (discovery, wanted) = (self.discovery.clone(), plane_node(&node, hosts));
+        let (discovery, wanted) = (self.discovery.clone(), plane_node(&node, hosts, self.caller.is_some()));
         self.node = Some(node);
         self.entering = Some(Box::pin(async move {
             let turn = discovery.admission.turn(&discovery.metrics).await;

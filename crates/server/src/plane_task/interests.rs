@@ -158,6 +158,7 @@ mod tests {
             addresses: vec![[10, 0, 0, at].into()],
             hosts: HostDelivery::Inline,
             lacks: Default::default(),
+            secrets: Default::default(),
         };
         (0..count).map(|at| compiler.add(&world, &audience(at)).0).collect()
     }

@@ -82,3 +82,33 @@ fn a_change_of_a_policy_touches_the_workloads_that_it_can_concern_and_no_others(
     let touched = remove(&mut world, Kind::AuthorizationPolicy, "shop", "web");
     assert!(web.is_disjoint(&touched) && !other.is_disjoint(&touched));
 }
+
+#[test]
+fn peer_authentications_without_effect_are_told() {
+    let mut world = World::default();
+    let peer = |at: &str, spec: &str| object(&format!("PeerAuthentication {at}"), spec);
+    let web = r#"{"selector": {"matchLabels": {"app": "web"}}}"#;
+    for object in [
+        peer("istio-system/default", "{}"),
+        peer("istio-system/selecting", web),
+        created(peer("shop/young", "{}"), "2026-02-01T00:00:00Z"),
+        created(peer("shop/old", "{}"), "2026-01-01T00:00:00Z"),
+        peer("shop/web", web),
+        peer("shop/web-again", web),
+        peer("bar/web", web),
+    ] {
+        apply(&mut world, object);
+    }
+    let told: Vec<_> = world.problems().into_iter().map(|problem| problem.to_string().replace('\n', "")).collect();
+    assert_eq!(
+        told,
+        [
+            "warning: PeerAuthentication istio-system/selecting: spec.selector: a policy of the root namespace is for the \
+             whole mesh, and cannot select workloads; it has no effect    Put it into the namespace of the workloads.",
+            "warning: PeerAuthentication shop/web-again: the same workloads have PeerAuthentication shop/web already; it \
+             has no effect    Join the two, or select other workloads.",
+            "warning: PeerAuthentication shop/young: the same workloads have PeerAuthentication shop/old already; it has \
+             no effect    Join the two, or select other workloads.",
+        ]
+    );
+}

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proto::ResourceType;
-use world::Service;
+use world::{PolicyKind, Service};
 
 use crate::layers::output::Output;
 use crate::layers::resolver::Resolver;
 use crate::listener::{self, InboundInput, Served};
+use crate::security::Peer;
 use crate::{Audience, cluster};
 
 /// The ports that services lead to.
@@ -42,7 +43,10 @@ pub(in crate::layers) fn inbound(resolver: &Resolver<'_, '_>, held: &[Served]) -
         let origins: BTreeSet<_> = services.iter().map(|service| service.origin.clone()).collect();
         output.add(ResourceType::Cluster, cluster.name.as_str().into(), &cluster, [], &origins);
     }
-    let input = InboundInput { audience, served: &served, access_log: None };
+    let policies = resolver.reader.policies(PolicyKind::PeerAuthentication, &audience.namespace, &audience.labels);
+    let peer = Peer::of(&policies);
+    let settings = resolver.reader.settings();
+    let input = InboundInput { audience, served: &served, peer: &peer, settings, access_log: None };
     if let Some(listener) = listener::virtual_inbound(&input) {
         output.add_listener(listener, []);
     }

@@ -13,16 +13,20 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use world::api::istio::{Destination, TrafficPolicy};
-use world::{Change, Hostname, Kind, Labels, Location, Meta, Object, ObjectRef, Problem, Reader, Service, Spec, World};
+use world::{
+    Change, Hostname, Kind, Labels, Location, Meta, Object, ObjectRef, PolicyKind, Problem, Reader, Service, Spec,
+    World,
+};
 
 use crate::gateway::{GatewayInput, hosts, listeners};
 use crate::listener::{
     ContributionInput, InboundInput, OutboundInput, bound_inbound, contributions, http_proxy, outbound, served,
     virtual_inbound, virtual_outbound,
 };
+use crate::security::Peer;
 use crate::{
-    Audience, Built, HostDelivery, Interception, Missing, MissingDestination, Options, OutboundPolicy, Proxy, Target,
-    names,
+    Audience, Built, HostDelivery, Interception, Missing, MissingDestination, Options, OutboundPolicy, Proxy, Secrets,
+    Target, names,
 };
 
 /// The first line, after `# client: `.
@@ -39,6 +43,9 @@ pub(crate) struct Client {
     addresses: Vec<std::net::IpAddr>,
     #[serde(default)]
     http_proxy_port: Option<u16>,
+    /// Whether it has a certificate.
+    #[serde(default)]
+    certificate: bool,
     #[serde(default)]
     reweight: bool,
     #[serde(default)]
@@ -89,6 +96,7 @@ impl Mesh {
             addresses: client.addresses.clone(),
             hosts: HostDelivery::Inline,
             lacks: proto::Extensions::default(),
+            secrets: if client.certificate { Secrets::Stream } else { Secrets::None },
         };
         let options = Options {
             missing_destination: if client.reweight {
@@ -173,7 +181,10 @@ impl Mesh {
     fn inbound(&self, reader: &Reader<'_>, all: &mut Built<Vec<Listener>>) {
         let by = reader.served_by(&self.audience.namespace, &self.audience.labels, &self.audience.addresses);
         let served = all.absorb(served(&by));
-        let input = InboundInput { audience: &self.audience, served: &served, access_log: None };
+        let policies = reader.policies(PolicyKind::PeerAuthentication, &self.audience.namespace, &self.audience.labels);
+        let peer = Peer::of(&policies);
+        let settings = reader.settings();
+        let input = InboundInput { audience: &self.audience, served: &served, peer: &peer, settings, access_log: None };
         let built = match self.audience.interception() {
             Interception::None => bound_inbound(&input),
             Interception::Redirect | Interception::Tproxy => virtual_inbound(&input).into_iter().collect(),
@@ -254,6 +265,7 @@ fn object(document: &str, at: usize) -> Object {
         "DestinationRule" => (Kind::DestinationRule, Spec::DestinationRule(part(spec))),
         "VirtualService" => (Kind::VirtualService, Spec::VirtualService(part(spec))),
         "Gateway" => (Kind::Gateway, Spec::Gateway(part(spec))),
+        "PeerAuthentication" => (Kind::PeerAuthentication, Spec::PeerAuthentication(part(spec))),
         "Pod" => (Kind::Pod, Spec::Pod(part(&whole))),
         other => panic!("document {at}: unknown kind {other}"),
     };

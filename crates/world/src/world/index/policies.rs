@@ -1,11 +1,12 @@
 //! Policies of security, under what a workload can look them up by.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Index, Name, Objects, Way, shift};
 use crate::policies::{Selection, selection};
-use crate::{Key, Labels, Object, PolicyKind};
+use crate::world::age;
+use crate::{Key, Labels, Object, PolicyKind, Problem, Settings};
 
 /// Where a policy is indexed: its kind, its namespace, and one pair of its selector, if it has one.
 pub(super) type Slot = (PolicyKind, Name, Option<(String, String)>);
@@ -52,5 +53,44 @@ impl Index {
             Some((_, Selection::All | Selection::Nothing)) | None => false,
         };
         slots.flatten().map(|reference| &objects[reference]).filter(matches).collect()
+    }
+
+    /// PeerAuthentications that have no effect: one of several for the same workloads, and those of the root namespace that
+    /// select some.
+    pub(super) fn peer_authentications(&self, objects: &Objects, settings: &Settings, problems: &mut Vec<Problem>) {
+        let mut said_by: BTreeMap<_, Vec<&Arc<Object>>> = BTreeMap::new();
+        let of_peers = self.policies.iter().filter(|((kind, ..), _)| *kind == PolicyKind::PeerAuthentication);
+        for object in of_peers.flat_map(|(_, references)| references).map(|reference| &objects[reference]) {
+            let labels = match selection(&object.spec) {
+                Some((_, Selection::Labels(labels))) => Some(labels),
+                Some((_, Selection::All | Selection::Nothing)) | None => None,
+            };
+            if labels.is_some() && object.reference.namespace == settings.root_namespace {
+                let problem = Problem::warning(
+                    &object.reference,
+                    "spec.selector",
+                    "a policy of the root namespace is for the whole mesh, and cannot select workloads",
+                );
+                problems.push(
+                    problem
+                        .consequence("it has no effect")
+                        .hint("Put it into the namespace of the workloads.")
+                        .at(object.meta.location.clone()),
+                );
+                continue;
+            }
+            said_by.entry((object.reference.namespace.clone(), labels)).or_default().push(object);
+        }
+        for mut rivals in said_by.into_values() {
+            rivals.sort_by_key(|object| age(object));
+            let [winner, losers @ ..] = &rivals[..] else { continue };
+            problems.extend(losers.iter().map(|loser| {
+                let message = format!("the same workloads have {} already", winner.reference);
+                Problem::warning(&loser.reference, "", message)
+                    .consequence("it has no effect")
+                    .hint("Join the two, or select other workloads.")
+                    .at(loser.meta.location.clone())
+            }));
+        }
     }
 }

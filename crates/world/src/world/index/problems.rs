@@ -15,6 +15,7 @@ impl Index {
         for object in self.suspects.objects.iter().map(|reference| &objects[reference]) {
             addresses_and_protocols(object, &mut problems);
         }
+        self.peer_authentications(objects, settings, &mut problems);
         self.intents(objects, settings, &mut problems);
         problems.sort();
         problems
