@@ -21,6 +21,7 @@ use std::sync::Arc;
 use world::{Object, ObjectRef, Service};
 
 use crate::listener::Policies;
+use crate::security::Guards;
 use crate::{Audience, Options, Resolve};
 
 pub(crate) use hosts::{ExposedHost, RouteTable, hosts};
@@ -46,6 +47,8 @@ pub(crate) struct GatewayInput<'a> {
     pub(crate) options: &'a Options,
     /// The cluster's DNS domain.
     pub(crate) domain: &'a str,
+    /// What everything passes first.
+    pub(crate) guards: &'a Guards,
     /// File that requests are logged to.
     pub(crate) access_log: Option<&'a str>,
 }

@@ -10,6 +10,7 @@ use proto::pb::envoy::config::core::v3::{
     Address, AggregatedConfigSource, ApiVersion, ConfigSource, SocketAddress, address,
 };
 use proto::pb::envoy::config::listener::v3::{Filter, filter};
+use proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::{HttpFilter, http_filter};
 use proto::pb::google::protobuf;
 
 /// A message inside an `Any`.
@@ -43,6 +44,15 @@ pub(crate) fn ads() -> ConfigSource {
         resource_api_version: ApiVersion::V3.into(),
         config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
         ..ConfigSource::default()
+    }
+}
+
+/// An HTTP filter with its configuration.
+pub(crate) fn http_filter<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
+    HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(any(config))),
+        ..HttpFilter::default()
     }
 }
 

@@ -29,7 +29,7 @@ mod matching;
 mod mirror;
 mod pattern;
 mod percent_format;
-mod regex;
+pub(crate) mod regex;
 mod request;
 mod retry;
 mod rewrite;
@@ -44,6 +44,7 @@ pub use delegate::FindDelegate;
 pub(crate) use domains::domains_for;
 pub use encoded_host::EncodedHost;
 pub(crate) use encoded_host::write_names;
+pub(crate) use forward::describe;
 pub(crate) use matching::gateway_name;
 pub use virtual_host::{VirtualHostInput, virtual_host};
 

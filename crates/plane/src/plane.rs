@@ -449,6 +449,7 @@ impl Plane {
                 | Spec::PeerAuthentication(_)
                 | Spec::RequestAuthentication(_)
                 | Spec::AuthorizationPolicy(_)
+                | Spec::MeshConfig(_)
                 | Spec::Freeze(_) => {}
             }
         }

@@ -1,15 +1,17 @@
 //! Checks of one object that need no other object: what an API server's admission would refuse.
 //!
-//! An error here refuses the object as a whole, so that a half-understood version never replaces a good one; a
-//! warning lets it pass. Which values are allowed follows Istio's and Kubernetes' own validation.
+//! An error here refuses the object as a whole, so that a half-understood version never replaces a good one (but for
+//! objects that are worse left out, such as policies that forbid); a warning lets it pass. Which values are allowed follows Istio's and Kubernetes' own validation.
 
 mod analysis_profile;
+pub(crate) mod authorization_policy;
 mod deployment_intent;
 mod destination_rule;
 mod findings;
 mod gateway;
 mod http_route;
 mod kubernetes;
+mod mesh_config;
 mod names;
 mod pattern;
 mod request_match;
@@ -26,15 +28,24 @@ use findings::Findings;
 /// What is done with an object that has an error.
 pub(crate) const REFUSED: &str = "the object is not applied; the last good version, if there is one, stays in force";
 
-/// Everything that is wrong with `object` by itself, in the order of its fields.
-pub(crate) fn object(object: &Object) -> Vec<Problem> {
+/// What is wrong with an object.
+pub(crate) struct Verdict {
+    /// Everything, in the order of its fields.
+    pub(crate) problems: Vec<Problem>,
+    /// Whether it is not to be applied.
+    pub(crate) is_refused: bool,
+}
+
+/// What is wrong with `object` by itself.
+pub(crate) fn object(object: &Object) -> Verdict {
     let mut findings = Findings::new(&object.reference);
     identity(object, &mut findings);
     match &object.spec {
-        Spec::Namespace(_)
-        | Spec::PeerAuthentication(_)
-        | Spec::RequestAuthentication(_)
-        | Spec::AuthorizationPolicy(_) => {}
+        Spec::Namespace(_) | Spec::PeerAuthentication(_) | Spec::RequestAuthentication(_) => {}
+        Spec::AuthorizationPolicy(spec) => {
+            authorization_policy::authorization_policy(spec, object, &mut findings);
+        }
+        Spec::MeshConfig(spec) => mesh_config::mesh_config(spec, &mut findings),
         Spec::Service(spec) => kubernetes::service(spec, &mut findings),
         Spec::EndpointSlice(slice) => kubernetes::endpoint_slice(slice, &object.meta, &mut findings),
         Spec::Pod(pod) => kubernetes::pod(pod, &mut findings),
@@ -49,7 +60,7 @@ pub(crate) fn object(object: &Object) -> Vec<Problem> {
         Spec::RolloutRun(_) => rollout::rollout_run(&mut findings),
         Spec::Freeze(spec) => rollout::freeze(spec, &mut findings),
     }
-    findings.into_problems()
+    findings.into_verdict()
 }
 
 fn identity(object: &Object, findings: &mut Findings) {

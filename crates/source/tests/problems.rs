@@ -87,6 +87,11 @@ fn gateways_are_checked() {
 }
 
 #[test]
+fn authorization_policies_are_checked_and_in_force() {
+    check("authorization_policy.txt");
+}
+
+#[test]
 fn kubernetes_objects_are_checked() {
     check("kubernetes.txt");
 }

@@ -6,5 +6,6 @@
 pub mod delivery;
 pub mod istio;
 pub mod kube;
+pub mod mesh_config;
 pub mod pointsman;
 pub(crate) mod schema;

@@ -13,6 +13,7 @@ use crate::api::istio::{
     VirtualService, WorkloadEntry,
 };
 use crate::api::kube::{EndpointSlice, Namespace, Pod, ServiceSpec};
+use crate::api::mesh_config::MeshConfig;
 use crate::api::pointsman::XdsResource;
 
 /// Labels or a label selector, in key order.
@@ -39,6 +40,8 @@ pub enum Kind {
     AnalysisProfile,
     RolloutRun,
     Freeze,
+    /// Only the one that holds Istio's mesh configuration.
+    ConfigMap,
     /// A kind that is recognised or not, but has no meaning here yet; kept so that problems can name the object.
     Other(Arc<str>),
 }
@@ -64,6 +67,7 @@ impl Kind {
             Kind::AnalysisProfile => "AnalysisProfile",
             Kind::RolloutRun => "RolloutRun",
             Kind::Freeze => "Freeze",
+            Kind::ConfigMap => "ConfigMap",
             Kind::Other(name) => name,
         }
     }
@@ -71,7 +75,7 @@ impl Kind {
 
 /// Names by which people call kinds on the command line, in lower case, beside the kind's own and its plural: those of
 /// kubectl.
-const NAMES: [(Kind, &[&str]); 17] = [
+const NAMES: [(Kind, &[&str]); 18] = [
     (Kind::Namespace, &["ns"]),
     (Kind::Service, &["svc"]),
     (Kind::EndpointSlice, &[]),
@@ -89,6 +93,7 @@ const NAMES: [(Kind, &[&str]); 17] = [
     (Kind::AnalysisProfile, &[]),
     (Kind::RolloutRun, &["run", "runs"]),
     (Kind::Freeze, &[]),
+    (Kind::ConfigMap, &["cm"]),
 ];
 
 impl Kind {
@@ -262,6 +267,7 @@ pub enum Spec {
     AnalysisProfile(AnalysisProfile),
     RolloutRun(Box<RolloutRun>),
     Freeze(Freeze),
+    MeshConfig(MeshConfig),
 }
 
 /// One step of a source: an object is there (new or changed), or is gone.

@@ -65,7 +65,8 @@ pub(crate) fn selection(spec: &Spec) -> Option<(PolicyKind, Selection<'_>)> {
         | Spec::DeploymentIntent(_)
         | Spec::AnalysisProfile(_)
         | Spec::RolloutRun(_)
-        | Spec::Freeze(_) => return None,
+        | Spec::Freeze(_)
+        | Spec::MeshConfig(_) => return None,
     };
     let labels = selector.as_ref().map(|selector| &selector.match_labels).filter(|labels| !labels.is_empty());
     let selection = match labels {

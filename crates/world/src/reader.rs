@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::api::mesh_config::MeshConfig;
 use crate::{EffectiveRule, Endpoint, Hostname, Labels, Object, ObjectRef, Policies, PolicyKind, Service, World};
 
 /// Something in a world that an answer can depend on, and that a change can touch.
@@ -34,6 +35,8 @@ pub enum Key {
     SelectingPolicies(Arc<str>, Arc<str>),
     /// The set of all pods and workload entries of a namespace, and the services that select them: what a proxy there serves.
     Workloads(Arc<str>),
+    /// The mesh configuration.
+    MeshConfig,
     /// The set of label keys of clients that any object asks about, see [`World::client_label_keys`].
     ClientLabels,
 }
@@ -177,6 +180,12 @@ impl<'w> Reader<'w> {
             }
         }
         self.world.policies(kind, namespace, labels)
+    }
+
+    /// The mesh configuration, and the object that it is of; `None` when nobody wrote one.
+    pub fn mesh_config(&self) -> Option<(&'w MeshConfig, &'w Arc<Object>)> {
+        self.note(Key::MeshConfig);
+        self.world.mesh_config()
     }
 
     /// The services that select a workload of `namespace` with these labels, and the workload's port for each of

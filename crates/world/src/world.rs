@@ -7,11 +7,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::api::istio::DestinationRule;
+use crate::api::mesh_config::MeshConfig;
 use crate::{
     Change, Endpoint, Hostname, Key, Kind, Labels, Object, ObjectRef, Policies, PolicyKind, Problem, Scope, Service,
     Spec,
 };
 use index::Index;
+
+/// The name of the ConfigMap with Istio's mesh configuration.
+const MESH_CONFIG: &str = "istio";
 
 /// What is the same for the whole life of a world.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -315,6 +319,15 @@ impl World {
             mesh_selected: selecting(root),
             namespace: own.map(for_all).unwrap_or_default(),
             workload: own.map(selecting).unwrap_or_default(),
+        }
+    }
+
+    /// That of the ConfigMap `istio` in the root namespace.
+    pub(crate) fn mesh_config(&self) -> Option<(&MeshConfig, &Arc<Object>)> {
+        let object = self.objects.get(&ObjectRef::new(Kind::ConfigMap, &self.settings.root_namespace, MESH_CONFIG))?;
+        match &object.spec {
+            Spec::MeshConfig(config) => Some((config, object)),
+            _ => None,
         }
     }
 

@@ -66,10 +66,10 @@ fn manager(input: &GatewayInput<'_>, socket: Socket, route: &str, grpc_web: bool
         routes: Routes::Discovered(route),
         lacks: input.audience.lacks,
         grpc_web,
-        guards: &[],
+        guards: &input.guards.http,
         access_log: input.access_log,
     });
-    Chain::new("", filter)
+    Chain::new("", filter).guarded_within(input.guards)
 }
 
 /// All HTTP servers of a socket share one chain and one route configuration.
@@ -145,7 +145,7 @@ fn passthrough_chains(input: &GatewayInput<'_>, server: &Server<'_>) -> Built<Ve
         if !within.is_empty() {
             let gateway = gateway_name(server);
             let chains = built.absorb(tls_chains(&l4(input, server, &gateway, &object), &[], Some(&within)));
-            built.value.extend(chains);
+            built.value.extend(chains.into_iter().map(|chain| chain.guarded(input.guards)));
         }
     }
     if built.value.is_empty() {
@@ -167,7 +167,7 @@ fn tcp_server_chains(input: &GatewayInput<'_>, server: &Server<'_>) -> Built<Vec
             for chain in &mut chains {
                 chain.origins.push(server.gateway.reference.clone());
             }
-            built.value = chains;
+            built.value = chains.into_iter().map(|chain| chain.guarded(input.guards)).collect();
             return built;
         }
     }

@@ -3,6 +3,7 @@
 mod clusters;
 mod edge;
 mod grpc;
+mod guards;
 mod hosts;
 mod inbound;
 mod raw;

@@ -8,6 +8,7 @@ use proto::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMat
 use world::ObjectRef;
 
 use crate::pack::{duration, uint32};
+use crate::security::Guards;
 
 /// Application protocols that `http_inspector` reports for HTTP in the clear.
 const HTTP_PROTOCOLS: &[&str] = &["http/1.1", "h2c"];
@@ -187,6 +188,19 @@ impl Chain {
     /// The same for fewer connections.
     pub(crate) fn matching(mut self, matching: Matching) -> Self {
         self.matching = matching;
+        self
+    }
+
+    /// The same behind guards of its connections. (Those of requests are the connection manager's.)
+    pub(crate) fn guarded(mut self, guards: &Guards) -> Self {
+        self.guards.clone_from(&guards.network);
+        self.guarded_within(guards)
+    }
+
+    /// Notes what guards inside of the filter name and come from.
+    pub(crate) fn guarded_within(mut self, guards: &Guards) -> Self {
+        self.clusters.extend(guards.clusters.iter().cloned());
+        self.origins.extend(guards.origins.iter().cloned());
         self
     }
 

@@ -3,7 +3,6 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use prost::{Message, Name};
 use proto::pb::envoy::config::accesslog::v3::{AccessLog, access_log};
 use proto::pb::envoy::config::listener::v3::Filter;
 use proto::pb::envoy::config::route::v3::RouteConfiguration;
@@ -18,12 +17,12 @@ use proto::pb::envoy::extensions::filters::network::http_connection_manager::v3:
     ForwardClientCertDetails, RouteSpecifier, SetCurrentClientCertDetails, UpgradeConfig,
 };
 use proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
-    HttpConnectionManager, HttpFilter, Rds, RequestIdExtension, http_filter,
+    HttpConnectionManager, HttpFilter, Rds, RequestIdExtension,
 };
 use proto::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 use proto::{Extension, Extensions};
 
-use crate::pack::{ads, any, boolean, duration, network_filter};
+use crate::pack::{ads, any, boolean, duration, http_filter, network_filter};
 
 /// What the proxy calls itself towards those who call the workload or the mesh. Outbound it stays Envoy's `envoy`.
 const SERVER_NAME: &str = "istio-envoy";
@@ -127,18 +126,20 @@ static REQUEST_ID: LazyLock<RequestIdExtension> = LazyLock::new(|| RequestIdExte
 });
 
 fn filters(input: &ConnectionManagerInput<'_>) -> Vec<HttpFilter> {
-    static GRPC_WEB: LazyLock<HttpFilter> = LazyLock::new(|| filter("envoy.filters.http.grpc_web", &GrpcWeb {}));
+    static GRPC_WEB: LazyLock<HttpFilter> = LazyLock::new(|| http_filter("envoy.filters.http.grpc_web", &GrpcWeb {}));
     static GRPC_STATS: LazyLock<HttpFilter> = LazyLock::new(|| {
         let stats = GrpcStats {
             emit_filter_state: true,
             per_method_stat_specifier: Some(PerMethodStatSpecifier::StatsForAllMethods(boolean(false))),
             ..GrpcStats::default()
         };
-        filter("envoy.filters.http.grpc_stats", &stats)
+        http_filter("envoy.filters.http.grpc_stats", &stats)
     });
-    static FAULT: LazyLock<HttpFilter> = LazyLock::new(|| filter("envoy.filters.http.fault", &HttpFault::default()));
-    static CORS: LazyLock<HttpFilter> = LazyLock::new(|| filter("envoy.filters.http.cors", &Cors {}));
-    static ROUTER: LazyLock<HttpFilter> = LazyLock::new(|| filter("envoy.filters.http.router", &Router::default()));
+    static FAULT: LazyLock<HttpFilter> =
+        LazyLock::new(|| http_filter("envoy.filters.http.fault", &HttpFault::default()));
+    static CORS: LazyLock<HttpFilter> = LazyLock::new(|| http_filter("envoy.filters.http.cors", &Cors {}));
+    static ROUTER: LazyLock<HttpFilter> =
+        LazyLock::new(|| http_filter("envoy.filters.http.router", &Router::default()));
 
     if input.side == Side::Grpc {
         // A client that does not know the fault filter may do without it instead of refusing the listener (gRFC A39).
@@ -149,14 +150,6 @@ fn filters(input: &ConnectionManagerInput<'_>) -> Vec<HttpFilter> {
     let all = [(Extension::GrpcStats, &*GRPC_STATS), (Extension::Fault, &*FAULT), (Extension::Cors, &*CORS)];
     let known = grpc_web.into_iter().chain(all).filter(|(extension, _)| !input.lacks.contains(*extension));
     input.guards.iter().chain(known.map(|(_, filter)| filter)).chain([&*ROUTER]).cloned().collect()
-}
-
-fn filter<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
-    HttpFilter {
-        name: name.to_owned(),
-        config_type: Some(http_filter::ConfigType::TypedConfig(any(config))),
-        ..HttpFilter::default()
-    }
 }
 
 fn file_access_log(path: &str) -> AccessLog {

@@ -26,7 +26,7 @@ use super::{
     TcpProxyInput, Transport, assemble, connection_manager_filter, listener_name, tcp_proxy, wildcards,
 };
 use crate::pack::{boolean, duration, uint32};
-use crate::security::{self, Mtls, Peer, Stated};
+use crate::security::{self, Guards, Mtls, Peer, Stated};
 use crate::{Audience, Built, Interception, Secrets, names};
 
 /// Port that inbound connections are redirected to.
@@ -48,6 +48,8 @@ pub(crate) struct InboundInput<'a> {
     pub(crate) peer: &'a Peer,
     /// The trust domain, whose workloads are let in.
     pub(crate) settings: &'a Settings,
+    /// What everything passes first.
+    pub(crate) guards: &'a Guards,
     /// File that requests are logged to.
     pub(crate) access_log: Option<&'a str>,
 }
@@ -86,7 +88,7 @@ pub(crate) fn virtual_inbound(input: &InboundInput<'_>) -> Option<Built<Listener
         // Every port takes every connection, so what comes here is for none of them.
         let of_rest = rest.chains(input, &treated);
         chains.extend(of_rest.into_iter().filter(|chain| chain.matching.application == Application::Http));
-        default = Some(forward(names::VIRTUAL_INBOUND, names::INBOUND_PASSTHROUGH));
+        default = Some(forward(names::VIRTUAL_INBOUND, names::INBOUND_PASSTHROUGH).guarded(input.guards));
     } else {
         // Envoy gives to the default whatever a port's own chains do not take, and that must end.
         chains.extend(rest.chains(input, &treated));
@@ -240,7 +242,7 @@ impl<'a> Port<'a> {
             let mut chain = Chain::new(&**name, filter).matching(matching).naming([cluster.clone()]);
             chain.transport_socket = treated.socket.clone().filter(|_| row.ends_tls);
             chain.origins.extend(self.served.map(|served| served.service.origin.clone()));
-            chain
+            if row.is_http { chain.guarded_within(input.guards) } else { chain.guarded(input.guards) }
         };
         treated.rows.iter().map(chain).collect()
     }
@@ -257,7 +259,7 @@ impl<'a> Port<'a> {
             routes: Routes::Inline(Box::new(routes(&self.cluster, service_port, is_grpc(protocol)))),
             lacks: input.audience.lacks,
             grpc_web: protocol == Protocol::GrpcWeb,
-            guards: &[],
+            guards: &input.guards.http,
             access_log: input.access_log,
         })
     }

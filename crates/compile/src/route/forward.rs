@@ -358,7 +358,7 @@ fn consequence(weight: u64, total: u128, nothing_left: bool, policy: MissingDest
 }
 
 /// Why a destination leads nowhere, in one line.
-pub(super) fn describe(why: &Missing) -> String {
+pub(crate) fn describe(why: &Missing) -> String {
     match why {
         Missing::Service { host } => format!("no service \"{host}\""),
         Missing::Port { host, port: Some(port), .. } => format!("service \"{host}\" has no port {port}"),

@@ -19,7 +19,7 @@ const MAX_COMPILED_BYTES: usize = 4 << 20;
 const SURELY_SMALL: u64 = 2000;
 
 /// An expression that was found valid.
-pub(super) struct Checked<'a> {
+pub(crate) struct Checked<'a> {
     pattern: &'a str,
     groups: usize,
 }
@@ -40,7 +40,7 @@ impl Checked<'_> {
 ///
 /// # Errors
 /// Says what RE2 would not take.
-pub(super) fn check(pattern: &str, most_instructions: u32) -> Result<Checked<'_>, String> {
+pub(crate) fn check(pattern: &str, most_instructions: u32) -> Result<Checked<'_>, String> {
     if pattern.is_empty() {
         return Err("the expression is empty".to_owned());
     }

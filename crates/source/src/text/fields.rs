@@ -35,6 +35,12 @@ pub(super) fn beside(kind: &Kind, pattern: &str) -> impl Iterator<Item = &'stati
     tables.filter(move |(p, _)| *p == parent).flat_map(|(_, names)| names.iter().copied())
 }
 
+/// What does the same as a field that is not supported yet; empty when nothing does.
+pub(super) fn instead(kind: &Kind, pattern: &str) -> String {
+    let known = INSTEAD.iter().find(|(path, _)| *kind == Kind::ConfigMap && *path == pattern);
+    known.map(|(_, flag)| format!("Start pointsman with {flag} instead.")).unwrap_or_default()
+}
+
 type Table = &'static [(&'static str, &'static [&'static str])];
 
 fn irrelevant(kind: &Kind) -> Table {
@@ -56,6 +62,7 @@ fn irrelevant(kind: &Kind) -> Table {
         | Kind::AnalysisProfile
         | Kind::RolloutRun
         | Kind::Freeze
+        | Kind::ConfigMap
         | Kind::Other(_) => &[],
     }
 }
@@ -66,6 +73,7 @@ fn not_yet(kind: &Kind) -> Table {
         Kind::VirtualService => VIRTUAL_SERVICE,
         Kind::DestinationRule => DESTINATION_RULE,
         Kind::Gateway => GATEWAY,
+        Kind::ConfigMap => MESH_CONFIG,
         Kind::Pod
         | Kind::EndpointSlice
         | Kind::Namespace
@@ -241,6 +249,89 @@ const GATEWAY: Table = &[(
         "verifyCertificateSpki",
     ],
 )];
+
+/// Arguments that do what a field of the mesh configuration does.
+const INSTEAD: [(&str, &str); 4] = [
+    ("data.mesh.outboundTrafficPolicy", "--outbound-policy"),
+    ("data.mesh.rootNamespace", "--root-namespace"),
+    ("data.mesh.trustDomain", "--trust-domain"),
+    ("data.mesh.trustDomainAliases", "--trust-domain-alias"),
+];
+
+const MESH_CONFIG: Table = &[
+    (
+        "data.mesh",
+        &[
+            "accessLogEncoding",
+            "accessLogFile",
+            "accessLogFormat",
+            "ca",
+            "caCertificates",
+            "certificates",
+            "configSources",
+            "connectTimeout",
+            "defaultConfig",
+            "defaultDestinationRuleExportTo",
+            "defaultHttpRetryPolicy",
+            "defaultProviders",
+            "defaultServiceExportTo",
+            "defaultTrafficPolicy",
+            "defaultVirtualServiceExportTo",
+            "disableEnvoyListenerLog",
+            "discoverySelectors",
+            "dnsRefreshRate",
+            "enableAutoMtls",
+            "enableEnvoyAccessLogService",
+            "enablePrometheusMerge",
+            "enableTracing",
+            "h2UpgradePolicy",
+            "hboneIdleTimeout",
+            "inboundClusterStatName",
+            "inboundTrafficPolicy",
+            "ingressClass",
+            "ingressControllerMode",
+            "ingressSelector",
+            "ingressService",
+            "localityLbSetting",
+            "meshMTLS",
+            "outboundClusterStatName",
+            "outboundTrafficPolicy",
+            "pathNormalization",
+            "protocolDetectionTimeout",
+            "proxyHttpPort",
+            "proxyInboundListenPort",
+            "proxyListenPort",
+            "rootNamespace",
+            "serviceEntryVisibility",
+            "serviceScopeConfigs",
+            "serviceSettings",
+            "tcpKeepalive",
+            "tlsDefaults",
+            "trustDomain",
+            "trustDomainAliases",
+            "verifyCertificateAtClient",
+            "zoneAwareLbSetting",
+        ],
+    ),
+    (
+        "data.mesh.extensionProviders[]",
+        &[
+            "datadog",
+            "envoyFileAccessLog",
+            "envoyHttpAls",
+            "envoyOtelAls",
+            "envoyTcpAls",
+            "lightstep",
+            "opencensus",
+            "opentelemetry",
+            "prometheus",
+            "sds",
+            "skywalking",
+            "stackdriver",
+            "zipkin",
+        ],
+    ),
+];
 
 #[cfg(test)]
 mod tests {

@@ -5,14 +5,17 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use world::api::istio::AuthorizationPolicy;
+use world::api::mesh_config::MeshConfig;
 use world::{Kind, Labels, Location, Meta, Object, ObjectRef, Problem, Severity, Spec};
 
 use super::decode::{Failure, Unknown, decode};
 use super::fields::{self, Standing};
 use super::kinds::{self, Recognised};
 use super::node::{Node, Value};
-use super::{Reader, suggest};
-use crate::validate::{self, REFUSED};
+use super::{Reader, split, suggest, tree};
+use crate::validate::authorization_policy::doubtful;
+use crate::validate::{self, REFUSED, Verdict};
 
 /// Beside `metadata` and `spec` every object may have these.
 const ENVELOPE: &[&str] = &["apiVersion", "kind", "metadata", "status"];
@@ -120,7 +123,10 @@ impl Reader<'_> {
     }
 
     fn object(&mut self, node: &Node, api_version: &str, kind: &str) {
-        let recognised = kinds::recognise(api_version, kind);
+        let recognised = match kinds::recognise(api_version, kind) {
+            Recognised::Foreign if is_mesh_config(node, kind) => Recognised::Supported(Kind::ConfigMap),
+            recognised => recognised,
+        };
         let world_kind = match &recognised {
             Recognised::Supported(kind) => kind.clone(),
             Recognised::WrongVersion(_) | Recognised::NotYet(_) | Recognised::Foreign | Recognised::Unknown(_) => {
@@ -177,6 +183,12 @@ impl Reader<'_> {
     }
 }
 
+/// Whether this is the ConfigMap by which Istio is configured; whether its namespace is the right one, the world knows.
+fn is_mesh_config(node: &Node, kind: &str) -> bool {
+    let name = node.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Node::as_str);
+    kind == "ConfigMap" && name == Some("istio") && node.get("data").is_some_and(|data| data.get("mesh").is_some())
+}
+
 /// One object on its way.
 struct Draft<'r, 'o, 'n> {
     reader: &'r mut Reader<'o>,
@@ -189,9 +201,8 @@ impl Draft<'_, '_, '_> {
         let Some(meta) = self.meta() else { return self.refuse() };
         let Some(spec) = self.spec(kind) else { return self.refuse() };
         let object = Object { reference: self.reference.clone(), meta, spec };
-        let mut is_refused = false;
-        for problem in validate::object(&object) {
-            is_refused |= problem.severity == Severity::Error;
+        let Verdict { problems, is_refused } = validate::object(&object);
+        for problem in problems {
             let field = problem.field.clone();
             self.report(&field, problem);
         }
@@ -228,12 +239,13 @@ impl Draft<'_, '_, '_> {
             Kind::Gateway => Spec::Gateway(self.specification()?),
             Kind::PeerAuthentication => Spec::PeerAuthentication(self.specification()?),
             Kind::RequestAuthentication => Spec::RequestAuthentication(self.specification()?),
-            Kind::AuthorizationPolicy => Spec::AuthorizationPolicy(self.specification()?),
+            Kind::AuthorizationPolicy => Spec::AuthorizationPolicy(self.authorization_policy()?),
             Kind::XdsResource => Spec::XdsResource(self.specification()?),
             Kind::DeploymentIntent => Spec::DeploymentIntent(self.specification()?),
             Kind::AnalysisProfile => Spec::AnalysisProfile(self.specification()?),
             Kind::RolloutRun => Spec::RolloutRun(self.specification()?),
             Kind::Freeze => Spec::Freeze(self.specification()?),
+            Kind::ConfigMap => Spec::MeshConfig(self.mesh_config()?),
             Kind::Other(_) => return None,
         })
     }
@@ -246,6 +258,44 @@ impl Draft<'_, '_, '_> {
 
     fn specification<T: DeserializeOwned + Default>(&mut self) -> Option<T> {
         self.whole::<WithSpec<T>>(ENVELOPE).map(|object| object.spec)
+    }
+
+    /// A policy, of which a field that nobody understands may be the one that matters.
+    fn authorization_policy(&mut self) -> Option<AuthorizationPolicy> {
+        let (result, unknown) = decode::<WithSpec<AuthorizationPolicy>>(self.node, "", ENVELOPE);
+        let paths: Vec<String> = unknown.iter().map(|unknown| unknown.path.clone()).collect();
+        match result {
+            Ok(WithSpec { spec: mut policy }) => {
+                let all_in_rules = policy.garble(paths.iter().map(String::as_str));
+                let consequence = if all_in_rules { doubtful(policy.action) } else { REFUSED };
+                self.unknown_fields_with(unknown, consequence);
+                all_in_rules.then_some(policy)
+            }
+            Err(failure) => {
+                self.unknown_fields(unknown);
+                self.fitting(Err(failure))
+            }
+        }
+    }
+
+    /// The text under `data.mesh`. What is wrong in it is told at that key.
+    fn mesh_config(&mut self) -> Option<MeshConfig> {
+        let (line, column) = self.node.locate("data.mesh");
+        let text = self.node.get("data").and_then(|data| data.get("mesh")).and_then(Node::as_str).unwrap_or_default();
+        let documents = split::yaml(text);
+        let Some(document) = documents.first() else { return Some(MeshConfig::default()) };
+        let node = match tree::build(document) {
+            Ok(node) => node,
+            Err(broken) => {
+                let problem = Problem::error(&self.reference, "data.mesh", format!("invalid YAML: {}", broken.message));
+                self.report("data.mesh", problem.consequence(REFUSED));
+                return None;
+            }
+        };
+        let (result, unknown) = decode::<MeshConfig>(&node, "data.mesh", &[]);
+        let here = |unknown| Unknown { line, column, ..unknown };
+        self.unknown_fields(unknown.into_iter().map(here).collect());
+        self.fitting(result.map_err(|failure| Failure { line, column, ..failure }))
     }
 
     /// Reports a value that does not fit.
@@ -263,11 +313,17 @@ impl Draft<'_, '_, '_> {
     }
 
     fn unknown_fields(&mut self, unknown: Vec<Unknown>) {
+        self.unknown_fields_with(unknown, "the field has no effect");
+    }
+
+    fn unknown_fields_with(&mut self, unknown: Vec<Unknown>, consequence: &str) {
         for Unknown { path, pattern, name, line, column, known } in unknown {
             let kind = &self.reference.kind;
             let (severity, message, hint) = match fields::standing(kind, &pattern) {
                 Standing::Irrelevant => continue,
-                Standing::NotYet => (Severity::Warning, format!("\"{name}\" is not supported yet"), String::new()),
+                Standing::NotYet => {
+                    (Severity::Warning, format!("\"{name}\" is not supported yet"), fields::instead(kind, &pattern))
+                }
                 Standing::Unknown => {
                     let candidates = known.iter().copied().chain(fields::beside(kind, &pattern));
                     let near = suggest::nearest(&name, candidates);
@@ -280,7 +336,7 @@ impl Draft<'_, '_, '_> {
                 Severity::Error => Problem::error(&self.reference, path, message),
                 Severity::Warning => Problem::warning(&self.reference, path, message),
             };
-            let problem = problem.consequence("the field has no effect").hint(hint).at(Some(location));
+            let problem = problem.consequence(consequence).hint(hint).at(Some(location));
             self.reader.parsed.problems.push(problem);
         }
     }
@@ -326,6 +382,7 @@ fn unknown_field_severity(kind: &Kind) -> Severity {
         | Kind::AnalysisProfile
         | Kind::RolloutRun
         | Kind::Freeze
+        | Kind::ConfigMap
         | Kind::Other(_) => Severity::Error,
     }
 }

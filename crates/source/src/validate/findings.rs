@@ -4,12 +4,13 @@ use std::fmt::Display;
 
 use world::{ObjectRef, Problem};
 
-use super::REFUSED;
+use super::{REFUSED, Verdict};
 
 /// The problems found so far.
 pub(super) struct Findings {
     object: ObjectRef,
     problems: Vec<Problem>,
+    is_refused: bool,
 }
 
 /// The problem just added, for what a few of them say beyond field and message.
@@ -24,16 +25,27 @@ impl Added<'_> {
 
 impl Findings {
     pub(super) fn new(object: &ObjectRef) -> Self {
-        Self { object: object.clone(), problems: Vec::new() }
+        Self { object: object.clone(), problems: Vec::new(), is_refused: false }
     }
 
-    pub(super) fn into_problems(self) -> Vec<Problem> {
-        self.problems
+    pub(super) fn into_verdict(self) -> Verdict {
+        Verdict { problems: self.problems, is_refused: self.is_refused }
     }
 
     /// Refuses the object.
     pub(super) fn error(&mut self, field: impl Display, message: impl Into<String>) -> Added<'_> {
+        self.is_refused = true;
         self.add(Problem::error(&self.object, field.to_string(), message).consequence(REFUSED))
+    }
+
+    /// An error that lets the object pass, because to leave it out would be worse; `consequence` says what happens.
+    pub(super) fn in_force(
+        &mut self,
+        field: impl Display,
+        message: impl Into<String>,
+        consequence: impl Into<String>,
+    ) -> Added<'_> {
+        self.add(Problem::error(&self.object, field.to_string(), message).consequence(consequence))
     }
 
     /// Lets the object pass; `consequence` says what happens.

@@ -170,6 +170,7 @@ impl Index {
                     touched.insert(Key::Splits(host));
                 }
             }
+            Spec::MeshConfig(_) => _ = touched.insert(Key::MeshConfig),
             Spec::Namespace(_) | Spec::AnalysisProfile(_) | Spec::Freeze(_) => {}
         }
     }

@@ -23,6 +23,8 @@ pub(in crate::layers) fn edge(resolver: &Resolver<'_, '_>) -> Output {
     let bound = |gateway: &ObjectRef| -> Vec<Arc<Object>> {
         resolver.reader.gateway_routes(gateway).into_iter().cloned().collect()
     };
+    let guards = super::guards::guards(resolver);
+    output.problems.extend(guards.problems);
     let input = GatewayInput {
         audience: resolver.audience,
         gateways: &gateways,
@@ -32,6 +34,7 @@ pub(in crate::layers) fn edge(resolver: &Resolver<'_, '_>) -> Output {
         policies: &|namespace, destination, port| resolver.policy(namespace, destination, port),
         options: resolver.options,
         domain: &resolver.reader.settings().domain,
+        guards: &guards.value,
         access_log: None,
     };
     let tables = gateway::hosts(&input);

@@ -46,7 +46,10 @@ pub(in crate::layers) fn inbound(resolver: &Resolver<'_, '_>, held: &[Served]) -
     let policies = resolver.reader.policies(PolicyKind::PeerAuthentication, &audience.namespace, &audience.labels);
     let peer = Peer::of(&policies);
     let settings = resolver.reader.settings();
-    let input = InboundInput { audience, served: &served, peer: &peer, settings, access_log: None };
+    let guards = super::guards::guards(resolver);
+    output.problems.extend(guards.problems);
+    let guards = &guards.value;
+    let input = InboundInput { audience, served: &served, peer: &peer, settings, guards, access_log: None };
     if let Some(listener) = listener::virtual_inbound(&input) {
         output.add_listener(listener, []);
     }

@@ -23,7 +23,7 @@ use crate::listener::{
     ContributionInput, InboundInput, OutboundInput, bound_inbound, contributions, http_proxy, outbound, served,
     virtual_inbound, virtual_outbound,
 };
-use crate::security::Peer;
+use crate::security::{Guards, Peer};
 use crate::{
     Audience, Built, HostDelivery, Interception, Missing, MissingDestination, Options, OutboundPolicy, Proxy, Secrets,
     Target, names,
@@ -184,7 +184,8 @@ impl Mesh {
         let policies = reader.policies(PolicyKind::PeerAuthentication, &self.audience.namespace, &self.audience.labels);
         let peer = Peer::of(&policies);
         let settings = reader.settings();
-        let input = InboundInput { audience: &self.audience, served: &served, peer: &peer, settings, access_log: None };
+        let (audience, guards) = (&self.audience, &Guards::default());
+        let input = InboundInput { audience, served: &served, peer: &peer, settings, guards, access_log: None };
         let built = match self.audience.interception() {
             Interception::None => bound_inbound(&input),
             Interception::Redirect | Interception::Tproxy => virtual_inbound(&input).into_iter().collect(),
@@ -205,6 +206,7 @@ impl Mesh {
             policies: &|namespace: &str, to: &Destination, _| self.policy(reader, namespace, to),
             options: &self.options,
             domain: "cluster.local",
+            guards: &Guards::default(),
             access_log: None,
         };
         let found = all.absorb(listeners(&input));

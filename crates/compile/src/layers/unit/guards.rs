@@ -1,0 +1,71 @@
+//! What the policies of security put in front of a workload.
+
+use std::sync::Arc;
+
+use world::api::istio::{Destination, PortSelector};
+use world::{Hostname, Object, PolicyKind};
+
+use crate::layers::resolver::Resolver;
+use crate::layers::rollout::Via;
+use crate::security::{self, AuthorizationInput, Guards, ResolvedProvider};
+use crate::{Audience, Built, Target, route};
+
+/// The guards of the audience's own workload.
+pub(super) fn guards(resolver: &Resolver<'_, '_>) -> Built<Guards> {
+    let Audience { namespace, labels, .. } = resolver.audience;
+    let selected = resolver.reader.policies(PolicyKind::AuthorizationPolicy, namespace, labels);
+    let policies: Vec<&Arc<Object>> = selected.all().collect();
+    if policies.is_empty() {
+        return Built::new(Guards::default());
+    }
+    let settings = resolver.reader.settings();
+    let trust_domains: Vec<Arc<str>> =
+        [&settings.trust_domain].into_iter().chain(&settings.trust_domain_aliases).cloned().collect();
+    let authorization = security::authorization(&AuthorizationInput {
+        policies: &policies,
+        trust_domains: &trust_domains,
+        provider: &|name| provider(resolver, name),
+        most_regex_instructions: resolver.options.max_regex_instructions,
+    });
+    let guards = Guards {
+        http: authorization.value.custom.into_iter().chain(authorization.value.rules).collect(),
+        network: authorization.value.network,
+        clusters: authorization.clusters,
+        origins: authorization.origins,
+    };
+    Built { problems: authorization.problems, ..Built::new(guards) }
+}
+
+/// Who decides under this name.
+fn provider<'w>(resolver: &Resolver<'_, 'w>, name: &str) -> Result<ResolvedProvider<'w>, String> {
+    if name.is_empty() {
+        return Err("the policy names no provider".to_owned());
+    }
+    let Some((config, object)) = resolver.reader.mesh_config() else {
+        return Err(format!("there is no mesh configuration that defines a provider \"{name}\""));
+    };
+    let Some(provider) = config.provider(name) else {
+        return Err(format!("the mesh configuration has no provider \"{name}\""));
+    };
+    let Some(asks) = provider.authorization() else {
+        return Err(format!("provider \"{name}\" does not decide about requests"));
+    };
+    if !provider.mistakes().is_empty() {
+        return Err(format!("provider \"{name}\" is not defined as it must be, see {}", object.reference));
+    }
+    let (namespace, host) = match asks.service().split_once('/') {
+        Some((namespace, host)) => (namespace, host),
+        None => (&*object.reference.namespace, asks.service()),
+    };
+    let port = Some(PortSelector { number: asks.port() });
+    let destination = Destination { host: host.to_owned(), subset: String::new(), port };
+    match resolver.resolve(namespace, &destination, asks.port(), &[], Via::Connections) {
+        Target::Cluster { name, .. } => {
+            let host = Hostname::qualified(host, namespace, &resolver.reader.settings().domain).to_string();
+            Ok(ResolvedProvider { asks, cluster: name, host })
+        }
+        Target::Missing(missing) => {
+            Err(format!("provider \"{name}\" cannot be reached: {}", route::describe(&missing)))
+        }
+    }
+}
