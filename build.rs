@@ -21,7 +21,8 @@ use protox::file::{ChainFileResolver, DescriptorSetFileResolver, IncludeFileReso
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Our own files, below `proto/`.
-const OWN_PROTOS: [&str; 2] = ["pointsman/admin/v1/admin.proto", "istio/v1/auth/ca.proto"];
+const OWN_PROTOS: [&str; 3] =
+    ["pointsman/admin/v1/admin.proto", "pointsman/delivery/v1alpha1/intents.proto", "istio/v1/auth/ca.proto"];
 
 /// Packages whose messages `envoy-types` already has.
 const EXTERN_PACKAGES: [(&str, &str); 5] = [

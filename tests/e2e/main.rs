@@ -15,6 +15,7 @@ mod gateway;
 mod grpc;
 mod hosts;
 mod identity;
+mod intents;
 mod interception;
 mod isolation;
 mod load;

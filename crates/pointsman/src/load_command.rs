@@ -1,12 +1,13 @@
 //! `pointsman load`: what clients report about their traffic.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use http::Method;
 use serde_json::{Value, json};
-use server::view;
+use server::view::{self, Failure};
 
+use crate::ask::{Admin, encoded};
 use crate::config::Format;
 use crate::output::say;
 use crate::table::table;
@@ -29,9 +30,8 @@ pub(crate) struct Arguments {
     /// With --every: clients break their numbers down to endpoints.
     #[arg(long, requires = "every")]
     endpoints: bool,
-    /// The admin interface of the server.
-    #[arg(long, default_value = "127.0.0.1:15014", value_name = "IP:PORT")]
-    admin: SocketAddr,
+    #[command(flatten)]
+    admin: Admin,
     /// How the result is printed.
     #[arg(long, short, value_enum, default_value = "text")]
     output: Format,
@@ -64,29 +64,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 async fn ask(arguments: &Arguments) -> Result<Value> {
-    let admin = arguments.admin;
+    let admin = &arguments.admin;
     let (path, body) = match (arguments.every, &arguments.cluster) {
         (Some(every), _) => {
             let body = json!({ "interval_seconds": every, "endpoints": arguments.endpoints });
             ("/api/v1/load/settings".to_owned(), Some(body))
         }
-        (None, Some(cluster)) => (format!("/api/v1/load/{}", escaped(cluster)), None),
+        (None, Some(cluster)) => (format!("/api/v1/load/{}", encoded(cluster)), None),
         (None, None) => ("/api/v1/load".to_owned(), None),
     };
-    let answer = match &body {
-        Some(body) => testkit::http::put_json(admin, &path, body).await,
-        None => testkit::http::get_json(admin, &path).await,
-    };
-    answer.with_context(|| format!("cannot ask http://{admin}{path} (is `pointsman serve` running there?)"))
-}
-
-/// The name as one segment of a path.
-fn escaped(name: &str) -> String {
-    let escape = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        other => format!("%{other:02X}"),
-    };
-    name.bytes().map(escape).collect()
+    match body {
+        Some(body) => match admin.call(Method::PUT, &path, body.to_string()).await? {
+            Ok(answer) => Ok(answer),
+            Err(Failure { error, hint, .. }) => bail!("{error}\n    {hint}"),
+        },
+        None => admin.ask(&path).await,
+    }
 }
 
 fn settings(settings: &view::LoadSettings) {

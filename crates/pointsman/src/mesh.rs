@@ -70,7 +70,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         virtual_hosts: arguments.virtual_hosts.delivery(),
         ..Config::default()
     };
-    serve::run_with(config, &arguments.compilation, async move |input, shutdown| {
+    serve::run_with(config, &arguments.compilation, async move |serve::Entry { input, .. }, shutdown| {
         let listener = tokio::net::TcpListener::bind(arguments.control)
             .await
             .with_context(|| format!("cannot listen at {} for the control", arguments.control))?;

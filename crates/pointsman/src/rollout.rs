@@ -1,16 +1,16 @@
 //! `pointsman rollout`: how traffic moves, and what people do about it.
 
+mod apply;
 mod lists;
 mod watch;
 
-use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use server::view;
 
-use crate::ask::{ask, encoded, post};
+use crate::ask::{Admin, encoded};
 use crate::config::Format;
 use crate::output::say;
 
@@ -23,17 +23,19 @@ use crate::output::say;
   pointsman rollout promote shop/reviews --expected-step 3 --reason 'looks good'
   pointsman rollout abort reviews -n shop
   pointsman rollout rollback-to shop/reviews v1
+  pointsman rollout apply -f intent.yaml --dry-run
+  pointsman rollout delete shop/reviews
 
 NAME is an intent, or a run of it such as reviews-4, as NAMESPACE/NAME, or as NAME in the namespace of -n.
 
-Exit codes: 0 done, 1 the run does not take the action (the output says why), or `watch` saw it go back, 2 the command
+Exit codes: 0 done, 1 the run does not take the action or the server the objects (the output says why), or `watch` saw it
+go back, 2 the command
 could not run, 130 `watch` was interrupted.")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// The admin interface of the server.
-    #[arg(long, global = true, default_value = "127.0.0.1:15014", value_name = "IP:PORT")]
-    admin: SocketAddr,
+    #[command(flatten)]
+    admin: Admin,
     /// The namespace of names without one.
     #[arg(long, short, global = true, default_value = "default")]
     namespace: String,
@@ -79,6 +81,41 @@ enum Command {
     History(Target),
     /// Every number that the verdict on the candidate rests on.
     Explain(Target),
+    /// Have the server keep intents, profiles and freezes; it needs a state directory.
+    Apply {
+        /// A file with one or more objects, - for standard input. All of them are taken, or none.
+        #[arg(long, short, value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Take away an object that was applied; a run of an intent goes back to stable.
+    Delete {
+        /// Which object.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// What it is.
+        #[arg(long, default_value = "DeploymentIntent", value_name = "KIND")]
+        kind: String,
+        #[command(flatten)]
+        how: How,
+    },
+}
+
+#[derive(clap::Args, Clone, Debug)]
+struct How {
+    /// Change nothing, and say what would be.
+    #[arg(long)]
+    dry_run: bool,
+    /// Refuse if the object is not at this generation any more, 0 if it exists; only for a single object.
+    #[arg(long, value_name = "GENERATION")]
+    expected_generation: Option<i64>,
+    /// Who does this; recorded in the audit trail.
+    #[arg(long, env = "USER", default_value = "")]
+    actor: String,
+    /// Why; recorded in the audit trail.
+    #[arg(long, default_value = "")]
+    reason: String,
 }
 
 #[derive(clap::Args, Clone, Debug)]
@@ -131,7 +168,7 @@ async fn carry_out(arguments: Arguments) -> Result<ExitCode> {
     let path = |name: &str| path_of(&namespace, name);
     let act = async |name: &str, request: view::RolloutRequest| {
         let path = format!("{}/actions", path(name)?);
-        match post::<view::Rollout>(admin, &path, &serde_json::to_value(&request)?).await? {
+        match admin.post::<view::Rollout>(&path, &serde_json::to_value(&request)?).await? {
             Ok(rollout) => {
                 print(&rollout, output, lists::summary)?;
                 Ok(ExitCode::SUCCESS)
@@ -144,16 +181,16 @@ async fn carry_out(arguments: Arguments) -> Result<ExitCode> {
     };
     match command {
         Command::List => {
-            let all: view::Rollouts = ask(admin, "/api/v1/rollouts").await?;
+            let all: view::Rollouts = admin.ask("/api/v1/rollouts").await?;
             match output {
                 Format::Json => say!("{}", serde_json::to_string_pretty(&all)?),
                 Format::Text => lists::all(&all),
             }
         }
-        Command::Status(target) => print(&ask(admin, &path(&target.name)?).await?, output, lists::one)?,
-        Command::History(target) => print(&ask(admin, &path(&target.name)?).await?, output, lists::history)?,
-        Command::Explain(target) => print(&ask(admin, &path(&target.name)?).await?, output, lists::explain)?,
-        Command::Watch(target) => return watch::watch(admin, &path(&target.name)?, output).await,
+        Command::Status(target) => print(&admin.ask(&path(&target.name)?).await?, output, lists::one)?,
+        Command::History(target) => print(&admin.ask(&path(&target.name)?).await?, output, lists::history)?,
+        Command::Explain(target) => print(&admin.ask(&path(&target.name)?).await?, output, lists::explain)?,
+        Command::Watch(target) => return watch::watch(&admin, &path(&target.name)?, output).await,
         Command::Promote(Act { name, why }) => return act(&name, why.request("promote", String::new())).await,
         Command::PromoteFull(Act { name, why }) => {
             return act(&name, why.request("promote-full", String::new())).await;
@@ -166,20 +203,27 @@ async fn carry_out(arguments: Arguments) -> Result<ExitCode> {
         Command::RollbackTo { name, revision, why } => {
             return act(&name, why.request("roll-back-to", revision)).await;
         }
+        Command::Apply { file, how } => return apply::apply(&admin, &file, &how, output).await,
+        Command::Delete { name, kind, how } => {
+            let (namespace, name) = named(&namespace, &name)?;
+            return apply::delete(&admin, [&kind, namespace, name], &how, output).await;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// How often a question is asked again while somebody watches.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Namespace and name.
+fn named<'a>(namespace: &'a str, name: &'a str) -> Result<(&'a str, &'a str)> {
+    match name.split('/').collect::<Vec<_>>()[..] {
+        [name] if !name.is_empty() => Ok((namespace, name)),
+        [namespace, name] if !namespace.is_empty() && !name.is_empty() => Ok((namespace, name)),
+        _ => bail!("\"{name}\" is neither NAME nor NAMESPACE/NAME"),
+    }
+}
 
 /// The rollout of this name on the admin API.
 fn path_of(namespace: &str, name: &str) -> Result<String> {
-    let (namespace, name) = match name.split('/').collect::<Vec<_>>()[..] {
-        [name] if !name.is_empty() => (namespace, name),
-        [namespace, name] if !namespace.is_empty() && !name.is_empty() => (namespace, name),
-        _ => bail!("\"{name}\" is neither NAME nor NAMESPACE/NAME"),
-    };
+    let (namespace, name) = named(namespace, name)?;
     Ok(format!("/api/v1/rollouts/{}/{}", encoded(namespace), encoded(name)))
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,10 @@ use anyhow::{Context, Result, bail};
 use compile::HostDelivery;
 use load::Policy;
 use plane::Plane;
-use server::{Config, Deadlines, Input, Listen, Server};
-use source::Update;
+use server::{AdminAccess, Config, Deadlines, Input, Listen, Server, Submitted};
 use source::watch::Seen;
+use source::{Shelf, Update};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use world::{Problem, Severity};
 
@@ -46,6 +47,16 @@ pub(crate) struct Arguments {
     /// Where the admin interface and the metrics are served, or `none`.
     #[arg(long, default_value = "127.0.0.1:15014", value_name = "ADDRESS|none")]
     admin_listen: String,
+    /// Let those call the admin interface who bring a token of this file, one a line after its name if it has one; read
+    /// again when it changes.
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
+    /// The same for tokens that may only read.
+    #[arg(long, value_name = "FILE")]
+    admin_read_token_file: Option<PathBuf>,
+    /// Let everybody call the admin interface, also where others than this machine reach it.
+    #[arg(long, conflicts_with_all = ["admin_token_file", "admin_read_token_file"])]
+    admin_without_token: bool,
     /// Ask clients every so many seconds for the load on each of their clusters; the admin API can change it later.
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     load_reports_every: Option<Duration>,
@@ -100,6 +111,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         xds_listen: arguments.xds_listen.clone(),
         tls: arguments.tls.settings(&arguments.compilation)?,
         admin_listen: admin_address(&arguments.admin_listen)?,
+        admin_access: AdminAccess {
+            tokens: arguments.admin_token_file.clone(),
+            read_tokens: arguments.admin_read_token_file.clone(),
+            is_open: arguments.admin_without_token,
+        },
         virtual_hosts: arguments.virtual_hosts.delivery(),
         deadlines,
         state: arguments.tls.state_directory().map(Path::to_owned),
@@ -107,14 +123,22 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         ..Config::default()
     };
     let compilation = arguments.compilation.clone();
-    run_with(config, &compilation, async move |input, shutdown| feed(&arguments, &input, &shutdown).await)
+    run_with(config, &compilation, async move |entry, shutdown| feed(&arguments, entry, &shutdown).await)
+}
+
+/// The ways into the server.
+pub(crate) struct Entry {
+    /// For what sources say.
+    pub(crate) input: Input,
+    /// What is handed over through the API.
+    pub(crate) submitted: Option<mpsc::Receiver<Submitted>>,
 }
 
 /// Serves what `feed` says until it returns or the server ends; each of them ends the other.
 pub(crate) fn run_with(
     config: Config,
     compilation: &Compilation,
-    feed: impl AsyncFnOnce(Input, CancellationToken) -> Result<()>,
+    feed: impl AsyncFnOnce(Entry, CancellationToken) -> Result<()>,
 ) -> Result<ExitCode> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
@@ -124,10 +148,10 @@ pub(crate) fn run_with(
 async fn serve(
     config: Config,
     compilation: &Compilation,
-    feed: impl AsyncFnOnce(Input, CancellationToken) -> Result<()>,
+    feed: impl AsyncFnOnce(Entry, CancellationToken) -> Result<()>,
 ) -> Result<ExitCode> {
     let plane = Plane::new(compilation.settings(), compilation.options());
-    let server = Server::bind(config, plane).await.context("cannot start to serve")?;
+    let mut server = Server::bind(config, plane).await.context("cannot start to serve")?;
     // Whoever starts this waits for these lines: they go to standard output, where nothing else does.
     for address in &server.addresses().xds {
         say!("xds listening on {address}");
@@ -138,7 +162,7 @@ async fn serve(
     if let Some(address) = &server.addresses().admin {
         say!("admin listening on {address}");
     }
-    let input = server.input();
+    let entry = Entry { input: server.input(), submitted: server.submitted() };
     let shutdown = CancellationToken::new();
     let (served, fed) = tokio::join!(
         async {
@@ -147,7 +171,7 @@ async fn serve(
             served
         },
         async {
-            let fed = feed(input, shutdown.clone()).await;
+            let fed = feed(entry, shutdown.clone()).await;
             shutdown.cancel();
             fed
         },
@@ -169,14 +193,19 @@ pub(crate) fn admin_address(text: &str) -> Result<Option<SocketAddr>> {
 }
 
 /// Loads the files, then has every update carried to the server until a signal arrives or the server is gone.
-async fn feed(arguments: &Arguments, input: &Input, shutdown: &CancellationToken) -> Result<()> {
+async fn feed(arguments: &Arguments, entry: Entry, shutdown: &CancellationToken) -> Result<()> {
+    let Entry { input, mut submitted } = entry;
     let mut signals = Signals::new()?;
     let begun = Instant::now();
     let paths = arguments.files.config.clone();
     let options = arguments.files.watch_options();
-    let loading = tokio::task::spawn_blocking(move || source::watch::open(&paths, options));
+    let state = arguments.tls.state_directory().map(Path::to_owned);
+    let loading = tokio::task::spawn_blocking(move || {
+        let shelf = state.as_deref().map(Shelf::open).transpose()?;
+        Ok::<_, source::ShelfError>(source::watch::open(&paths, options, shelf))
+    });
     let (first, opened) = tokio::select! {
-        loaded = loading => loaded.context("loading the files failed")?,
+        loaded = loading => loaded.context("loading the files failed")?.context("cannot start to serve")?,
         () = signals.any() => return Ok(()),
     };
     let objects = first.changes.len();
@@ -204,11 +233,24 @@ async fn feed(arguments: &Arguments, input: &Input, shutdown: &CancellationToken
         ControlFlow::Continue(())
     };
     let mut watch = opened.start(deliver).context("cannot watch the files")?;
-    tokio::select! {
-        () = signals.any() => Ok(()),
-        () = shutdown.cancelled() => Ok(()),
-        () = watch.ended() => bail!("the watch of the files ended"),
+    loop {
+        tokio::select! {
+            () = signals.any() => return Ok(()),
+            () = shutdown.cancelled() => return Ok(()),
+            () = watch.ended() => bail!("the watch of the files ended"),
+            Submitted { submission, time, reply } = next(&mut submitted) => watch.submit(submission, time, reply),
+        }
     }
+}
+
+/// What is handed over next; never returns when nothing can be any more. Cancel safe.
+async fn next(submitted: &mut Option<mpsc::Receiver<Submitted>>) -> Submitted {
+    if let Some(submitted) = submitted
+        && let Some(next) = submitted.recv().await
+    {
+        return next;
+    }
+    std::future::pending().await
 }
 
 /// So many problems are written out at one time; of the rest only the number is said.

@@ -3,14 +3,13 @@
 mod detail;
 mod lists;
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use server::view;
 use world::ObjectRef;
 
-use crate::ask::{ask, encoded};
+use crate::ask::{Admin, encoded};
 use crate::config::Format;
 use crate::output::say;
 
@@ -29,9 +28,8 @@ pub(crate) struct Arguments {
     /// The id of the node, after `node`.
     #[arg(value_name = "ID")]
     id: Option<String>,
-    /// The admin interface of the server.
-    #[arg(long, default_value = "127.0.0.1:15014", value_name = "IP:PORT")]
-    admin: SocketAddr,
+    #[command(flatten)]
+    admin: Admin,
     /// How the result is printed.
     #[arg(long, short, value_enum, default_value = "text")]
     output: Format,
@@ -68,11 +66,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let what = what(&arguments.what, arguments.id.as_deref())?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    runtime.block_on(show(arguments.admin, &what, arguments.output))?;
+    runtime.block_on(show(&arguments.admin, &what, arguments.output))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn show(admin: SocketAddr, what: &What, output: Format) -> Result<()> {
+async fn show(admin: &Admin, what: &What, output: Format) -> Result<()> {
     let mut json = serde_json::Map::new();
     let mut is_first = true;
     if matches!(what, What::All | What::Nodes) {
@@ -98,7 +96,7 @@ async fn show(admin: SocketAddr, what: &What, output: Format) -> Result<()> {
     match what {
         What::All | What::Nodes | What::Objects => {}
         What::Node(id) => {
-            let node: view::NodeObjects = ask(admin, &format!("/api/v1/nodes/{}", encoded(id))).await?;
+            let node: view::NodeObjects = admin.ask(&format!("/api/v1/nodes/{}", encoded(id))).await?;
             match output {
                 Format::Json => json.extend(fields(&node)?),
                 Format::Text => detail::node(&node),

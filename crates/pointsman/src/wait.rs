@@ -1,6 +1,5 @@
 //! `pointsman wait`: until something is so at all nodes.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use serde_json::json;
 use server::view;
 use world::ObjectRef;
 
-use crate::ask::{ask, encoded};
+use crate::ask::{Admin, encoded};
 use crate::config::Format;
 use crate::output::say;
 
@@ -47,9 +46,8 @@ pub(crate) struct Arguments {
     /// The object must be of this generation or a later one.
     #[arg(long, value_name = "NUMBER")]
     generation: Option<i64>,
-    /// The admin interface of the server.
-    #[arg(long, default_value = "127.0.0.1:15014", value_name = "IP:PORT")]
-    admin: SocketAddr,
+    #[command(flatten)]
+    admin: Admin,
     /// How the result is printed.
     #[arg(long, short, value_enum, default_value = "text")]
     output: Format,
@@ -96,7 +94,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let end = Instant::now() + arguments.timeout.0;
     let (mut all_met, mut results) = (true, Vec::new());
     for question in &questions {
-        let wait = runtime.block_on(until(arguments.admin, question, end))?;
+        let wait = runtime.block_on(until(&arguments.admin, question, end))?;
         all_met &= wait.met;
         match arguments.output {
             Format::Json => results.push(json!({ "target": question.target, "result": wait })),
@@ -147,13 +145,13 @@ fn synced(target: &str) -> Result<Question> {
 }
 
 /// Asks until the condition is met or the time is over. A server that has answered once may be away for a while.
-async fn until(admin: SocketAddr, question: &Question, end: Instant) -> Result<view::Wait> {
+async fn until(admin: &Admin, question: &Question, end: Instant) -> Result<view::Wait> {
     let mut last: Option<view::Wait> = None;
     loop {
         let left = end.saturating_duration_since(Instant::now());
         let (asked, timeout) = (Instant::now(), left.min(AT_A_TIME));
         let seconds = timeout.as_secs_f64();
-        let answer = ask::<view::Wait>(admin, &format!("/api/v1/wait?{}&timeout={seconds}", question.query)).await;
+        let answer = admin.ask::<view::Wait>(&format!("/api/v1/wait?{}&timeout={seconds}", question.query)).await;
         match (answer, &last) {
             (Ok(wait), _) if wait.met => return Ok(wait),
             (Ok(wait), _) => last = Some(wait),

@@ -1,6 +1,6 @@
 //! The wire vocabulary: Envoy's API messages, resource types, and our own API.
 //!
-//! - [`pb`] holds Envoy's messages, [`admin`] our own, [`auth`] those by which agents ask for certificates.
+//! - [`pb`] holds Envoy's messages, [`admin`] and [`delivery`] our own, [`auth`] those by which agents ask for certificates.
 //! - [`ResourceType`] names the kinds of resources.
 //! - [`descriptor`] turns any message into JSON and back, by the descriptors that are embedded here.
 //! - [`Extensions`] are those of Envoy that configuration can do without.
@@ -23,6 +23,13 @@ pub mod xdstp;
 #[allow(clippy::all, missing_docs)]
 pub mod admin {
     include!(concat!(env!("OUT_DIR"), "/pointsman.admin.v1.rs"));
+}
+
+/// Our API of intents, generated from `proto/pointsman/delivery/v1alpha1/intents.proto`; the stubs need the feature
+/// `grpc`.
+#[allow(clippy::all, missing_docs)]
+pub mod delivery {
+    include!(concat!(env!("OUT_DIR"), "/pointsman.delivery.v1alpha1.rs"));
 }
 
 /// The interface by which Istio's agents ask for certificates, generated from `proto/istio/v1/auth/ca.proto`; the stubs

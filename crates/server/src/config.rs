@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use compile::HostDelivery;
 
-use crate::TlsSettings;
+use crate::{AdminAccess, TlsSettings};
 
 /// A place to listen at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +52,10 @@ pub struct Config {
     pub xds_listen: Vec<Listen>,
     /// Where xDS and the certificate service are served over TLS, and to whom; `None` for nowhere.
     pub tls: Option<TlsSettings>,
-    /// Where the admin HTTP API and the metrics are served; `None` for nowhere.
+    /// Where the admin API, over HTTP and gRPC, and the metrics are served; `None` for nowhere.
     pub admin_listen: Option<SocketAddr>,
+    /// Who may call the admin API.
+    pub admin_access: AdminAccess,
     /// How clients that can take virtual hosts separately get them.
     pub virtual_hosts: HostDelivery,
     /// How streams name this replica and how long they wait for clients.
@@ -75,6 +77,7 @@ impl Default for Config {
             xds_listen: Vec::new(),
             tls: None,
             admin_listen: None,
+            admin_access: AdminAccess::default(),
             virtual_hosts: HostDelivery::default(),
             streams: xds::Settings::default(),
             load: load::Policy::default(),

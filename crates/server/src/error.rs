@@ -34,6 +34,9 @@ pub enum Error {
     /// The descriptors for reflection could not be loaded.
     #[error("cannot offer gRPC reflection: {0}")]
     Reflection(String),
+    /// The admin API cannot be served as it is to be.
+    #[error("cannot serve the admin API: {0}")]
+    Admin(String),
     /// What rollouts have to remember cannot be had.
     #[error(transparent)]
     State(#[from] crate::StoreError),

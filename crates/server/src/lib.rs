@@ -26,6 +26,7 @@ mod discovery;
 mod error;
 mod fetch;
 mod grpc;
+mod intake;
 mod journal;
 mod listen;
 mod load_reports;
@@ -38,8 +39,10 @@ mod telemetry;
 mod trust;
 pub mod view;
 
+pub use admin::AdminAccess;
 pub use config::{Config, Deadlines, Limits, Listen, ListenError};
 pub use error::{Error, Stopped};
+pub use intake::Submitted;
 pub use load_reports::LoadReports;
 pub use plane_task::Input;
 pub use rollouts::StoreError;

@@ -6,6 +6,7 @@
 //! a second later, with all others that did not concern them ([`Interests`]).
 
 mod attachment;
+mod catalog;
 mod input;
 mod interests;
 mod lookout;
@@ -16,6 +17,7 @@ mod tide;
 mod topic;
 
 pub(crate) use attachment::Attachment;
+pub(crate) use catalog::Catalogued;
 pub use input::Input;
 pub(crate) use interests::Interest;
 pub(crate) use plane_handle::{Counts, PlaneHandle};
@@ -39,6 +41,7 @@ use crate::mailbox::{self, mailbox};
 use crate::metrics::Metrics;
 use crate::view::{self, EventKind};
 use attachment::{Joined, Told};
+use catalog::Catalog;
 use interests::{Column, Interests};
 use lookout::Lookout;
 use progress::Progress;
@@ -127,6 +130,7 @@ pub(crate) struct PlaneTask {
     generation: u64,
     report: Report,
     lookout: Lookout,
+    catalog: Catalog,
 }
 
 /// An attachment, from this side.
@@ -158,6 +162,8 @@ impl PlaneTask {
         let (audiences, members) = (HashMap::new(), HashMap::new());
         let lookout = Lookout::new(plane.world());
         let picture = lookout.subscribe();
+        let catalog = Catalog::default();
+        let listed = catalog.subscribe();
         let task = Self {
             plane,
             audiences,
@@ -175,8 +181,9 @@ impl PlaneTask {
             generation: 0,
             report: Report::default(),
             lookout,
+            catalog,
         };
-        (task, Input::new(say), PlaneHandle::new(ask, synced_seen, picture))
+        (task, Input::new(say), PlaneHandle::new(ask, synced_seen, picture, listed))
     }
 
     /// Runs until `stop` is cancelled. Blocks its thread.
@@ -251,10 +258,12 @@ impl PlaneTask {
         let changed: Vec<_> = changes.iter().take(NAMES).map(changed_object).collect();
         let object_count = changes.len();
         let is_shown = changes.iter().filter(|change| self.lookout.note(change)).count() > 0;
+        let listed: Vec<_> = changes.iter().filter_map(Catalog::concerned).collect();
         let touched = match problems {
             Some(problems) => self.plane.take_in(changes, problems),
             None => self.plane.take_in_changes(changes),
         };
+        self.catalog.update(&listed, self.plane.world());
         if is_shown || self.lookout.concerns(&touched) {
             self.lookout.look(self.plane.world());
         }

@@ -2,23 +2,29 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use plane::Plane;
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, HealthService};
+use tower::Service;
 
-use crate::admin::{self, AdminService, Views};
+use crate::admin::{self, Access, Admin, AdminService, IntentService, Intents, Views, guard, guard_views, is_grpc};
 use crate::certificates::CertificateService;
 use crate::client_status::ClientStatusService;
 use crate::discovery::{Discovery, serve_connection, service_names};
+use crate::intake::Intake;
 use crate::journal::Journal;
 use crate::listen::{Listener, Lobby, Peer, Seat, Socket, accept_until};
 use crate::load_reports::LoadService;
@@ -27,16 +33,21 @@ use crate::plane_task::{PlaneHandle, PlaneTask};
 use crate::rollouts::{Rollouts, RolloutsHandle};
 use crate::telemetry::{LogService, MetricsService};
 use crate::trust::{Trust, handshake, keep};
-use crate::{Config, Deadlines, Error, Input, Limits, Listen, LoadReports, Telemetry};
+use crate::{Config, Deadlines, Error, Input, Limits, Listen, LoadReports, Submitted, Telemetry};
 
 /// File descriptors that are kept for everything but xDS connections: listeners, watched files, the admin API.
 const OTHER_DESCRIPTORS: usize = 64;
+/// Concurrent streams of one HTTP/2 connection to the admin port.
+const ADMIN_STREAMS: u32 = 256;
 /// The health service's name for the server as a whole.
 const WHOLE_SERVER: &str = "";
 const LOAD_REPORTING: &str = "envoy.service.load_stats.v3.LoadReportingService";
 const METRICS: &str = "envoy.service.metrics.v3.MetricsService";
 const ACCESS_LOGS: &str = "envoy.service.accesslog.v3.AccessLogService";
 const CLIENT_STATUS: &str = "envoy.service.status.v3.ClientStatusDiscoveryService";
+const ADMIN: &str = "pointsman.admin.v1.Admin";
+const INTENTS: &str = "pointsman.delivery.v1alpha1.Intents";
+const HEALTH: &str = "grpc.health.v1.Health";
 const AGGREGATED: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
 
 /// Where a server listens.
@@ -46,7 +57,7 @@ pub struct Addresses {
     pub xds: Vec<Listen>,
     /// xDS over TLS, in the order of the configuration.
     pub xds_tls: Vec<Listen>,
-    /// The admin HTTP API.
+    /// The admin API.
     pub admin: Option<SocketAddr>,
 }
 
@@ -66,6 +77,10 @@ pub struct Server {
     input: Input,
     views: Views,
     rollouts: (Rollouts, RolloutsHandle),
+    intents: Intents,
+    /// `None` when somebody has taken it.
+    submitted: Option<mpsc::Receiver<Submitted>>,
+    access: Arc<Access>,
     health: HealthReporter,
     others: Routes,
     /// Cuts every connection off.
@@ -79,6 +94,7 @@ impl Server {
     /// [`Error::Bind`], [`Error::SocketInUse`] or [`Error::NotASocket`] when one cannot be had; none is kept then.
     /// [`Error::Tls`] when keys, certificates or the state directory cannot be used.
     /// [`Error::State`] when the state of rollouts cannot be had.
+    /// [`Error::Admin`] when the admin API would be open to everybody, or its tokens cannot be used.
     pub async fn bind(config: Config, plane: Plane) -> Result<Self, Error> {
         let mut xds = Vec::new();
         for listen in &config.xds_listen {
@@ -93,6 +109,8 @@ impl Server {
             tls.push(Listener::bind(&Listen::Tcp(*address))?);
         }
         let trust = config.tls.as_ref().map(Trust::open).transpose()?;
+        let access = Access::open(&config.admin_access, config.admin_listen, config.state.as_deref())?;
+        let access = Arc::new(access);
         let addresses = addresses(&config, &xds, &tls, admin.as_ref())?;
 
         let metrics = Metrics::new();
@@ -110,13 +128,15 @@ impl Server {
         let issuer = trust.as_ref().map(|trust: &Trust| trust.issuer.clone());
         let discovery =
             Arc::new(Discovery::new(config, plane.clone(), metrics, journal.clone(), lobby, issuer, draining.clone()));
+        let (intake, submitted) = Intake::new();
+        let intents = Intents::new(plane.clone(), rollouts.1.clone(), intake, draining.clone());
         let views = Views::new(discovery.roster.clone(), plane.clone(), journal, patience, draining);
         let health = HealthReporter::new();
         for service in [WHOLE_SERVER, AGGREGATED] {
             health.set_service_status(service, ServingStatus::NotServing).await;
         }
         let for_callers = for_callers(&health, &discovery);
-        let others = others(&health, &views, &discovery)?;
+        let others = others(&health, &views, &discovery, access.clone())?;
         let cut_off = CancellationToken::new();
         Ok(Self {
             addresses,
@@ -131,6 +151,9 @@ impl Server {
             input,
             views,
             rollouts,
+            intents,
+            submitted: Some(submitted),
+            access,
             health,
             others,
             cut_off,
@@ -145,6 +168,12 @@ impl Server {
     /// The way in for sources. Nothing is taken in before [`Server::run`].
     pub fn input(&self) -> Input {
         self.input.clone()
+    }
+
+    /// The objects that are handed over through the API, for whoever keeps them: once, and before [`Server::run`]. When
+    /// nobody takes this, or it is dropped, nothing is taken.
+    pub fn submitted(&mut self) -> Option<mpsc::Receiver<Submitted>> {
+        self.submitted.take()
     }
 
     /// What clients report about their traffic, and the way to ask them for it.
@@ -175,10 +204,15 @@ impl Server {
             plane_task,
             views,
             rollouts,
+            intents,
+            submitted,
+            access,
             mut health,
             others,
             ..
         } = self;
+        // What nobody has taken nobody will.
+        drop(submitted);
         let (cut_off, input) = (self.cut_off, self.input);
         let (rollouts, rollouts_handle) = rollouts;
         // Whoever feeds the server has its own.
@@ -206,15 +240,19 @@ impl Server {
         if let Some(listener) = admin {
             let Discovery { metrics, draining, config, loads, .. } = &*discovery;
             let deadlines = config.deadlines.clone();
-            let router = admin::router(
+            let services = admin_services(&health, &views, &intents, &discovery)?;
+            let router = admin::router(Admin {
                 views,
-                plane.clone(),
-                metrics.clone(),
-                draining.clone(),
-                deadlines.clone(),
-                loads.clone(),
-                rollouts_handle,
-            );
+                plane: plane.clone(),
+                metrics: metrics.clone(),
+                draining: draining.clone(),
+                deadlines: deadlines.clone(),
+                loads: loads.clone(),
+                rollouts: rollouts_handle,
+                intents,
+            });
+            let router = router.layer(from_fn_with_state(services.into_axum_router(), by_protocol));
+            let router = router.layer(from_fn_with_state(access, guard));
             administration.spawn(accept_admin(listener, router, stop_admin.clone(), deadlines));
         }
 
@@ -309,14 +347,43 @@ fn max_connections(limits: &Limits) -> usize {
     limits.max_connections.unwrap_or(usize::MAX).min(descriptors.saturating_sub(OTHER_DESCRIPTORS)).max(1)
 }
 
-/// The gRPC services beside discovery.
-fn others(health: &HealthReporter, views: &Views, discovery: &Arc<Discovery>) -> Result<Routes, Error> {
+/// The gRPC services beside discovery on the ports for xDS. What shows the server is guarded; nothing changes it.
+fn others(
+    health: &HealthReporter,
+    views: &Views,
+    discovery: &Arc<Discovery>,
+    access: Arc<Access>,
+) -> Result<Routes, Error> {
+    let for_clients = [LOAD_REPORTING, METRICS, ACCESS_LOGS, CLIENT_STATUS];
+    let routes = views_of(health, views, discovery, for_clients.into_iter().chain(service_names()).collect())?
+        .add_service(LoadService::new(discovery.clone()))
+        .add_service(MetricsService::new(discovery.clone()))
+        .add_service(LogService::new(discovery.clone()));
+    Ok(Routes::from(routes.into_axum_router().layer(from_fn_with_state(access, guard_views))).prepare())
+}
+
+/// The gRPC services of the admin port.
+fn admin_services(
+    health: &HealthReporter,
+    views: &Views,
+    intents: &Intents,
+    discovery: &Arc<Discovery>,
+) -> Result<Routes, Error> {
+    let routes = views_of(health, views, discovery, vec![CLIENT_STATUS, INTENTS])?;
+    Ok(routes.add_service(IntentService::new(intents.clone())).prepare())
+}
+
+/// What shows the server by gRPC, with reflection that knows these services beside it.
+fn views_of(
+    health: &HealthReporter,
+    views: &Views,
+    discovery: &Arc<Discovery>,
+    others: Vec<&'static str>,
+) -> Result<Routes, Error> {
     let reflection = |error: tonic_reflection::server::Error| Error::Reflection(error.to_string());
     let builder = || {
-        let ours = ["pointsman.admin.v1.Admin", "grpc.health.v1.Health"];
-        let envoys = [LOAD_REPORTING, METRICS, ACCESS_LOGS, CLIENT_STATUS];
-        let names = ours.into_iter().chain(envoys).chain(service_names());
-        names.fold(
+        let ours = [ADMIN, HEALTH];
+        ours.into_iter().chain(others.clone()).fold(
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET),
@@ -328,11 +395,18 @@ fn others(health: &HealthReporter, views: &Views, discovery: &Arc<Discovery>) ->
         .add_service(builder().build_v1().map_err(reflection)?)
         .add_service(builder().build_v1alpha().map_err(reflection)?)
         .add_service(AdminService::new(views.clone()))
-        .add_service(LoadService::new(discovery.clone()))
-        .add_service(MetricsService::new(discovery.clone()))
-        .add_service(LogService::new(discovery.clone()))
-        .add_service(ClientStatusService::new(discovery.roster.clone(), discovery.config.deadlines.inspect))
-        .prepare())
+        .add_service(ClientStatusService::new(discovery.roster.clone(), discovery.config.deadlines.inspect)))
+}
+
+/// Calls of gRPC go to its services, everything else to the API over HTTP.
+async fn by_protocol(State(mut services): State<Router>, request: Request, next: Next) -> Response {
+    match is_grpc(request.headers()) {
+        true => match Service::call(&mut services, request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        },
+        false => next.run(request).await,
+    }
 }
 
 /// The gRPC services beside discovery that callers over TLS have, who have proved who they are: what shows or changes the
@@ -413,19 +487,53 @@ async fn accept_with(
 async fn accept_admin(listener: Listener, router: Router, stop: CancellationToken, deadlines: Deadlines) {
     let connections = TaskTracker::new();
     let take = |socket: Socket, peer: Peer| {
-        connections.spawn(serve_admin(socket, peer, router.clone(), stop.clone(), deadlines.clone()));
+        let streams = Tracked(connections.clone());
+        connections.spawn(serve_admin(socket, peer, router.clone(), streams, stop.clone(), deadlines.clone()));
     };
     accept_until(stop.clone(), listener, take, || false).await;
     connections.close();
     connections.wait().await;
 }
 
-async fn serve_admin(socket: Socket, peer: Peer, router: Router, stop: CancellationToken, deadlines: Deadlines) {
-    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).http1_only();
+/// Runs the streams of HTTP/2 connections, owned like the connections themselves.
+#[derive(Clone, Debug)]
+struct Tracked(TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Tracked
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        self.0.spawn(stream);
+    }
+}
+
+async fn serve_admin(
+    socket: Socket,
+    peer: Peer,
+    router: Router,
+    streams: Tracked,
+    stop: CancellationToken,
+    deadlines: Deadlines,
+) {
+    let mut builder = hyper_util::server::conn::auto::Builder::new(streams);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(deadlines.first_request);
-    let serving = builder.serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
-    let mut serving = std::pin::pin!(serving);
-    let mut is_stopping = false;
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(deadlines.keepalive_interval)
+        .keep_alive_timeout(deadlines.keepalive_timeout)
+        .max_concurrent_streams(ADMIN_STREAMS);
+    let has_asked = Arc::new(AtomicBool::new(false));
+    let asked = has_asked.clone();
+    let service = hyper::service::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+        asked.store(true, Ordering::Relaxed);
+        request.extensions_mut().insert(peer);
+        Service::call(&mut router.clone(), request)
+    });
+    let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(socket), service));
+    let mut first_request = std::pin::pin!(tokio::time::sleep(deadlines.first_request));
+    let (mut is_stopping, mut is_watched) = (false, true);
     loop {
         tokio::select! {
             ended = serving.as_mut() => {
@@ -433,6 +541,13 @@ async fn serve_admin(socket: Socket, peer: Peer, router: Router, stop: Cancellat
                     tracing::debug!(%peer, %error, "admin connection lost");
                 }
                 return;
+            }
+            // Which protocol is spoken shows with the first bytes, for which nothing else has a limit.
+            () = first_request.as_mut(), if is_watched => {
+                if !has_asked.load(Ordering::Relaxed) {
+                    return;
+                }
+                is_watched = false;
             }
             () = stop.cancelled(), if !is_stopping => {
                 is_stopping = true;

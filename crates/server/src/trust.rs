@@ -22,6 +22,7 @@ mod tls;
 
 use std::sync::Arc;
 
+pub(crate) use audit::AuditLog;
 pub(crate) use gate::{Caller, Channel, Gate, no_proof};
 pub(crate) use issuer::{Issuer, WorkloadCertificate};
 pub(crate) use keeper::keep;

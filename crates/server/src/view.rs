@@ -5,6 +5,7 @@
 
 mod change;
 mod event;
+mod intent;
 mod load;
 mod rollout;
 mod standing;
@@ -12,6 +13,7 @@ mod time;
 
 pub use change::{Change, ChangedObject, Changes, ObjectChange, ResourceName};
 pub use event::{Event, EventKind};
+pub use intent::{IntentChange, IntentEvent, IntentObject, IntentTaken, Intents, IntentsTaken};
 pub use load::{ClusterLoad, EndpointLoad, LoadSettings, Loads, NodeLoad, PlaceLoad};
 pub use rollout::{
     ObservedShare, RevisionEndpoints, Rollout, RolloutAction, RolloutCondition, RolloutEvent, RolloutHold,
@@ -284,6 +286,9 @@ pub struct Failure {
     pub error: String,
     /// A way out.
     pub hint: String,
+    /// Of objects that were refused: all that is wrong with them, and what is doubtful.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
 }
 
 impl From<&world::Problem> for Problem {

@@ -72,6 +72,8 @@ struct File {
     refused: BTreeSet<ObjectRef>,
     others: Vec<ObjectRef>,
     problems: Vec<Problem>,
+    /// It is no file, but an object that was handed over: it stands behind every file.
+    is_applied: bool,
 }
 
 impl File {
@@ -136,6 +138,45 @@ impl Files {
             Some((name, state)) if !self.files.contains_key(&name) => self.replace(name, File::default(), Some(state)),
             Some(_) | None => Vec::new(),
         }
+    }
+
+    /// Takes in an object that was handed over, under the name of its place. While a file defines the object, the file
+    /// counts. Returns what changes.
+    pub(crate) fn put(&mut self, place: &str, parsed: Parsed) -> Vec<Change> {
+        let name: Arc<str> = place.into();
+        let old = self.files.remove(&name).unwrap_or_default();
+        let new = File { is_applied: true, ..succeed(&old, parsed, &name) };
+        self.replace(name, old, Some(new))
+    }
+
+    /// Takes an object away that was handed over. What a file says of it counts from then on; without one it is gone at
+    /// once: unlike a file it does not come back by itself.
+    pub(crate) fn withdraw(&mut self, place: &str, reference: &ObjectRef) -> Vec<Change> {
+        let Some((name, old)) = self.files.remove_entry(place) else { return Vec::new() };
+        let mut changes = self.replace(name.clone(), old, None);
+        self.gone.remove(&name);
+        let is_refused = self.files.values().any(|file| file.refused.contains(reference));
+        if !is_refused && self.vanished.remove(reference) && self.in_force.remove(reference).is_some() {
+            changes.push(Change::Remove(reference.clone()));
+        }
+        changes
+    }
+
+    /// Where a file has this object, in a form that can be used or not.
+    pub(crate) fn owner(&self, reference: &ObjectRef) -> Option<Location> {
+        let mut files = self.files.iter().filter(|(_, file)| !file.is_applied);
+        files.find_map(|(name, file)| {
+            if let Some(object) = file.defines(reference) {
+                return object.meta.location.clone();
+            }
+            let has_it = file.kept.contains_key(reference) || file.refused.contains(reference);
+            has_it.then(|| Location { file: name.clone(), line: 0, column: 0 })
+        })
+    }
+
+    /// How texts are read.
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
     }
 
     fn replace(&mut self, name: Arc<str>, old: File, new: Option<File>) -> Vec<Change> {
@@ -227,11 +268,15 @@ impl Files {
         self.in_force.values()
     }
 
-    /// The version of an object that counts: the first definition by file name and position, else a kept one.
+    /// The version of an object that counts: the first definition by file name and position, else a kept one. What was
+    /// handed over counts last.
     fn winner(&self, reference: &ObjectRef) -> Option<Arc<Object>> {
         let holders = self.holders.get(reference)?;
-        let kept = || holders.iter().find_map(|name| self.files.get(name)?.kept.get(reference));
-        self.definitions(reference).next().or_else(kept).cloned()
+        let files = || holders.iter().filter_map(|name| self.files.get(name));
+        let defined =
+            |is_applied| files().filter(move |f| f.is_applied == is_applied).find_map(|f| f.defines(reference));
+        let kept = || files().find_map(|file| file.kept.get(reference));
+        defined(false).or_else(kept).or_else(|| defined(true)).cloned()
     }
 
     fn decide(&mut self, reference: ObjectRef) -> Option<Change> {
@@ -254,10 +299,13 @@ impl Files {
         Some(Change::Apply(winner))
     }
 
-    /// The first definition of an object in each file that has one, by file name.
+    /// The first definition of an object in each file that has one, by file name, and then the one that was handed over.
     fn definitions(&self, reference: &ObjectRef) -> impl Iterator<Item = &Arc<Object>> {
-        let holders = self.holders.get(reference).into_iter().flatten();
-        holders.filter_map(|name| self.files.get(name)?.defines(reference))
+        let holders = self.holders.get(reference);
+        let files = move || holders.into_iter().flatten().filter_map(|name| self.files.get(name));
+        let of_files = files().filter(|file| !file.is_applied);
+        let all = of_files.chain(files().filter(|file| file.is_applied));
+        all.filter_map(|file| file.defines(reference))
     }
 
     /// Definitions of objects that an earlier definition has taken.

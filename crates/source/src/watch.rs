@@ -22,13 +22,14 @@ mod driver;
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+use world::{Acceptance, Refusal, Submission};
 
-use crate::{Files, Update, text};
+use crate::{Files, Shelf, Update, text};
 use driver::{Driver, Signal};
 
 /// How files are watched.
@@ -108,6 +109,35 @@ impl Watch {
     }
 }
 
+/// Takes the answer to a submission.
+pub type Reply = oneshot::Sender<Result<Acceptance, Refusal>>;
+
+/// A submission on its way.
+#[derive(Debug)]
+struct Submitted {
+    submission: Submission,
+    time: String,
+    reply: Reply,
+}
+
+impl Watch {
+    /// Hands a submission made at `time` (RFC 3339) to the thread, behind everything that is known to have happened on
+    /// the disk by now. It is answered once what was taken has been delivered. Does not wait: when the thread has more
+    /// to do than can queue up, or has ended, the answer says so.
+    pub fn submit(&self, submission: Submission, time: String, reply: Reply) {
+        let submitted = Submitted { submission, time, reply };
+        let (refusal, signal) = match self.signals.try_send(Signal::Submitted(Box::new(submitted))) {
+            Ok(()) => return,
+            Err(TrySendError::Full(signal)) => (Refusal::Busy, signal),
+            Err(TrySendError::Disconnected(signal)) => (Refusal::Nobody, signal),
+        };
+        if let Signal::Submitted(submitted) = signal {
+            // Whoever no longer waits for the answer has gone.
+            let _ = submitted.reply.send(Err(refusal));
+        }
+    }
+}
+
 impl Drop for Watch {
     fn drop(&mut self) {
         // Blocks while events fill the channel, which the thread takes out as soon as it has delivered.
@@ -121,7 +151,7 @@ impl Drop for Watch {
 /// Reads all manifests of `paths` (files, or directories with their `*.yaml`, `*.yml` and `*.json` at any depth) once.
 /// Blocks on the disk.
 pub fn load(paths: &[PathBuf], options: &Options) -> (Files, Update) {
-    let mut driver = Driver::new(paths, options.clone());
+    let mut driver = Driver::new(paths, options.clone(), None);
     let update = driver.load();
     (driver.into_files(), update)
 }
@@ -130,9 +160,11 @@ pub fn load(paths: &[PathBuf], options: &Options) -> (Files, Update) {
 /// is missed. Blocks on the disk until the first load is done.
 ///
 /// A path that does not exist is a problem of the update, not an error: it is taken up once it appears.
-pub fn open(paths: &[PathBuf], options: Options) -> (Update, Opened) {
+///
+/// What the shelf keeps stands beside the files; without one nothing is taken that is submitted.
+pub fn open(paths: &[PathBuf], options: Options, shelf: Option<Shelf>) -> (Update, Opened) {
     let (signals, inbox) = driver::signals();
-    let mut driver = Driver::new(paths, options);
+    let mut driver = Driver::new(paths, options, shelf);
     driver.subscribe(&signals);
     let first = driver.load();
     (first, Opened { driver, signals, inbox })

@@ -8,13 +8,14 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 
 /// An admin interface that takes longer than this to answer hangs.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where an admin interface is.
 #[derive(Clone, Debug)]
@@ -79,16 +80,27 @@ async fn exchange<S>(stream: S, method: Method, path: &str, body: Bytes) -> Resu
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let mut driver = JoinSet::new();
-    driver.spawn(connection);
     let request = Request::builder()
         .method(method)
         .uri(path)
         .header("host", "admin")
         .header("content-type", "application/json")
         .body(Full::new(body))?;
-    let response = sender.send_request(request).await?;
+    let (response, _driver) = send(stream, request).await?;
     let status = response.status();
     Ok((status, response.into_body().collect().await?.to_bytes()))
+}
+
+/// Sends a request over a connection of its own, which lives as long as what is returned beside the answer.
+pub(crate) async fn send<S>(
+    stream: S,
+    request: Request<Full<Bytes>>,
+) -> Result<(hyper::Response<Incoming>, JoinSet<hyper::Result<()>>)>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let mut driver = JoinSet::new();
+    driver.spawn(connection);
+    Ok((sender.send_request(request).await?, driver))
 }

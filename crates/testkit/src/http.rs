@@ -1,4 +1,8 @@
-//! One request to an admin interface.
+//! Requests to an admin interface.
+
+mod caller;
+
+pub use caller::{Caller, Event, Events};
 
 use std::net::SocketAddr;
 

@@ -6,7 +6,7 @@
 //! | [`grpc_client`] | a real gRPC client with its own xDS resolver |
 //! | [`prometheus`] | a real Prometheus that scrapes what it is told |
 //! | [`pointsman`] | the binary under test as a process: start, addresses, signals, restart |
-//! | [`http`] | one request to an admin interface |
+//! | [`http`] | requests to an admin interface, and streams of events |
 //! | [`wire`] | a raw discovery client that sends what it is told, for both protocol variants |
 //! | [`backend`], [`tcp_backend`] | sample services that say who they are |
 //! | [`load`] | continuous requests, and what came of each |

@@ -17,6 +17,7 @@ mod problem;
 mod reader;
 mod rule;
 mod service;
+mod submission;
 mod text;
 mod world;
 
@@ -29,4 +30,5 @@ pub use problem::{Problem, Severity};
 pub use reader::{Key, Reader, Scope};
 pub use rule::{EffectiveRule, Subset};
 pub use service::{Export, Protocol, Resolution, Service, ServicePort, TargetPort};
+pub use submission::{Acceptance, Application, Deletion, Effect, Refusal, Submission, Taken};
 pub use world::{Settings, World};

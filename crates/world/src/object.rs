@@ -270,6 +270,51 @@ pub enum Spec {
     MeshConfig(MeshConfig),
 }
 
+/// The `apiVersion` of the kinds about rollouts.
+const DELIVERY: &str = "delivery.pointsman.dev/v1alpha1";
+
+impl Object {
+    /// The whole object as a manifest has it, with every default written out, and with the generation that is given
+    /// here. `None` for kinds that are not about rollouts: their types read more than they write.
+    pub fn manifest(&self, generation: i64) -> Option<serde_json::Value> {
+        let spec = match &self.spec {
+            Spec::DeploymentIntent(spec) => serde_json::to_value(spec),
+            Spec::AnalysisProfile(spec) => serde_json::to_value(spec),
+            Spec::RolloutRun(spec) => serde_json::to_value(spec),
+            Spec::Freeze(spec) => serde_json::to_value(spec),
+            Spec::Namespace(_)
+            | Spec::Service(_)
+            | Spec::EndpointSlice(_)
+            | Spec::Pod(_)
+            | Spec::ServiceEntry(_)
+            | Spec::WorkloadEntry(_)
+            | Spec::DestinationRule(_)
+            | Spec::VirtualService(_)
+            | Spec::Gateway(_)
+            | Spec::PeerAuthentication(_)
+            | Spec::RequestAuthentication(_)
+            | Spec::AuthorizationPolicy(_)
+            | Spec::MeshConfig(_)
+            | Spec::XdsResource(_) => return None,
+        };
+        let ObjectRef { kind, namespace, name } = &self.reference;
+        let mut metadata = serde_json::json!({"name": &**name, "namespace": &**namespace});
+        for (field, texts) in [("labels", &*self.meta.labels), ("annotations", &self.meta.annotations)] {
+            if !texts.is_empty() {
+                metadata[field] = serde_json::json!(texts);
+            }
+        }
+        if !self.meta.created.is_empty() {
+            metadata["creationTimestamp"] = serde_json::json!(&*self.meta.created);
+        }
+        if generation > 0 {
+            metadata["generation"] = serde_json::json!(generation);
+        }
+        let (kind, spec) = (kind.as_str(), spec.ok()?);
+        Some(serde_json::json!({"apiVersion": DELIVERY, "kind": kind, "metadata": metadata, "spec": spec}))
+    }
+}
+
 /// One step of a source: an object is there (new or changed), or is gone.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {

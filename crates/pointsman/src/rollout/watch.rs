@@ -1,14 +1,16 @@
 //! `pointsman rollout watch`: a live view on a terminal, plain lines elsewhere.
 
 use std::io::{IsTerminal, Write};
-use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::Result;
-use server::view::Rollout;
+use anyhow::{Context, Result, bail};
+use http::Method;
+use server::view::{Failure, Rollout};
+use testkit::http::Events;
 
-use super::{PAUSE, lists};
-use crate::ask::ask;
+use super::lists;
+use crate::ask::Admin;
 use crate::config::Format;
 use crate::output::say;
 use crate::serve::Signals;
@@ -18,39 +20,86 @@ const EVENTS: usize = 12;
 /// An interrupt, as shells count it.
 const INTERRUPTED: u8 = 130;
 
+/// Between two attempts to reach a server that is being restarted.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// Shows the rollout until its run is over: 0 when it has completed, 1 when it has gone back.
-pub(super) async fn watch(admin: SocketAddr, path: &str, output: Format) -> Result<ExitCode> {
+pub(super) async fn watch(admin: &Admin, path: &str, output: Format) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
-    let is_live = output == Format::Text && std::io::stdout().is_terminal();
-    let (mut shown, mut last_event) = (None::<Rollout>, 0);
+    let mut view = View { output, shown: None, last_event: 0 };
+    let mut last_id = String::new();
+    let mut events = None::<Events>;
     loop {
-        let rollout: Rollout = ask(admin, path).await?;
-        if shown.as_ref() != Some(&rollout) {
-            match (output, is_live) {
-                (Format::Json, _) => say!("{}", serde_json::to_string(&rollout)?),
-                (Format::Text, true) => draw(&rollout),
-                (Format::Text, false) => {
-                    let before = shown.as_ref().map(line);
-                    if before.as_deref() != Some(&*line(&rollout)) {
-                        say!("{}", line(&rollout));
-                    }
-                    for event in rollout.events.iter().filter(|event| event.id > last_event) {
-                        say!("{}  {}: {}", event.at, event.event, event.text);
-                    }
+        let next = async {
+            if events.is_none() {
+                events = Some(admin.events(&format!("{path}/events"), &last_id).await?);
+            }
+            match &mut events {
+                Some(events) => events.next().await,
+                None => Ok(None),
+            }
+        };
+        let next = tokio::select! {
+            next = next => next,
+            () = signals.any() => return Ok(ExitCode::from(INTERRUPTED)),
+        };
+        match next {
+            Ok(Some(event)) => {
+                // It is told again when the stream is taken up again, unless it still stands so.
+                last_id = event.id;
+                let rollout: Rollout =
+                    serde_json::from_str(&event.data).context("cannot read what the server tells")?;
+                view.show(&rollout)?;
+                match &*rollout.phase {
+                    "Completed" => return Ok(ExitCode::SUCCESS),
+                    "RolledBack" | "Superseded" | "Deleted" => return Ok(ExitCode::FAILURE),
+                    _ => {}
                 }
             }
-            last_event = rollout.events.last().map_or(last_event, |event| event.id);
+            Ok(None) | Err(_) => {
+                // The server ends, the connection broke, or there is nothing of this name: an answer decides which.
+                events = None;
+                match admin.call::<Rollout>(Method::GET, path, String::new()).await {
+                    Ok(Err(Failure { error, hint, .. })) => bail!("{error}\n    {hint}"),
+                    Err(error) if view.shown.is_none() => return Err(error),
+                    // A server that is restarted is back in a moment.
+                    Ok(Ok(_)) | Err(_) => {}
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(PAUSE) => {}
+                    () = signals.any() => return Ok(ExitCode::from(INTERRUPTED)),
+                }
+            }
         }
-        match &*rollout.phase {
-            "Completed" => return Ok(ExitCode::SUCCESS),
-            "RolledBack" | "Superseded" | "Deleted" => return Ok(ExitCode::FAILURE),
-            _ => {}
+    }
+}
+
+/// What was shown.
+struct View {
+    output: Format,
+    shown: Option<Rollout>,
+    last_event: u64,
+}
+
+impl View {
+    fn show(&mut self, rollout: &Rollout) -> Result<()> {
+        match (self.output, std::io::stdout().is_terminal()) {
+            (Format::Json, _) => say!("{}", serde_json::to_string(rollout)?),
+            (Format::Text, true) => draw(rollout),
+            (Format::Text, false) => {
+                let before = self.shown.as_ref().map(line);
+                if before.as_deref() != Some(&*line(rollout)) {
+                    say!("{}", line(rollout));
+                }
+                for event in rollout.events.iter().filter(|event| event.id > self.last_event) {
+                    say!("{}  {}: {}", event.at, event.event, event.text);
+                }
+            }
         }
-        shown = Some(rollout);
-        tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
-            () = signals.any() => return Ok(ExitCode::from(INTERRUPTED)),
-        }
+        // A server that was restarted counts from the beginning.
+        self.last_event = rollout.events.last().map_or(0, |event| event.id);
+        self.shown = Some(rollout.clone());
+        Ok(())
     }
 }
 

@@ -1,23 +1,21 @@
 //! One node, or one object.
 
-use std::net::SocketAddr;
-
 use anyhow::Result;
 use server::view::{self, ResourceState};
 use world::ObjectRef;
 
 use super::lists;
-use crate::ask::{ask, encoded};
+use crate::ask::{Admin, encoded};
 use crate::output::say;
 use crate::table::table;
 
 /// An object with all of its nodes.
-pub(super) async fn ask_object(admin: SocketAddr, reference: &ObjectRef) -> Result<view::ObjectNodes> {
+pub(super) async fn ask_object(admin: &Admin, reference: &ObjectRef) -> Result<view::ObjectNodes> {
     let parts = reference.path().split('/').map(encoded).collect::<Vec<_>>().join("/");
     let mut all: Option<view::ObjectNodes> = None;
     let mut after = String::new();
     loop {
-        let page: view::ObjectNodes = ask(admin, &format!("/api/v1/objects/{parts}?limit=5000&after={after}")).await?;
+        let page: view::ObjectNodes = admin.ask(&format!("/api/v1/objects/{parts}?limit=5000&after={after}")).await?;
         after = encoded(&page.next);
         match &mut all {
             Some(all) => all.nodes.extend(page.nodes),

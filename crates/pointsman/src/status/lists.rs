@@ -1,21 +1,19 @@
 //! All nodes and all objects.
 
-use std::net::SocketAddr;
-
 use anyhow::Result;
 use server::view;
 
-use crate::ask::{ask, encoded};
+use crate::ask::{Admin, encoded};
 use crate::output::say;
 use crate::table::table;
 
 /// Every node that is connected, then those that left lately.
-pub(super) async fn all_nodes(admin: SocketAddr) -> Result<view::Nodes> {
+pub(super) async fn all_nodes(admin: &Admin) -> Result<view::Nodes> {
     let mut all = view::Nodes::default();
     for state in ["", "&state=disconnected"] {
         let mut after = String::new();
         loop {
-            let page: view::Nodes = ask(admin, &format!("/api/v1/nodes?limit=1000&after={after}{state}")).await?;
+            let page: view::Nodes = admin.ask(&format!("/api/v1/nodes?limit=1000&after={after}{state}")).await?;
             all.nodes.extend(page.nodes);
             if page.next.is_empty() {
                 break;
@@ -27,11 +25,11 @@ pub(super) async fn all_nodes(admin: SocketAddr) -> Result<view::Nodes> {
 }
 
 /// Every object.
-pub(super) async fn all_objects(admin: SocketAddr) -> Result<view::Objects> {
+pub(super) async fn all_objects(admin: &Admin) -> Result<view::Objects> {
     let mut all = view::Objects::default();
     let mut after = String::new();
     loop {
-        let page: view::Objects = ask(admin, &format!("/api/v1/objects?limit=5000&after={after}")).await?;
+        let page: view::Objects = admin.ask(&format!("/api/v1/objects?limit=5000&after={after}")).await?;
         all.objects.extend(page.objects);
         all.silent_nodes = page.silent_nodes;
         if page.next.is_empty() {

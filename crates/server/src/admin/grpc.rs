@@ -174,7 +174,7 @@ fn problem(problem: view::Problem) -> admin::Problem {
     }
 }
 
-fn timestamp(time: view::Timestamp) -> protobuf::Timestamp {
+pub(super) fn timestamp(time: view::Timestamp) -> protobuf::Timestamp {
     let since_epoch = time.time().duration_since(UNIX_EPOCH).unwrap_or_default();
     protobuf::Timestamp {
         seconds: i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX),

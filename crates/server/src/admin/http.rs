@@ -15,7 +15,7 @@ use proto::ResourceType;
 use tokio_util::sync::CancellationToken;
 use world::{ObjectPathError, ObjectRef};
 
-use super::{Condition, NodeFilter, ObjectFilter, Page, Views, load, rollouts};
+use super::{Condition, Intents, NodeFilter, ObjectFilter, Page, Views, intents, load, rollouts};
 use crate::journal::EventFilter;
 use crate::metrics::Metrics;
 use crate::plane_task::PlaneHandle;
@@ -69,17 +69,31 @@ pointsman
                              the same whenever it is different, as server-sent events
 /api/v1/rollouts/{namespace}/{name}/actions
                              POST promotes, pauses, aborts ...
+/api/v1/intents              intents, profiles, freezes, runs     ?kind=&namespace=&name=
+                             POST applies manifests               ?dry_run=&expected_generation=&actor=&reason=
+/api/v1/intents/check        POST says what applying would come to
+/api/v1/intents/events       the same whenever something is different, as server-sent events
+/api/v1/intents/{kind}/{namespace}/{name}
+                             one; PUT applies it, DELETE ends it
 ";
 
+/// What it answers from.
 #[derive(Clone)]
-struct Admin {
-    views: Views,
-    plane: PlaneHandle,
-    metrics: Arc<Metrics>,
-    draining: CancellationToken,
-    deadlines: Deadlines,
-    loads: Arc<LoadReports>,
-    rollouts: RolloutsHandle,
+pub(crate) struct Admin {
+    pub(crate) views: Views,
+    pub(crate) plane: PlaneHandle,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) draining: CancellationToken,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) loads: Arc<LoadReports>,
+    pub(crate) rollouts: RolloutsHandle,
+    pub(crate) intents: Intents,
+}
+
+impl FromRef<Admin> for Intents {
+    fn from_ref(admin: &Admin) -> Self {
+        admin.intents.clone()
+    }
 }
 
 impl FromRef<Admin> for RolloutsHandle {
@@ -100,16 +114,8 @@ impl FromRef<Admin> for Arc<LoadReports> {
     }
 }
 
-/// Everything that the admin port serves.
-pub(crate) fn router(
-    views: Views,
-    plane: PlaneHandle,
-    metrics: Arc<Metrics>,
-    draining: CancellationToken,
-    deadlines: Deadlines,
-    loads: Arc<LoadReports>,
-    rollouts: RolloutsHandle,
-) -> Router {
+/// Everything that the admin port serves over HTTP.
+pub(crate) fn router(admin: Admin) -> Router {
     Router::new()
         .route("/", get(async || START_PAGE))
         .route("/healthz", get(async || "ok\n"))
@@ -127,6 +133,7 @@ pub(crate) fn router(
         .route("/api/v1/problems", get(problems))
         .merge(load::routes())
         .merge(rollouts::routes())
+        .merge(intents::routes())
         .fallback(async |OriginalUri(uri): OriginalUri| {
             Refusal::new(
                 StatusCode::NOT_FOUND,
@@ -142,7 +149,7 @@ pub(crate) fn router(
                 "GET / lists what there is; what is not listed with another method is read-only",
             )
         })
-        .with_state(Admin { views, plane, metrics, draining, deadlines, loads, rollouts })
+        .with_state(admin)
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {
@@ -303,7 +310,10 @@ fn answer<T: serde::Serialize>(view: Result<T, Stopped>) -> Response {
 }
 
 /// The values of the parameters that are known, empty where one is not given.
-fn parameters<const N: usize>(mut query: BTreeMap<String, String>, known: [&str; N]) -> Result<[String; N], Refusal> {
+pub(super) fn parameters<const N: usize>(
+    mut query: BTreeMap<String, String>,
+    known: [&str; N],
+) -> Result<[String; N], Refusal> {
     let values = known.map(|name| query.remove(name).unwrap_or_default());
     match query.keys().next() {
         None => Ok(values),
@@ -380,11 +390,17 @@ pub(super) fn failure(status: StatusCode, error: String, hint: &str) -> Response
 
 /// Why something is not answered.
 #[derive(Debug)]
-struct Refusal(Box<(StatusCode, Failure)>);
+pub(super) struct Refusal(Box<(StatusCode, Failure)>);
 
 impl Refusal {
-    fn new(status: StatusCode, error: String, hint: impl Into<String>) -> Self {
-        Self(Box::new((status, Failure { error, hint: hint.into() })))
+    pub(super) fn new(status: StatusCode, error: String, hint: impl Into<String>) -> Self {
+        Self(Box::new((status, Failure { error, hint: hint.into(), problems: Vec::new() })))
+    }
+
+    /// The same with what is wrong with objects.
+    pub(super) fn with_problems(mut self, problems: Vec<view::Problem>) -> Self {
+        self.0.1.problems = problems;
+        self
     }
 }
 

@@ -8,9 +8,10 @@ use axum::extract::{FromRef, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use load::{Ask, Policy};
 
+use super::audit::Deed;
 use super::http::failure;
 use crate::LoadReports;
 use crate::view::{ClusterLoad, LoadSettings, Loads, NodeLoad};
@@ -59,7 +60,11 @@ async fn settings(State(loads): State<Arc<LoadReports>>) -> Json<LoadSettings> {
     Json(view(&loads.policy()))
 }
 
-async fn set(State(loads): State<Arc<LoadReports>>, body: Result<Json<LoadSettings>, JsonRejection>) -> Response {
+async fn set(
+    State(loads): State<Arc<LoadReports>>,
+    Extension(deed): Extension<Deed>,
+    body: Result<Json<LoadSettings>, JsonRejection>,
+) -> Response {
     let hint = "send {\"interval_seconds\": 5, \"endpoints\": false}; 0 seconds turns reports off";
     let Json(wanted) = match body {
         Ok(wanted) => wanted,
@@ -78,6 +83,10 @@ async fn set(State(loads): State<Arc<LoadReports>>, body: Result<Json<LoadSettin
             return failure(StatusCode::BAD_REQUEST, error, hint);
         }
     };
+    deed.is(
+        &format!("ask for load every {} s, endpoints {}", wanted.interval_seconds, wanted.endpoints),
+        "load/settings".to_owned(),
+    );
     loads.change_policy(|policy| {
         policy.interval = interval;
         policy.endpoints = wanted.endpoints;

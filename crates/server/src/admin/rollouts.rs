@@ -1,16 +1,19 @@
 //! Rollouts on the admin API.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::extract::rejection::StringRejection;
 use axum::extract::{FromRef, Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use rollout::{ActError, Action, ActionError, Revision, Verb};
 use tokio_util::sync::CancellationToken;
 
+use super::audit::Deed;
 use super::http::failure;
 use crate::rollouts::RolloutsHandle;
 use crate::{Stopped, view};
@@ -52,9 +55,14 @@ async fn one(State(rollouts): State<RolloutsHandle>, Path((namespace, name)): Pa
 
 async fn act(
     State(rollouts): State<RolloutsHandle>,
+    Extension(deed): Extension<Deed>,
     Path((namespace, name)): Path<(String, String)>,
-    body: String,
+    body: Result<String, StringRejection>,
 ) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return failure(rejection.status(), rejection.body_text(), "an action is a few words"),
+    };
     let request = match serde_json::from_str::<view::RolloutRequest>(&body) {
         Ok(request) => request,
         Err(error) => {
@@ -62,6 +70,8 @@ async fn act(
             return failure(StatusCode::BAD_REQUEST, format!("this is no action: {error}"), hint);
         }
     };
+    deed.by(&request.actor, &request.reason);
+    deed.is(&request.verb, format!("deploymentintent/{namespace}/{name}"));
     let action = match action(request) {
         Ok(action) => action,
         Err((error, hint)) => return failure(StatusCode::BAD_REQUEST, error, hint),
@@ -70,6 +80,7 @@ async fn act(
         Ok(Ok(rollout)) => Json(rollout).into_response(),
         Ok(Err(ActError::Unknown { .. })) => unknown(&namespace, &name),
         Ok(Err(error)) => {
+            deed.is_refused(&error.to_string());
             let hint = match &error {
                 ActError::Refused(ActionError::Moved { .. }) => "look at where it is now, and decide again",
                 ActError::Over { .. } | ActError::Refused(ActionError::WrongRun { .. }) => "act on the current run",
@@ -124,10 +135,12 @@ fn fresh_id() -> String {
     format!("{}-{number}", since.as_micros())
 }
 
-/// The rollout as it is, and again whenever anything about it is different.
+/// The rollout as it is, and again whenever anything about it is different. The id of an event stands for what it says:
+/// who comes back with the last one is told only what is different from that, also by another process.
 async fn events(
     State(rollouts): State<RolloutsHandle>,
     State(draining): State<CancellationToken>,
+    headers: HeaderMap,
     Path((namespace, name)): Path<(String, String)>,
 ) -> Response {
     match rollouts.one(&namespace, &name).await {
@@ -137,8 +150,9 @@ async fn events(
     }
     let mut news = rollouts.news();
     news.mark_changed();
-    let start = (rollouts, news, draining, None::<view::Rollout>);
-    let stream = futures_util::stream::unfold(start, move |(rollouts, mut news, draining, mut shown)| {
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+    let start = (rollouts, news, draining, last);
+    let stream = futures_util::stream::unfold(start, move |(rollouts, mut news, draining, shown)| {
         let (namespace, name) = (namespace.clone(), name.clone());
         async move {
             loop {
@@ -147,10 +161,11 @@ async fn events(
                     () = draining.cancelled() => return None,
                 }
                 let now = rollouts.one(&namespace, &name).await.ok()??;
-                if shown.as_ref() != Some(&now) {
-                    let frame = sse::Event::default().event("rollout").json_data(&now);
-                    shown = Some(now);
-                    return Some((frame, (rollouts, news, draining, shown)));
+                let text = serde_json::to_string(&now).ok()?;
+                let id = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()));
+                if shown != id {
+                    let frame = sse::Event::default().event("rollout").id(&id).data(text);
+                    return Some((Ok::<_, Infallible>(frame), (rollouts, news, draining, id)));
                 }
                 tokio::time::sleep(PAUSE).await;
             }

@@ -5,7 +5,7 @@ use rollout::Picture;
 use tokio::sync::{mpsc, oneshot, watch};
 use world::{Kind, ObjectRef, Problem, Severity};
 
-use super::{Attachment, Question};
+use super::{Attachment, Catalogued, Question};
 use crate::Stopped;
 
 /// Asks the plane's task. Cloning is cheap.
@@ -14,6 +14,7 @@ pub(crate) struct PlaneHandle {
     ask: mpsc::Sender<Question>,
     synced: watch::Receiver<bool>,
     picture: watch::Receiver<Picture>,
+    catalogued: watch::Receiver<Catalogued>,
 }
 
 /// How much of what there is.
@@ -49,13 +50,19 @@ impl PlaneHandle {
         ask: mpsc::Sender<Question>,
         synced: watch::Receiver<bool>,
         picture: watch::Receiver<Picture>,
+        catalogued: watch::Receiver<Catalogued>,
     ) -> Self {
-        Self { ask, synced, picture }
+        Self { ask, synced, picture, catalogued }
     }
 
     /// What rollouts go by, as it is seen at any time.
     pub(crate) fn picture(&self) -> watch::Receiver<Picture> {
         self.picture.clone()
+    }
+
+    /// The objects about rollouts that are in force, as they are at any time.
+    pub(crate) fn catalogued(&self) -> watch::Receiver<Catalogued> {
+        self.catalogued.clone()
     }
 
     /// Whether everything that the sources had at the start is in.
@@ -98,6 +105,12 @@ impl PlaneHandle {
     /// Ports of workloads that are gone and that are still kept, in order.
     pub(crate) async fn held(&self) -> Result<Vec<Held>, Stopped> {
         self.question(|reply| Question::Held { reply }).await
+    }
+
+    /// Returns when everything that was said before is published.
+    pub(crate) async fn is_reached(&self) -> Result<(), Stopped> {
+        let nothing = ObjectRef::new(Kind::Other("".into()), "", "");
+        self.generation(nothing).await.map(|_| ())
     }
 
     /// How much of what there is.

@@ -1,12 +1,11 @@
-//! The audit log: a line of JSON for each certificate, written before the certificate is handed out.
+//! The audit logs: a line of JSON for each certificate, written before the certificate is handed out, and one for each
+//! step of the authority.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-
-use identity::Issuance;
 
 use super::StateError;
 
@@ -15,24 +14,23 @@ const MAX_BYTES: u64 = 64 << 20;
 
 /// The log, open for writing.
 #[derive(Debug)]
-pub(super) struct AuditLog {
+pub(crate) struct AuditLog {
     path: PathBuf,
     file: Mutex<Option<(File, u64)>>,
 }
 
 impl AuditLog {
     /// The log at this place, which need not exist.
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(crate) fn new(path: PathBuf) -> Self {
         Self { path, file: Mutex::new(None) }
     }
 
-    /// Adds a line.
+    /// Adds a line, which ends with its end.
     ///
     /// # Errors
     /// [`StateError::File`] when it was not written whole; the next line is tried in a new file handle.
-    pub(super) fn append(&self, issuance: &Issuance) -> Result<(), StateError> {
+    pub(crate) fn append(&self, line: &str) -> Result<(), StateError> {
         let mut held = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = issuance.line();
         let appended = self.open(held.take()).and_then(|(mut file, len)| {
             file.write_all(line.as_bytes())?;
             Ok((file, len + line.len() as u64))

@@ -158,7 +158,7 @@ impl Issuer {
     fn book(&self, issued: &Issued, caller: &Caller, peer: &str) -> Result<(), StateError> {
         let proof = caller.proof.as_str();
         let issuance = Issuance::new(issued.serial, &caller.id, &issued.lifetime, proof, peer);
-        self.audit.append(&issuance)?;
+        self.audit.append(&issuance.line())?;
         tracing::debug!(id = issuance.id, serial = issuance.serial, proof, peer, "certificate signed");
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The server over real connections, in this process.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
+mod access;
 mod admin;
 mod attacks;
 mod bad_clients;
@@ -11,6 +12,7 @@ mod concern;
 mod fixture;
 mod held;
 mod identity;
+mod intents;
 mod lifecycle;
 mod rollouts;
 mod services;

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind, RenameMode};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use world::{Change, Problem};
+use world::{Change, Problem, Refusal};
 
-use super::{Options, Seen};
+use super::{Options, Seen, Submitted};
 use crate::disk::{self, Root, Stamp};
-use crate::{Content, Files, Update};
+use crate::{Content, Files, Shelf, Update};
 
 /// Events that may wait for the thread. When more come it looks at every file instead.
 const WAITING_EVENTS: usize = 1024;
@@ -27,6 +27,8 @@ const LONGEST_WRITE: Duration = Duration::from_secs(2);
 pub(super) enum Signal {
     /// Something happened on disk.
     Event(notify::Event, Instant),
+    /// Somebody hands objects over.
+    Submitted(Box<Submitted>),
     /// The watch is over.
     Stop,
 }
@@ -76,6 +78,10 @@ pub(super) struct Driver {
     options: Options,
     roots: Vec<Rooted>,
     files: Files,
+    /// What was handed over; `None` when nothing is kept.
+    shelf: Option<Shelf>,
+    /// What has come to be kept, until the events that came before are through.
+    submitted: Vec<Submitted>,
     writing: BTreeMap<PathBuf, Writing>,
     /// Where notifications go; `None` without a watch.
     signals: Option<SyncSender<Signal>>,
@@ -93,7 +99,7 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(paths: &[PathBuf], options: Options) -> Self {
+    pub(super) fn new(paths: &[PathBuf], options: Options, shelf: Option<Shelf>) -> Self {
         let mut seen = BTreeSet::new();
         let roots = paths.iter().map(|path| Root::new(path)).filter(|root| seen.insert(root.path.clone()));
         let rooted = |root| Rooted {
@@ -107,6 +113,8 @@ impl Driver {
         };
         Self {
             files: Files::new(options.text.clone()),
+            shelf,
+            submitted: Vec::new(),
             roots: roots.map(rooted).collect(),
             options,
             writing: BTreeMap::new(),
@@ -180,6 +188,8 @@ impl Driver {
     /// Reads everything and settles.
     pub(super) fn load(&mut self) -> Update {
         let mut changes = self.scan(Instant::now(), Writers::Ignored);
+        // Afterwards: what a file defines is never in force in another form before.
+        changes.extend(self.shelf.iter().flat_map(|shelf| shelf.fill(&mut self.files)));
         changes.extend(self.files.settle());
         self.removal = None;
         self.is_changed = false;
@@ -238,7 +248,36 @@ impl Driver {
             {
                 return;
             }
+            for submitted in std::mem::take(&mut self.submitted) {
+                if self.carry_out(submitted, &mut told, &mut deliver).is_break() {
+                    return;
+                }
+            }
         }
+    }
+
+    /// Does what was submitted, and answers when it has been delivered.
+    fn carry_out(
+        &mut self,
+        submitted: Submitted,
+        told: &mut Arc<[Problem]>,
+        deliver: &mut impl FnMut(Seen) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let Submitted { submission, time, reply } = submitted;
+        let at = Instant::now();
+        let taken = match &mut self.shelf {
+            Some(shelf) => shelf.take(&submission, &time, &mut self.files),
+            None => Err(Refusal::NoState),
+        };
+        let (changes, answer) = match taken {
+            Ok((changes, acceptance)) => (changes, Ok(acceptance)),
+            Err(refusal) => (Vec::new(), Err(refusal)),
+        };
+        self.is_changed |= answer.is_ok();
+        let delivered = self.update(changes, at, told).map_or(ControlFlow::Continue(()), deliver);
+        // Whoever no longer waits for the answer has gone; what was taken stays taken.
+        let _ = reply.send(answer);
+        delivered
     }
 
     /// The update that says so, if there is anything to say; `told` are the problems that the last one had.
@@ -274,6 +313,7 @@ impl Driver {
                     self.is_stopped = true;
                     return Vec::new();
                 }
+                Signal::Submitted(submitted) => self.submitted.push(*submitted),
                 Signal::Event(event, seen) => {
                     self.forget_watches(&event);
                     for cause in self.causes(&event) {

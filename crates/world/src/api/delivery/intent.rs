@@ -124,6 +124,13 @@ pub struct ServiceSelector {
     pub ports: Vec<u16>,
 }
 
+impl ServiceSelector {
+    /// Whether this governs a port that `ports` govern as well, of the same service. No ports stand for every port.
+    pub fn meets(&self, ports: &[u16]) -> bool {
+        self.ports.is_empty() || ports.is_empty() || ports.iter().any(|port| self.ports.contains(port))
+    }
+}
+
 /// `spec.attach`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]

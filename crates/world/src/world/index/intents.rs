@@ -24,10 +24,7 @@ impl Index {
             let namespace = intent.service.namespace.as_deref().unwrap_or(&object.reference.namespace);
             let (name, ports) = (intent.service.name.as_str(), intent.service.ports.as_slice());
             let others = taken.entry((namespace, name)).or_default();
-            // An empty list stands for every port.
-            let meets =
-                |theirs: &[u16]| theirs.is_empty() || ports.is_empty() || theirs.iter().any(|p| ports.contains(p));
-            if let Some((first, _)) = others.iter().find(|(_, theirs)| meets(theirs)) {
+            if let Some((first, _)) = others.iter().find(|(_, theirs)| intent.service.meets(theirs)) {
                 let message = format!("traffic of service \"{namespace}/{name}\" is already governed by {first}");
                 let hint = "One intent governs a port of a service: delete one of the two.";
                 problems.push(refused(object, "spec.service", message).hint(hint));
