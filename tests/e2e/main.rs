@@ -31,4 +31,5 @@ mod splits;
 mod swarm;
 mod tcp;
 mod telemetry;
+mod tokens;
 mod truth;

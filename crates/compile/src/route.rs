@@ -16,6 +16,7 @@
 
 mod action;
 mod answer;
+mod claim;
 mod configuration;
 mod cors;
 mod delegate;

@@ -8,7 +8,7 @@ use compile::{
     Audience, AudienceId, Compiler, HostDelivery, Interception, LayerId, Loss, Options, Proxy, Update, Work,
 };
 use snapshot::Snapshot;
-use world::{Change, Key, Labels, Object, ObjectRef, Problem, Reader, Settings, Spec, World};
+use world::{Change, Fetched, Key, KeySource, Labels, Object, ObjectRef, Problem, Reader, Settings, Spec, World};
 
 use crate::holds::{Entry, Holds, Missing};
 use crate::{Held, MemberId, Membership, Node, NodeError, Patience};
@@ -160,6 +160,13 @@ impl Plane {
             touched.extend(self.world.apply(change));
         }
         touched
+    }
+
+    /// The world takes in what fetching a key set has led to, or that it is no longer fetched, and nothing is compiled.
+    /// Returns what to compile for.
+    #[must_use]
+    pub fn take_in_key_set(&mut self, source: KeySource, fetched: Option<Fetched>) -> BTreeSet<Key> {
+        self.world.set_key_set(source, fetched)
     }
 
     /// All problems that rollouts have now, in place of those before.

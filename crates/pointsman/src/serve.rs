@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use compile::HostDelivery;
 use load::Policy;
 use plane::Plane;
-use server::{AdminAccess, Config, Deadlines, Input, Listen, Server, Submitted};
+use server::{AdminAccess, Config, Deadlines, Input, JwksSettings, Listen, Server, Submitted};
 use source::watch::Seen;
 use source::{Shelf, Update};
 use tokio::sync::mpsc;
@@ -57,6 +57,9 @@ pub(crate) struct Arguments {
     /// Let everybody call the admin interface, also where others than this machine reach it.
     #[arg(long, conflicts_with_all = ["admin_token_file", "admin_read_token_file"])]
     admin_without_token: bool,
+    /// Fetch the key sets of the issuers in RequestAuthentications again every so many seconds; sooner after a failure.
+    #[arg(long, value_name = "SECONDS", default_value = "1200", value_parser = parse_refresh)]
+    jwks_refresh_every: Duration,
     /// Ask clients every so many seconds for the load on each of their clusters; the admin API can change it later.
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     load_reports_every: Option<Duration>,
@@ -93,6 +96,10 @@ pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
     parse_within(text, 0.1, 3600.0)
 }
 
+fn parse_refresh(text: &str) -> Result<Duration, String> {
+    parse_within(text, 1.0, 86_400.0)
+}
+
 fn parse_age(text: &str) -> Result<Duration, String> {
     parse_within(text, 1.0, 31_536_000.0)
 }
@@ -119,6 +126,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         virtual_hosts: arguments.virtual_hosts.delivery(),
         deadlines,
         state: arguments.tls.state_directory().map(Path::to_owned),
+        jwks: JwksSettings { authorities: arguments.tls.key_set_authorities(), refresh: arguments.jwks_refresh_every },
         load: arguments.load_reports_every.map_or_else(Policy::default, Policy::every),
         ..Config::default()
     };

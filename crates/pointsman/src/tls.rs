@@ -54,8 +54,9 @@ pub(crate) struct Tls {
     /// Take service account tokens that are signed by a key of this set (JWKS): a file or a URL.
     #[arg(long, value_name = "FILE|URL", requires = "jwt_issuer")]
     jwks: Option<String>,
-    /// Authorities (PEM) by which the server of --jwks is verified, if that is an https URL.
-    #[arg(long, value_name = "FILE", requires = "jwks")]
+    /// Authorities (PEM) by which the https servers of key sets are verified: that of --jwks, which needs them, and those
+    /// of the issuers in RequestAuthentications, for which those that the system trusts are taken without.
+    #[arg(long, value_name = "FILE")]
     jwks_ca: Option<PathBuf>,
     /// The issuer of service account tokens: their `iss`.
     #[arg(long, value_name = "ISSUER", requires = "jwks")]
@@ -131,6 +132,11 @@ impl Tls {
         let usual = ["istiod", "pointsman"].map(|service| format!("{service}.{root_namespace}.svc"));
         let local = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
         CertificateSource::Signed { names: usual.into_iter().chain(local).chain(self.tls_name.clone()).collect() }
+    }
+
+    /// The authorities by which servers of key sets are verified.
+    pub(crate) fn key_set_authorities(&self) -> Option<PathBuf> {
+        self.jwks_ca.clone()
     }
 
     fn service_accounts(&self) -> Option<ServiceAccountSource> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use compile::HostDelivery;
 
-use crate::{AdminAccess, TlsSettings};
+use crate::{AdminAccess, JwksSettings, TlsSettings};
 
 /// A place to listen at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +64,8 @@ pub struct Config {
     pub load: load::Policy,
     /// Where rollouts keep what they must not forget; `None` to forget it at the end.
     pub state: Option<PathBuf>,
+    /// How the key sets of token issuers are fetched.
+    pub jwks: JwksSettings,
     /// Bounds on what clients may use.
     pub limits: Limits,
     /// How long things may take.
@@ -82,6 +84,7 @@ impl Default for Config {
             streams: xds::Settings::default(),
             load: load::Policy::default(),
             state: None,
+            jwks: JwksSettings::default(),
             limits: Limits::default(),
             deadlines: Deadlines::default(),
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Uri, header};
+use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -38,16 +38,47 @@ impl fmt::Debug for Fetch {
 
 /// Why a document cannot be had, in words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{url}\" cannot be asked: {reason}")]
+#[error("\"{url}\" cannot be asked: {reason}{answer}")]
 pub(crate) struct FetchError {
     url: String,
     reason: String,
+    /// The beginning of what was answered instead, after a colon; empty for nothing.
+    answer: String,
+}
+
+impl FetchError {
+    /// The same for those who must not see what was answered.
+    pub(crate) fn without_answer(self) -> Self {
+        Self { answer: String::new(), ..self }
+    }
+}
+
+/// Where distributions keep the authorities that everybody trusts: Debian and its like, Fedora and its like, Alpine.
+const AUTHORITIES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// The file of authorities that the system trusts, if it has one.
+pub(crate) fn authorities_of_the_system() -> Option<&'static Path> {
+    AUTHORITIES.iter().map(Path::new).find(|path| path.exists())
+}
+
+/// Why nothing, or not what was asked for, was answered.
+#[derive(Debug)]
+enum Trouble {
+    Status(StatusCode, String),
+    Other(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for Trouble {
+    fn from(error: E) -> Self {
+        Trouble::Other(error.into())
+    }
 }
 
 impl Fetch {
     /// Of `http://` or `https://`; the latter needs the file of authorities by which the server is verified.
     pub(crate) fn new(url: &str, authorities: Option<&Path>) -> Result<Self, FetchError> {
-        let unusable = |reason: String| FetchError { url: url.to_owned(), reason };
+        let unusable = |reason: String| FetchError { url: url.to_owned(), reason, answer: String::new() };
         let uri: Uri = url.parse().map_err(|error| unusable(format!("{error}")))?;
         let host = uri.host().ok_or_else(|| unusable("it names no host".to_owned()))?;
         let host = host.trim_matches(['[', ']']).to_owned();
@@ -88,10 +119,16 @@ impl Fetch {
     pub(crate) async fn get(&self, patience: Duration) -> Result<String, FetchError> {
         let asked = tokio::time::timeout(patience, self.ask());
         let got = asked.await.unwrap_or_else(|_| Err(format!("no answer came within {patience:?}").into()));
-        got.map_err(|error| FetchError { url: self.uri.to_string(), reason: error.to_string() })
+        got.map_err(|trouble| {
+            let (reason, answer) = match trouble {
+                Trouble::Status(status, answer) => (format!("it answered with status {status}"), format!(": {answer}")),
+                Trouble::Other(error) => (error.to_string(), String::new()),
+            };
+            FetchError { url: self.uri.to_string(), reason, answer }
+        })
     }
 
-    async fn ask(&self) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+    async fn ask(&self) -> Result<String, Trouble> {
         let socket = TcpStream::connect((&*self.host, self.port)).await?;
         match &self.tls {
             None => self.ask_over(socket).await,
@@ -99,7 +136,7 @@ impl Fetch {
         }
     }
 
-    async fn ask_over<S>(&self, socket: S) -> Result<String, Box<dyn std::error::Error + Send + Sync>>
+    async fn ask_over<S>(&self, socket: S) -> Result<String, Trouble>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -114,7 +151,7 @@ impl Fetch {
             let text = String::from_utf8(body.to_bytes().to_vec())?;
             if !status.is_success() {
                 let told: String = text.trim().chars().take(TOLD).collect();
-                return Err(format!("it answered with status {status}: {told}").into());
+                return Err(Trouble::Status(status, told));
             }
             Ok(text)
         };

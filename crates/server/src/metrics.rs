@@ -17,6 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use proto::ResourceType;
 
+use crate::jwks::KeySetCounts;
 use crate::plane_task::Counts;
 use counter::Counter;
 
@@ -73,6 +74,18 @@ struct ReasonLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabel {
     kind: &'static str,
+}
+
+/// How a key set stands: `fresh`, `stale` or `missing`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StandingLabel {
+    standing: &'static str,
+}
+
+/// How something ended: `ok` or `failed`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -138,6 +151,8 @@ pub(crate) struct Metrics {
     objects: Gauge,
     audiences: Gauge,
     problems: Family<SeverityLabel, Gauge>,
+    key_sets: Family<StandingLabel, Gauge>,
+    key_sets_fetched: Family<OutcomeLabel, Counter>,
 }
 
 impl Metrics {
@@ -187,6 +202,8 @@ impl Metrics {
             objects: Gauge::default(),
             audiences: Gauge::default(),
             problems: Family::default(),
+            key_sets: Family::default(),
+            key_sets_fetched: Family::default(),
         };
         metrics.register();
         Arc::new(metrics)
@@ -317,6 +334,16 @@ impl Metrics {
         r.register("pointsman_objects", "Objects that were read", self.objects.clone());
         r.register("pointsman_audiences", "Distinct audiences that are compiled for", self.audiences.clone());
         r.register("pointsman_problems", "Problems that there are now, by severity", self.problems.clone());
+        r.register(
+            "pointsman_key_sets",
+            "Key sets of token issuers that are to be fetched, by how they stand",
+            self.key_sets.clone(),
+        );
+        r.register(
+            "pointsman_key_sets_fetched",
+            "Attempts to fetch a key set, by how they ended",
+            self.key_sets_fetched.clone(),
+        );
     }
 
     /// Everything in the OpenMetrics text format.
@@ -534,6 +561,19 @@ impl Metrics {
     /// Such a stream was cut because it sent too much.
     pub(crate) fn telemetry_cut(&self, kind: &'static str) {
         self.telemetry_cut.get_or_create(&KindLabel { kind }).add(1);
+    }
+
+    /// Fetching a key set ended.
+    pub(crate) fn key_set_fetched(&self, succeeded: bool) {
+        let outcome = if succeeded { "ok" } else { "failed" };
+        self.key_sets_fetched.get_or_create(&OutcomeLabel { outcome }).add(1);
+    }
+
+    /// How many key sets are wanted, of each standing.
+    pub(crate) fn key_sets(&self, counts: KeySetCounts) {
+        for (standing, count) in [("fresh", counts.fresh), ("stale", counts.stale), ("missing", counts.missing)] {
+            self.key_sets.get_or_create(&StandingLabel { standing }).set(count as i64);
+        }
     }
 
     /// A new stream had its turn.

@@ -34,9 +34,10 @@ use proto::ResourceType;
 use snapshot::{Name, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use world::{Change, ObjectRef, Problem};
+use world::{Change, Fetched, Key, KeySource, Kind, ObjectRef, Problem};
 
 use crate::journal::{About, Journal, NAMES, Trace};
+use crate::jwks::Wanted;
 use crate::mailbox::{self, mailbox};
 use crate::metrics::Metrics;
 use crate::view::{self, EventKind};
@@ -56,6 +57,10 @@ const QUESTIONS: usize = 1024;
 /// The reason for which ports that are gone are held, in metrics.
 const STILL_USED: &str = "still_used";
 
+/// How long streams wait at the start for the key sets that their listeners want: proxies that come back with a server
+/// that was started again would else refuse tokens until it has fetched the keys.
+const WAIT_FOR_KEYS: Duration = Duration::from_secs(5);
+
 /// Changes of so many assignments are looked at name by name; of more, everybody is told.
 const NAMES_LOOKED_AT: usize = 64;
 /// How long streams that a change does not concern may have an older snapshot: then an old one is not kept alive for
@@ -74,6 +79,12 @@ enum Word {
     Decided {
         changes: Vec<Change>,
         problems: Vec<Problem>,
+        seen: Instant,
+    },
+    /// What fetching a key set has led to, or that it is no longer fetched.
+    Fetched {
+        source: KeySource,
+        fetched: Option<Fetched>,
         seen: Instant,
     },
     /// Everything that the sources had at the start has been said.
@@ -100,6 +111,8 @@ enum Event {
     Due,
     /// It is time to tell streams what does not concern them.
     CatchUp,
+    /// Streams have waited for key sets as long as they may.
+    Served,
     /// It is time to say what is wrong.
     Report,
     Stop,
@@ -124,6 +137,9 @@ pub(crate) struct PlaneTask {
     told: mpsc::UnboundedReceiver<Told>,
     told_by: mpsc::UnboundedSender<Told>,
     synced: watch::Sender<bool>,
+    /// Until when streams may wait for key sets, once the sources have said everything.
+    synced_by: Option<Instant>,
+    key_sets: watch::Sender<Wanted>,
     metrics: Arc<Metrics>,
     journal: Arc<Journal>,
     /// Counts the changes that were published.
@@ -164,6 +180,7 @@ impl PlaneTask {
         let picture = lookout.subscribe();
         let catalog = Catalog::default();
         let listed = catalog.subscribe();
+        let (key_sets, wanted) = watch::channel(Wanted::new());
         let task = Self {
             plane,
             audiences,
@@ -176,6 +193,8 @@ impl PlaneTask {
             told,
             told_by,
             synced,
+            synced_by: None,
+            key_sets,
             metrics,
             journal,
             generation: 0,
@@ -183,7 +202,7 @@ impl PlaneTask {
             lookout,
             catalog,
         };
-        (task, Input::new(say), PlaneHandle::new(ask, synced_seen, picture, listed))
+        (task, Input::new(say), PlaneHandle::new(ask, synced_seen, picture, listed, wanted))
     }
 
     /// Runs until `stop` is cancelled. Blocks its thread.
@@ -198,6 +217,7 @@ impl PlaneTask {
                 Event::Told(Told::Interested(member)) => self.note_interest(member),
                 Event::Due => self.release(),
                 Event::CatchUp => self.catch_up(),
+                Event::Served => self.serve_streams(),
                 Event::Asked(question) => self.answer(question),
                 Event::Report => self.report.say(self.plane.found_problems()),
                 Event::Stop => return,
@@ -213,6 +233,7 @@ impl PlaneTask {
             () = stop.cancelled() => Event::Stop,
             () = until(self.plane.due()) => Event::Due,
             Some(word) = self.words.recv() => Event::Said(word),
+            () = until(self.synced_by) => Event::Served,
             () = until(self.catch_up) => Event::CatchUp,
             Some(told) = self.told.recv() => Event::Told(told),
             Some(question) = self.questions.recv() => Event::Asked(question),
@@ -226,7 +247,7 @@ impl PlaneTask {
         let mut changes = Vec::new();
         let mut problems = None;
         let mut seen_at = Vec::new();
-        let mut is_synced = false;
+        let mut key_sets = Vec::new();
         let mut next = Some(first);
         while let Some(word) = next {
             match word {
@@ -240,35 +261,65 @@ impl PlaneTask {
                     self.plane.set_rollout_problems(now);
                     seen_at.push(seen);
                 }
-                Word::Synced => is_synced = true,
+                Word::Fetched { source, fetched, seen } => {
+                    key_sets.push((source, fetched));
+                    seen_at.push(seen);
+                }
+                Word::Synced => self.synced_by = Some(Instant::now() + WAIT_FOR_KEYS),
             }
             next = self.words.try_recv().ok();
         }
         if !seen_at.is_empty() {
-            self.publish(changes, problems, &seen_at);
+            self.publish(changes, problems, key_sets, &seen_at);
         }
-        if is_synced {
-            self.synced.send_if_modified(|synced| !std::mem::replace(synced, true));
+        if self.synced_by.is_some() && self.has_asked_for_keys() {
+            self.serve_streams();
         }
     }
 
-    /// Takes in changes, with all problems that sources have now if they have said so, and publishes what follows.
-    fn publish(&mut self, changes: Vec<Change>, problems: Option<Vec<Problem>>, seen_at: &[Instant]) {
+    /// Whether each key set that is wanted was asked for at least once.
+    fn has_asked_for_keys(&self) -> bool {
+        self.key_sets.borrow().keys().all(|source| self.plane.world().key_set(source).is_some())
+    }
+
+    /// From now on streams are served.
+    fn serve_streams(&mut self) {
+        self.synced_by = None;
+        self.synced.send_if_modified(|synced| !std::mem::replace(synced, true));
+    }
+
+    /// Takes in changes, with all problems that sources have now if they have said so, and what fetching keys has led to,
+    /// and publishes what follows.
+    fn publish(
+        &mut self,
+        changes: Vec<Change>,
+        problems: Option<Vec<Problem>>,
+        key_sets: Vec<(KeySource, Option<Fetched>)>,
+        seen_at: &[Instant],
+    ) {
         let begun = Instant::now();
         let changed: Vec<_> = changes.iter().take(NAMES).map(changed_object).collect();
         let object_count = changes.len();
         let is_shown = changes.iter().filter(|change| self.lookout.note(change)).count() > 0;
         let listed: Vec<_> = changes.iter().filter_map(Catalog::concerned).collect();
-        let touched = match problems {
+        let wants_keys = changes.iter().any(|change| changed_object(change).0.kind == Kind::RequestAuthentication);
+        let mut touched = match problems {
             Some(problems) => self.plane.take_in(changes, problems),
             None => self.plane.take_in_changes(changes),
         };
         self.catalog.update(&listed, self.plane.world());
+        for (source, fetched) in key_sets {
+            touched.extend(self.plane.take_in_key_set(source, fetched));
+        }
+        if wants_keys {
+            let wanted = self.plane.world().wanted_key_sets();
+            self.key_sets.send_if_modified(|before| std::mem::replace(before, wanted.clone()) != wanted);
+        }
         if is_shown || self.lookout.concerns(&touched) {
             self.lookout.look(self.plane.world());
         }
         let applied = Instant::now();
-        self.generation += u64::from(object_count > 0);
+        self.generation += u64::from(object_count > 0 || touched.iter().any(|key| matches!(key, Key::KeySet(_))));
         let moment = Moment { generation: self.generation, now: applied };
         let members = &self.members;
         let settled = |member: MemberId| members.get(&member).map_or(0, |member| member.progress.look());

@@ -26,6 +26,7 @@ use crate::client_status::ClientStatusService;
 use crate::discovery::{Discovery, serve_connection, service_names};
 use crate::intake::Intake;
 use crate::journal::Journal;
+use crate::jwks::Jwks;
 use crate::listen::{Listener, Lobby, Peer, Seat, Socket, accept_until};
 use crate::load_reports::LoadService;
 use crate::metrics::Metrics;
@@ -215,8 +216,7 @@ impl Server {
         drop(submitted);
         let (cut_off, input) = (self.cut_off, self.input);
         let (rollouts, rollouts_handle) = rollouts;
-        // Whoever feeds the server has its own.
-        drop(input);
+        let jwks = Jwks::new(&discovery.config.jwks, plane.key_sets(), input, discovery.metrics.clone());
         let (stop_plane, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         // Should this future be dropped before its end, nothing of it goes on.
         let _guards = [&discovery.draining, &cut_off, &stop_admin, &stop_plane].map(|token| token.clone().drop_guard());
@@ -236,6 +236,7 @@ impl Server {
             }
             accepting.spawn(keep(trust, discovery.draining.clone()));
         }
+        accepting.spawn(jwks.run(discovery.draining.clone()));
         let mut administration = JoinSet::new();
         if let Some(listener) = admin {
             let Discovery { metrics, draining, config, loads, .. } = &*discovery;

@@ -14,6 +14,7 @@ mod kubernetes;
 mod mesh_config;
 mod names;
 mod pattern;
+mod request_authentication;
 mod request_match;
 mod rollout;
 mod service_entry;
@@ -41,7 +42,8 @@ pub(crate) fn object(object: &Object) -> Verdict {
     let mut findings = Findings::new(&object.reference);
     identity(object, &mut findings);
     match &object.spec {
-        Spec::Namespace(_) | Spec::PeerAuthentication(_) | Spec::RequestAuthentication(_) => {}
+        Spec::Namespace(_) | Spec::PeerAuthentication(_) => {}
+        Spec::RequestAuthentication(spec) => request_authentication::request_authentication(spec, &mut findings),
         Spec::AuthorizationPolicy(spec) => {
             authorization_policy::authorization_policy(spec, object, &mut findings);
         }

@@ -110,3 +110,8 @@ fn deployment_intents_are_checked() {
 fn profiles_runs_and_freezes_are_checked() {
     check("delivery.txt");
 }
+
+#[test]
+fn rules_for_tokens_that_cannot_be_followed_are_told() {
+    check("tokens.txt");
+}

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::api::mesh_config::MeshConfig;
-use crate::{EffectiveRule, Endpoint, Hostname, Labels, Object, ObjectRef, Policies, PolicyKind, Service, World};
+use crate::{
+    EffectiveRule, Endpoint, Fetched, Hostname, KeySource, Labels, Object, ObjectRef, Policies, PolicyKind, Service,
+    World,
+};
 
 /// Something in a world that an answer can depend on, and that a change can touch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,6 +36,8 @@ pub enum Key {
     /// The policies of security in this namespace, of any kind, whose selector begins with this label, `name=value`: all that
     /// a workload has to look at, because a selector that matches it begins with one of its labels.
     SelectingPolicies(Arc<str>, Arc<str>),
+    /// What fetching this key set has led to.
+    KeySet(KeySource),
     /// The set of all pods and workload entries of a namespace, and the services that select them: what a proxy there serves.
     Workloads(Arc<str>),
     /// The mesh configuration.
@@ -186,6 +191,12 @@ impl<'w> Reader<'w> {
     pub fn mesh_config(&self) -> Option<(&'w MeshConfig, &'w Arc<Object>)> {
         self.note(Key::MeshConfig);
         self.world.mesh_config()
+    }
+
+    /// What fetching a key set has led to; `None` while it was never tried.
+    pub fn key_set(&self, source: &KeySource) -> Option<&'w Fetched> {
+        self.note(Key::KeySet(source.clone()));
+        self.world.key_set(source)
     }
 
     /// The services that select a workload of `namespace` with these labels, and the workload's port for each of

@@ -5,17 +5,20 @@ mod index;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::api::istio::DestinationRule;
 use crate::api::mesh_config::MeshConfig;
 use crate::{
-    Change, Endpoint, Hostname, Key, Kind, Labels, Object, ObjectRef, Policies, PolicyKind, Problem, Scope, Service,
-    Spec,
+    Change, Endpoint, Fetched, Hostname, Key, KeySource, Kind, Labels, Object, ObjectRef, Policies, PolicyKind,
+    Problem, Scope, Service, Spec,
 };
 use index::Index;
 
 /// The name of the ConfigMap with Istio's mesh configuration.
 const MESH_CONFIG: &str = "istio";
+/// How long fetching a key set may take where nobody says.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is the same for the whole life of a world.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +53,8 @@ pub struct World {
     objects: HashMap<ObjectRef, Arc<Object>>,
     /// How often objects whose source counts no generations said something new, for those that did more than once.
     generations: HashMap<ObjectRef, i64>,
+    /// What fetching keys has led to, by where they are fetched.
+    key_sets: BTreeMap<KeySource, Fetched>,
     index: Index,
 }
 
@@ -159,6 +164,38 @@ impl World {
             touched.insert(Key::ClientLabels);
         }
         touched
+    }
+
+    /// Takes in what fetching a key set has led to, or that it is no longer fetched, and returns the keys whose answers may
+    /// now differ.
+    pub fn set_key_set(&mut self, source: KeySource, fetched: Option<Fetched>) -> BTreeSet<Key> {
+        let is_new = self.key_sets.get(&source) != fetched.as_ref();
+        match fetched {
+            Some(fetched) => _ = self.key_sets.insert(source.clone(), fetched),
+            None => _ = self.key_sets.remove(&source),
+        }
+        is_new.then_some(Key::KeySet(source)).into_iter().collect()
+    }
+
+    /// What fetching a key set has led to; `None` while it was never tried.
+    pub fn key_set(&self, source: &KeySource) -> Option<&Fetched> {
+        self.key_sets.get(source)
+    }
+
+    /// The key sets that RequestAuthentications want to be fetched, with how long that may take: the longest time that
+    /// one of them allows, 5 s where they say nothing, as in Istio.
+    pub fn wanted_key_sets(&self) -> BTreeMap<KeySource, Duration> {
+        let mut wanted: BTreeMap<KeySource, Duration> = BTreeMap::new();
+        for object in self.index.request_authentications.iter().map(|reference| &self.objects[reference]) {
+            let Spec::RequestAuthentication(spec) = &object.spec else { continue };
+            for rule in &spec.jwt_rules {
+                if let Some(source) = rule.key_source() {
+                    let longest = wanted.entry(source).or_default();
+                    *longest = rule.timeout.unwrap_or(FETCH_TIMEOUT).max(*longest);
+                }
+            }
+        }
+        wanted
     }
 
     /// What is wrong between objects, independent of any client: hosts claimed twice, addresses that do not parse.

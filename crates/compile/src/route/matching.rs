@@ -8,12 +8,13 @@ use std::borrow::Cow;
 use std::fmt;
 
 use world::Problem;
-use world::api::istio::{HttpMatch, StringMatch};
+use world::api::istio::{HttpMatch, StringMatch, claim_path, is_about_tokens};
 
 use super::VirtualHostInput;
+use super::claim;
 use super::pattern::{Pattern, write_regex};
 use super::rule::Rule;
-use crate::flat;
+use crate::{Proxy, flat};
 
 /// Bytes that the conditions of most matches fit into.
 const ROOM: usize = 96;
@@ -31,15 +32,17 @@ pub(super) struct Matched<'t> {
     pub(super) for_everyone: bool,
 }
 
-/// Encoded conditions: fields of `RouteMatch` up to 7.
+/// Encoded conditions: fields of `RouteMatch`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Conditions {
-    /// All of them.
+    /// Those up to 7.
     pub(super) bytes: Vec<u8>,
     /// Where the one on the path ends.
     pub(super) path_end: usize,
     /// Where those on query parameters begin.
     pub(super) queries_at: usize,
+    /// Those on what a token says: field 13.
+    pub(super) claims: Vec<u8>,
 }
 
 /// What a path must be like.
@@ -90,7 +93,7 @@ pub(super) fn everything() -> Matched<'static> {
     let mut bytes = Vec::with_capacity(ROOM);
     Path::ANY.write(&mut bytes);
     let end = bytes.len();
-    let conditions = Conditions { bytes, path_end: end, queries_at: end };
+    let conditions = Conditions { bytes, path_end: end, queries_at: end, claims: Vec::new() };
     Matched { conditions, path: Path::ANY, catch_all: true, for_everyone: true }
 }
 
@@ -177,13 +180,13 @@ impl Translation<'_, '_> {
         for (name, value) in &text.headers {
             let has = |m: &HttpMatch| m.headers.contains_key(name);
             if let Some(pattern) = self.named_pattern("headers", name, value.as_ref(), has) {
-                self.header(name, &pattern, false);
+                self.header_or_claim("headers", name, &pattern, has);
             }
         }
         for (name, value) in &text.without_headers {
             let has = |m: &HttpMatch| m.without_headers.contains_key(name);
             if let Some(pattern) = self.named_pattern("withoutHeaders", name, value.as_ref(), has) {
-                self.header(name, &pattern, true);
+                self.header_or_claim("withoutHeaders", name, &pattern, has);
             }
         }
         self.conditions.queries_at = self.conditions.bytes.len();
@@ -236,10 +239,6 @@ impl Translation<'_, '_> {
             self.refuse(field, "not a valid name".to_owned(), has);
             return None;
         }
-        if name.starts_with("@request.auth.") {
-            self.refuse(field, "matching on claims of a token is not supported yet".to_owned(), has);
-            return None;
-        }
         self.pattern(value, field, has)
     }
 
@@ -254,6 +253,28 @@ impl Translation<'_, '_> {
             Err(why) => {
                 self.refuse(field, why, has);
                 None
+            }
+        }
+    }
+
+    /// Writes a condition of `headers` or `withoutHeaders`. What a token says is known at gateways only: routes of a
+    /// sidecar are for what its workload calls.
+    fn header_or_claim(&mut self, map: &str, name: &str, pattern: &Pattern<'_>, has: impl Fn(&HttpMatch) -> bool) {
+        let without = map == "withoutHeaders";
+        if !is_about_tokens(name) {
+            return self.header(name, pattern, without);
+        }
+        let field = format_args!(".{map}[\"{name}\"]");
+        let is_gateway = self.input.audience.proxy == Proxy::Gateway;
+        match claim_path(name) {
+            Some(path) if is_gateway => {
+                self.only_path = false;
+                claim::write(&mut self.conditions.claims, &path, pattern, without);
+            }
+            Some(_) => self.refuse(field, "what a token says is known at gateways only".to_owned(), has),
+            None => {
+                let form = "write @request.auth.claims.NAME, or @request.auth.claims[NAME][INNER]";
+                self.refuse(field, format!("\"{name}\" names no claim of a token: {form}"), has);
             }
         }
     }

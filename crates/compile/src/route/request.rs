@@ -62,7 +62,7 @@ impl Request {
 
     /// The conditions of a route together with these; `None` where they cannot be had together.
     pub(super) fn added_to(&self, matched: &Matched<'_>) -> Option<Vec<u8>> {
-        let Conditions { bytes, path_end, queries_at } = &matched.conditions;
+        let Conditions { bytes, path_end, queries_at, claims: _ } = &matched.conditions;
         let (path, rest) = bytes.split_at(*path_end);
         let (headers, queries) = rest.split_at(queries_at - path_end);
         let path = match &self.path {

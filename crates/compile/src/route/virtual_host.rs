@@ -14,7 +14,7 @@ use super::delegate::{self, FindDelegate};
 use super::encoded_host::EncodedHost;
 use super::forward::{self, Destinations};
 use super::headers::Operations;
-use super::matching::{self, Matched, NoMatch};
+use super::matching::{self, Conditions, Matched, NoMatch};
 use super::rule::{Part, Rule, virtual_service};
 use super::{answer, retry};
 use crate::{Audience, Built, Options, Resolve, Target, flat, names};
@@ -294,8 +294,8 @@ struct Base<'b> {
 impl Base<'_> {
     fn route<'r>(&'r self, matched: &'r Matched<'_>, action: &'r Action, fields: &'r [u8]) -> Route<'r> {
         let Base { name, stat_prefix, origin } = *self;
-        let conditions = &matched.conditions.bytes;
-        Route { name, conditions, share: None, action, change: None, origin, fields, stat_prefix }
+        let Conditions { bytes: conditions, claims, .. } = &matched.conditions;
+        Route { name, conditions, claims, share: None, action, change: None, origin, fields, stat_prefix }
     }
 }
 

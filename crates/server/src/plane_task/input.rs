@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use tokio::sync::mpsc;
-use world::{Change, Problem};
+use world::{Change, Fetched, KeySource, Problem};
 
 use super::Word;
 use crate::Stopped;
@@ -46,8 +46,18 @@ impl Input {
         self.say.send(Word::Decided { changes, problems, seen }).await.map_err(|_| Stopped)
     }
 
+    /// Takes in what fetching a key set has led to, or that it is no longer fetched.
+    ///
+    /// # Errors
+    /// The server has been shut down.
+    pub(crate) async fn fetched(&self, source: KeySource, fetched: Option<Fetched>) -> Result<(), Stopped> {
+        let seen = Instant::now();
+        self.say.send(Word::Fetched { source, fetched, seen }).await.map_err(|_| Stopped)
+    }
+
     /// Says that everything that the sources had at the start has been given to [`Input::apply`]. Until then streams
-    /// are refused as UNAVAILABLE and `/readyz` answers 503.
+    /// are refused as UNAVAILABLE and `/readyz` answers 503; and after it for a few seconds more, as long as key sets that
+    /// tokens are verified by have not been asked for.
     ///
     /// # Errors
     /// The server has been shut down.

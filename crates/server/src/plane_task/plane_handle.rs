@@ -7,6 +7,7 @@ use world::{Kind, ObjectRef, Problem, Severity};
 
 use super::{Attachment, Catalogued, Question};
 use crate::Stopped;
+use crate::jwks::Wanted;
 
 /// Asks the plane's task. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -15,6 +16,7 @@ pub(crate) struct PlaneHandle {
     synced: watch::Receiver<bool>,
     picture: watch::Receiver<Picture>,
     catalogued: watch::Receiver<Catalogued>,
+    key_sets: watch::Receiver<Wanted>,
 }
 
 /// How much of what there is.
@@ -51,8 +53,14 @@ impl PlaneHandle {
         synced: watch::Receiver<bool>,
         picture: watch::Receiver<Picture>,
         catalogued: watch::Receiver<Catalogued>,
+        key_sets: watch::Receiver<Wanted>,
     ) -> Self {
-        Self { ask, synced, picture, catalogued }
+        Self { ask, synced, picture, catalogued, key_sets }
+    }
+
+    /// The key sets that are to be fetched, as they are at any time.
+    pub(crate) fn key_sets(&self) -> watch::Receiver<Wanted> {
+        self.key_sets.clone()
     }
 
     /// What rollouts go by, as it is seen at any time.

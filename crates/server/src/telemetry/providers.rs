@@ -1,7 +1,6 @@
 //! Metrics that somebody else answers.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use evidence::{Question, Variables};
@@ -9,14 +8,10 @@ use rollout::Observation;
 use tokio::task::JoinSet;
 use world::api::delivery::MetricSpec;
 
-use crate::fetch::Fetch;
+use crate::fetch::{Fetch, authorities_of_the_system};
 
 /// How long a provider may take at most; less when it is asked more often.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Where distributions keep the authorities that everybody trusts: Debian and its like, Fedora and its like, Alpine.
-const AUTHORITIES: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// The providers of one run's metrics. Each is asked at its metric's interval, and never twice at a time.
 #[derive(Debug)]
@@ -83,8 +78,7 @@ impl Providers {
 
 /// Nothing when the provider answers that it knows nothing.
 async fn ask(at: usize, question: Question) -> (usize, Option<Observation>) {
-    let authorities = AUTHORITIES.iter().map(Path::new).find(|path| path.exists());
-    let answer = match Fetch::new(&question.url, authorities) {
+    let answer = match Fetch::new(&question.url, authorities_of_the_system()) {
         Ok(fetch) => match fetch.get(question.interval.min(PATIENCE)).await {
             Ok(body) => question.answer(&body),
             Err(error) => Err(error.to_string()),

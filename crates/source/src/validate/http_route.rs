@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use world::api::istio::{CorsPolicy, Fault, GRPC_STATUSES, Headers, HttpMatch, HttpRoute, Redirect, StringMatch};
+use world::api::istio::{
+    CorsPolicy, Fault, GRPC_STATUSES, Headers, HttpMatch, HttpRoute, Redirect, StringMatch, claim_path, is_about_tokens,
+};
 
 use super::virtual_service::{destination, gateway_name, weights};
 use super::{Findings, names, pattern};
@@ -142,7 +144,13 @@ fn http_match(field: &str, condition: &HttpMatch, findings: &mut Findings) {
 fn by_name(field: &str, values: &BTreeMap<String, Option<StringMatch>>, findings: &mut Findings) {
     for (name, value) in values {
         let field = format!("{field}.{name}");
-        names::header(&field, name, findings);
+        if !is_about_tokens(name) {
+            names::header(&field, name, findings);
+        } else if claim_path(name).is_none() {
+            findings
+                .error(&field, format!("\"{name}\" names no claim of a token"))
+                .hint("Write @request.auth.claims.NAME, or @request.auth.claims[NAME][INNER].");
+        }
         if let Some(value) = value {
             pattern::string_match(&field, value, findings);
         }

@@ -83,11 +83,14 @@ pub(super) fn host(field: &str, text: &str, allowed: Hosts, findings: &mut Findi
     }
 }
 
-/// A header name: a token of RFC 9110, or a pseudo header such as `:authority`.
+/// A token of RFC 9110, as names of headers and of cookies (RFC 6265) are.
+pub(super) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+/// A header name: a token, or a pseudo header such as `:authority`.
 pub(super) fn header(field: &str, name: &str, findings: &mut Findings) {
-    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    let rest = name.strip_prefix(':').unwrap_or(name);
-    if rest.is_empty() || !rest.bytes().all(token) {
+    if !is_token(name.strip_prefix(':').unwrap_or(name)) {
         findings.error(field, format!("{name:?} is not a header name"));
     }
 }

@@ -2,6 +2,7 @@
 //! versions.
 
 mod authorization_policy;
+mod claim;
 mod destination_rule;
 mod gateway;
 mod peer_authentication;
@@ -11,6 +12,7 @@ mod service_entry;
 mod virtual_service;
 
 pub use authorization_policy::*;
+pub use claim::*;
 pub use destination_rule::*;
 pub use gateway::*;
 pub use peer_authentication::*;

@@ -45,6 +45,7 @@ pub(super) struct Index {
     pub(super) gateways: BTreeSet<ObjectRef>,
     pub(super) xds_resources: HashMap<Name, Few<ObjectRef>>,
     policies: HashMap<policies::Slot, Few<ObjectRef>>,
+    pub(super) request_authentications: BTreeSet<ObjectRef>,
     pub(super) intents: BTreeSet<ObjectRef>,
     /// Runs that have an assignment, by the host of their service.
     pub(super) splits: BTreeMap<Hostname, Few<ObjectRef>>,

@@ -7,33 +7,37 @@ use world::{Hostname, Object, PolicyKind};
 
 use crate::layers::resolver::Resolver;
 use crate::layers::rollout::Via;
-use crate::security::{self, AuthorizationInput, Guards, ResolvedProvider};
-use crate::{Audience, Built, Target, route};
+use crate::security::{self, AuthenticationInput, AuthorizationInput, Guards, ResolvedProvider};
+use crate::{Audience, Built, Proxy, Target, route};
 
 /// The guards of the audience's own workload.
 pub(super) fn guards(resolver: &Resolver<'_, '_>) -> Built<Guards> {
-    let Audience { namespace, labels, .. } = resolver.audience;
-    let selected = resolver.reader.policies(PolicyKind::AuthorizationPolicy, namespace, labels);
-    let policies: Vec<&Arc<Object>> = selected.all().collect();
-    if policies.is_empty() {
-        return Built::new(Guards::default());
-    }
+    let Audience { namespace, labels, proxy, .. } = resolver.audience;
+    let of_kind = |kind| resolver.reader.policies(kind, namespace, labels).all().collect::<Vec<&Arc<Object>>>();
+    let authentication = security::authentication(&AuthenticationInput {
+        policies: &of_kind(PolicyKind::RequestAuthentication),
+        keys: &|source| resolver.reader.key_set(source).cloned(),
+        routes_by_claims: *proxy == Proxy::Gateway,
+    });
     let settings = resolver.reader.settings();
     let trust_domains: Vec<Arc<str>> =
         [&settings.trust_domain].into_iter().chain(&settings.trust_domain_aliases).cloned().collect();
     let authorization = security::authorization(&AuthorizationInput {
-        policies: &policies,
+        policies: &of_kind(PolicyKind::AuthorizationPolicy),
         trust_domains: &trust_domains,
         provider: &|name| provider(resolver, name),
         most_regex_instructions: resolver.options.max_regex_instructions,
     });
+    let mut built = Built::new(());
+    let authentication = built.absorb(authentication);
+    let authorization = built.absorb(authorization);
     let guards = Guards {
-        http: authorization.value.custom.into_iter().chain(authorization.value.rules).collect(),
-        network: authorization.value.network,
-        clusters: authorization.clusters,
-        origins: authorization.origins,
+        http: authorization.custom.into_iter().chain(authentication).chain(authorization.rules).collect(),
+        network: authorization.network,
+        clusters: built.clusters,
+        origins: built.origins,
     };
-    Built { problems: authorization.problems, ..Built::new(guards) }
+    Built { problems: built.problems, ..Built::new(guards) }
 }
 
 /// Who decides under this name.

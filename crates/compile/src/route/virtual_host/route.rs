@@ -17,6 +17,8 @@ pub(super) struct Route<'r> {
     pub(super) name: &'r str,
     /// Fields of `RouteMatch` up to 7.
     pub(super) conditions: &'r [u8],
+    /// Its field 13.
+    pub(super) claims: &'r [u8],
     /// The share of the matching requests that it takes; `None` for all.
     pub(super) share: Option<&'r FractionalPercent>,
     /// What happens to them.
@@ -32,7 +34,7 @@ pub(super) struct Route<'r> {
 }
 
 impl Route<'_> {
-    /// Writes it as one of `VirtualHost.routes`: match 1 (with runtime_fraction 9), action, metadata 4, the given fields,
+    /// Writes it as one of `VirtualHost.routes`: match 1 (with runtime_fraction 9 and dynamic_metadata 13), action, metadata 4, the given fields,
     /// name 14, stat_prefix 19.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         flat::message(out, 3, |out| {
@@ -45,6 +47,7 @@ impl Route<'_> {
                         flat::text(out, 2, MISSING_RUNTIME_KEY);
                     });
                 }
+                out.extend_from_slice(self.claims);
             });
             self.action.write(out, self.change.as_ref());
             if let Some(origin) = self.origin {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Index, Name, Objects, Way, shift};
+use super::{Index, Name, Objects, Way, mark, shift};
 use crate::policies::{Selection, selection};
 use crate::world::age;
 use crate::{Key, Labels, Object, PolicyKind, Problem, Settings};
@@ -15,6 +15,9 @@ impl Index {
     pub(super) fn shift_policy(&mut self, object: &Object, touched: &mut BTreeSet<Key>, way: Way) {
         let Some((kind, selection)) = selection(&object.spec) else { return };
         let namespace = &object.reference.namespace;
+        if kind == PolicyKind::RequestAuthentication {
+            mark(&mut self.request_authentications, &object.reference, way == Way::In);
+        }
         let pair = match selection {
             Selection::All => None,
             Selection::Labels(labels) => labels.first_key_value().map(|(key, value)| (key.clone(), value.clone())),
