@@ -197,6 +197,47 @@ async fn tokens_of_several_issuers_are_found_in_headers_parameters_and_cookies()
 }
 
 #[tokio::test]
+async fn an_authorization_policy_goes_by_what_tokens_say() {
+    let issuer = Issuer::new("https://issuer.test");
+    let rules = [json!({"issuer": issuer.name, "jwks": issuer.key_set()})];
+    let authorization = json!({
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+        "metadata": {"name": "readers", "namespace": "default"},
+        "spec": {"selector": {"matchLabels": {"app": "shop"}}, "rules": [
+            {"to": [{"operation": {"paths": ["/echo"]}}]},
+            {"from": [{"source": {"requestPrincipals": [format!("{}/alice", issuer.name)]}}],
+             "to": [{"operation": {"paths": ["/alice"]}}]},
+            {"to": [{"operation": {"paths": ["/admin"]}}],
+             "when": [{"key": "request.auth.claims[realm][roles]", "values": ["admin"]}]},
+            {"to": [{"operation": {"paths": ["/scope"]}}],
+             "when": [{"key": "request.auth.claims[scope]", "values": ["write"]}]},
+        ]},
+    });
+    let policies = format!("{}---\n{authorization}\n", policy("tokens", &rules));
+    let workload = Workload::start(Variant::Delta, &policies, &[]).await;
+    for (path, claims, status) in [
+        ("/alice", Some(json!({})), 200),
+        ("/alice", Some(json!({"sub": "bob"})), 403),
+        ("/alice", Some(json!({"exp": now() - 3600})), 401),
+        ("/alice", None, 403),
+        ("/admin", Some(json!({"realm": {"roles": ["user", "admin"]}})), 200),
+        ("/admin", Some(json!({"realm": {"roles": ["user"]}})), 403),
+        ("/admin", None, 403),
+        ("/scope", Some(json!({"scope": "read write"})), 200),
+        ("/scope", Some(json!({"scope": "read"})), 403),
+    ] {
+        let plan = Plan::get(workload.address, "shop", path).timeout(PATIENCE);
+        let plan = match &claims {
+            Some(claims) => plan.header("authorization", &format!("Bearer {}", issuer.token(claims.clone()))),
+            None => plan,
+        };
+        let reply = plan.once().await.unwrap();
+        assert_eq!(reply.status, status, "{path} with {claims:?}: {reply:?}");
+    }
+    workload.mesh.assert_no_problems().await;
+}
+
+#[tokio::test]
 async fn keys_follow_their_server_and_outlive_it() {
     let issuer = Issuer::new("https://issuer.test");
     let next = Issuer::new(&issuer.name);
