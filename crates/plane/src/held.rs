@@ -6,31 +6,50 @@ use std::time::Instant;
 
 use compile::Audience;
 use world::ObjectRef;
+use world::api::delivery::Revision;
 
+use crate::exposure::KeptEntry;
 use crate::holds::Entry;
 
 /// Nodes that are named in one sentence.
 const NAMED: usize = 3;
 
-/// A port that no service leads to any more, or not as it did, and that workloads keep because nodes may still use it.
+/// Something that is gone, and that is kept because nodes may still use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// The Service or ServiceEntry that led to it.
     pub service: ObjectRef,
     /// The service's port.
     pub port: u16,
-    /// The workload's port.
-    pub target: u16,
-    /// The generation of the configuration without it.
+    /// What it is.
+    pub kept: Kept,
+    /// The generation of the configuration that does not lead to it.
     pub generation: u64,
     /// Since when it is kept.
     pub since: Instant,
     /// When it goes, if nothing else is heard.
     pub due: Instant,
-    /// Ids of the connected nodes that keep it, in order.
+    /// Ids of the connected nodes that keep it, in order; none for endpoints, which clients keep.
     pub kept_by: Vec<String>,
-    /// Ids of the nodes that have not settled the generation without it, in order.
+    /// Ids of the nodes that have not settled that generation, in order.
     pub missing: Vec<String>,
+}
+
+/// What is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// A port that no service leads to any more, or not as it did, by the workloads that have it.
+    Inbound {
+        /// The workload's port.
+        target: u16,
+    },
+    /// The last endpoints of a revision that a rollout sends requests to, by its clusters.
+    Endpoints {
+        /// The revision.
+        revision: Revision,
+        /// How many they are.
+        count: usize,
+    },
 }
 
 impl Held {
@@ -52,24 +71,54 @@ impl Held {
             Self {
                 service: service.clone(),
                 port,
-                target,
+                kept: Kept::Inbound { target },
                 generation,
-                since: entry.since,
-                due: entry.due,
+                since: entry.wait.since,
+                due: entry.wait.due,
                 kept_by: owned(kept_by),
-                missing: owned(entry.missing()),
+                missing: owned(entry.wait.missing()),
             }
         };
         groups.into_iter().map(held).collect()
     }
+
+    /// The endpoints of a revision.
+    pub(crate) fn endpoints(entry: KeptEntry<'_>) -> Self {
+        Self {
+            service: entry.service.clone(),
+            port: entry.place.port,
+            kept: Kept::Endpoints { revision: entry.place.revision.clone(), count: entry.count },
+            generation: entry.generation,
+            since: entry.wait.since,
+            due: entry.wait.due,
+            kept_by: Vec::new(),
+            missing: entry.wait.missing().into_iter().map(str::to_owned).collect(),
+        }
+    }
+
+    /// How many things are kept: workloads that keep the port, or endpoints.
+    pub fn count(&self) -> usize {
+        match &self.kept {
+            Kept::Inbound { .. } => self.kept_by.len(),
+            Kept::Endpoints { count, .. } => *count,
+        }
+    }
 }
 
 impl fmt::Display for Held {
-    /// `inbound port 8080 of default/reviews is still used by 2 nodes (a, b): they have not acknowledged generation 7`
+    /// `inbound port 8080 of default/reviews may still be used by 2 nodes (a, b): they have not acknowledged generation 7`,
+    /// or `revision "v2" of default/reviews, whose last 3 endpoints behind port 80 are gone, may still be used by ...`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ObjectRef { namespace, name, .. } = &self.service;
-        let Self { target, generation, missing, .. } = self;
-        write!(f, "inbound port {target} of {namespace}/{name} ")?;
+        let Self { port, generation, missing, .. } = self;
+        match &self.kept {
+            Kept::Inbound { target } => write!(f, "inbound port {target} of {namespace}/{name} ")?,
+            Kept::Endpoints { revision, count } => {
+                let (endpoints, are) = if *count == 1 { ("endpoint", "is") } else { ("endpoints", "are") };
+                let of = format_args!("revision \"{revision}\" of {namespace}/{name}");
+                write!(f, "{of}, whose last {count} {endpoints} behind port {port} {are} gone, ")?;
+            }
+        }
         let (nodes, they_have) = match missing.len() {
             0 => return write!(f, "is no longer used: all nodes have acknowledged generation {generation}"),
             1 => ("node", "it has"),

@@ -10,7 +10,9 @@ use compile::{
 use snapshot::Snapshot;
 use world::{Change, Fetched, Key, KeySource, Labels, Object, ObjectRef, Problem, Reader, Settings, Spec, World};
 
-use crate::holds::{Entry, Holds, Missing};
+use crate::exposure::Exposure;
+use crate::holds::{Entry, Holds};
+use crate::waits::Missing;
 use crate::{Held, MemberId, Membership, Node, NodeError, Patience};
 
 /// What applying changes led to. Whoever has snapshots asks for the new ones: [`Plane::concerned`] tells which audiences
@@ -23,7 +25,7 @@ pub struct Publication {
     pub moved: Vec<Membership>,
     /// The audiences that nobody belongs to any more because of that.
     pub left: Vec<AudienceId>,
-    /// Ports of workloads of which this publication begins to hold some, or stops to hold them; in order.
+    /// What this publication begins to hold, or stops to hold; in order.
     pub held: Vec<Held>,
 }
 
@@ -80,6 +82,7 @@ pub struct Plane {
     /// When nodes were last told by a layer to send requests elsewhere than before; whoever has settled that does so.
     turned: HashMap<LayerId, u64>,
     holds: Holds,
+    exposure: Exposure,
     source_problems: Vec<Problem>,
     rollout_problems: Vec<Problem>,
     /// Of the last [`Plane::compile`] or [`Plane::release`].
@@ -96,14 +99,15 @@ impl Plane {
             last_member: 0,
             groups: HashMap::new(),
             turned: HashMap::new(),
-            holds: Holds::default(),
+            holds: Holds::new(Patience::default()),
+            exposure: Exposure::default(),
             source_problems: Vec::new(),
             rollout_problems: Vec::new(),
             generation: 0,
         }
     }
 
-    /// The same with another patience for clients that may still use what is gone.
+    /// The same with another patience for clients that may still use ports that are gone.
     pub fn patient(self, patience: Patience) -> Self {
         Self { holds: Holds::new(patience), ..self }
     }
@@ -174,8 +178,9 @@ impl Plane {
         self.rollout_problems = problems;
     }
 
-    /// Compiles what depends on what was touched. Ports that workloads lose stay as long as nodes may use them; `settled`
-    /// tells the newest generation that a member has settled, 0 for none, and is asked only if there are any.
+    /// Compiles what depends on what was touched. Ports that workloads lose, and the last endpoints of revisions that
+    /// rollouts send requests to, stay as long as nodes may use them; `settled` tells the newest generation that a member
+    /// has settled, 0 for none, and is asked only if there are any.
     pub fn compile(
         &mut self,
         touched: &BTreeSet<Key>,
@@ -190,6 +195,7 @@ impl Plane {
             self.holds.begin(&loss.audience, loss.lost.clone(), moment.generation);
             self.compiler.hold(&loss.audience, self.holds.of(&loss.audience));
         }
+        let has_kept = self.look_at_exposure(touched, moment, settled);
         let update = self.compiler.update(&self.world, touched);
         self.generation = moment.generation;
         for turn in update.turns.iter().filter(|turn| !turn.is_inbound) {
@@ -206,13 +212,31 @@ impl Plane {
             }
         }
         let mut held = Vec::new();
-        if !losses.is_empty() {
+        if !losses.is_empty() || has_kept {
             let moved: BTreeSet<MemberId> = moved.iter().map(|membership| membership.member).collect();
             let missing = self.unsettled(&moved, moment.generation, settled);
+            if has_kept {
+                self.exposure.wait_for(moment.generation, moment.now, missing.clone());
+            }
             self.holds.wait_for(moment.generation, moment.now, missing);
-            held = self.held_where(|entry| entry.generation == moment.generation);
+            held = self.held_where(|generation| generation == moment.generation);
         }
         Publication { update, moved, left: left_for_good, held }
+    }
+
+    /// Keeps the last endpoints of revisions that nodes may still send requests to; whether there are any.
+    fn look_at_exposure(
+        &mut self,
+        touched: &BTreeSet<Key>,
+        moment: &Moment,
+        settled: &dyn Fn(MemberId) -> u64,
+    ) -> bool {
+        let mut exposure = std::mem::take(&mut self.exposure);
+        let mut world = std::mem::take(&mut self.world);
+        let is_settled = || self.unsettled(&BTreeSet::new(), moment.generation, settled).is_empty();
+        let has_kept = exposure.look(&mut world, touched, moment.generation, &is_settled);
+        (self.exposure, self.world) = (exposure, world);
+        has_kept
     }
 
     /// What is held goes with those who move. Returns the audiences that they leave and that something is held for.
@@ -266,32 +290,47 @@ impl Plane {
 
     /// A member has settled what was published as this generation, and all before.
     pub fn settled(&mut self, member: MemberId, generation: u64, now: Instant) {
-        self.holds.settled(member, generation, now);
+        self.holds.waits.settled(member, generation, now);
+        self.exposure.waits.settled(member, generation, now);
     }
 
     /// When [`Plane::release`] has something to do, if nothing is heard until then; `None` while nothing is held.
     pub fn due(&self) -> Option<Instant> {
-        self.holds.due()
+        [self.holds.waits.due(), self.exposure.waits.due()].into_iter().flatten().min()
     }
 
     /// Takes away what nobody can use any more, or what was kept as long as may be: the latter names who is missing.
     pub fn release(&mut self, moment: &Moment) -> Publication {
-        let generations = self.holds.due_at(moment.now);
-        let held = self.held_where(|entry| generations.contains(&entry.generation));
+        let generations = self.holds.waits.due_at(moment.now);
+        let unkept = self.exposure.waits.due_at(moment.now);
+        let mut held = self.held_ports(|generation| generations.contains(&generation));
+        held.extend(self.kept_endpoints(|generation| unkept.contains(&generation)));
         for audience in self.holds.lift(&generations) {
             self.compiler.hold(&audience, self.holds.of(&audience));
         }
-        let update = self.compiler.update(&self.world, &BTreeSet::new());
+        let touched = self.exposure.lift(&mut self.world, &unkept);
+        let update = self.compiler.update(&self.world, &touched);
         self.generation = moment.generation;
         Publication { update, moved: Vec::new(), left: Vec::new(), held }
     }
 
-    /// Ports of workloads that are gone and are still kept, in order.
+    /// What is gone and is still kept: ports of workloads, then endpoints of revisions, each in order.
     pub fn held(&self) -> Vec<Held> {
         self.held_where(|_| true)
     }
 
-    fn held_where(&self, wanted: impl Fn(&Entry<'_>) -> bool) -> Vec<Held> {
+    fn held_where(&self, wanted: impl Fn(u64) -> bool) -> Vec<Held> {
+        let mut held = self.held_ports(&wanted);
+        held.extend(self.kept_endpoints(wanted));
+        held
+    }
+
+    /// Of those that were lost at these generations.
+    fn kept_endpoints(&self, wanted: impl Fn(u64) -> bool) -> impl Iterator<Item = Held> {
+        self.exposure.entries().filter(move |entry| wanted(entry.generation)).map(Held::endpoints)
+    }
+
+    fn held_ports(&self, wanted: impl Fn(u64) -> bool) -> Vec<Held> {
         if self.holds.is_empty() {
             return Vec::new();
         }
@@ -301,7 +340,7 @@ impl Plane {
                 nodes.entry(audience.workload()).or_default().insert(&node.id);
             }
         }
-        Held::of(self.holds.entries().filter(|entry| wanted(entry)), &nodes)
+        Held::of(self.holds.entries().filter(|entry: &Entry<'_>| wanted(entry.generation)), &nodes)
     }
 
     /// A node connects: the audience that it belongs to, and the snapshot to begin with. Each call needs one
@@ -315,14 +354,16 @@ impl Plane {
         let member = MemberId(self.last_member);
         let (audience, snapshot) = self.join(&audience);
         self.members.insert(member, (node.clone(), audience));
-        self.holds.came(member, &node.id);
+        self.holds.waits.came(member, &node.id);
+        self.exposure.waits.came(member, &node.id);
         Ok(Membership { member, audience, snapshot })
     }
 
     /// A node is gone. Returns the audience that it belonged to, if nobody else does now.
     pub fn detach(&mut self, member: MemberId, now: Instant) -> Option<AudienceId> {
         let (node, audience) = self.members.remove(&member)?;
-        self.holds.left(member, node.id, now);
+        self.holds.waits.left(member, &node.id, now);
+        self.exposure.waits.left(member, &node.id, now);
         self.leave(audience).then_some(audience)
     }
 

@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use compile::{AudienceId, Turn, Update};
-use plane::{Held, MemberId, Membership, Moment, NodeError, ObjectView, Plane, Publication};
+use plane::{Held, Kept, MemberId, Membership, Moment, NodeError, ObjectView, Plane, Publication};
 use proto::ResourceType;
 use snapshot::{Name, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -54,8 +54,9 @@ const CHANGES: usize = 64;
 /// Questions that may wait. When it is full those who ask wait.
 const QUESTIONS: usize = 1024;
 
-/// The reason for which ports that are gone are held, in metrics.
+/// The reasons for which ports of workloads, and the last endpoints of revisions, are held, in metrics.
 const STILL_USED: &str = "still_used";
+const ENDPOINTS_GONE: &str = "endpoints_gone";
 
 /// How long streams wait at the start for the key sets that their listeners want: proxies that come back with a server
 /// that was started again would else refuse tokens until it has fetched the keys.
@@ -346,23 +347,23 @@ impl PlaneTask {
         self.announce(publication, objects, object_count, course, &[]);
     }
 
-    /// A workload lost a port, and keeps it.
+    /// A workload lost a port, or a revision its endpoints, and keeps what it lost.
     fn hold_begins(&self, held: &Held) {
-        self.metrics.waiting(STILL_USED, workloads(held));
-        tracing::info!(workloads = workloads(held), "{held}; it stays open for now");
+        self.metrics.waiting(reason(held), held.count());
+        tracing::info!(count = held.count(), "{held}; it is kept for now");
         self.journal.record(event(EventKind::Held, held));
     }
 
-    /// A port that was kept is taken away, because nobody can use it, or because it was kept for too long.
+    /// What was kept is taken away, because nobody can use it, or because it was kept for too long.
     fn hold_ends(&self, held: &Held) {
         let seconds = held.since.elapsed().as_secs_f64();
         let kind = if held.missing.is_empty() {
-            tracing::info!(workloads = workloads(held), seconds, "{held}; it is closed");
+            tracing::info!(count = held.count(), seconds, "{held}; it is taken away");
             EventKind::Released
         } else {
-            self.metrics.wait_expired(STILL_USED, workloads(held));
+            self.metrics.wait_expired(reason(held), held.count());
             let missing = &held.missing[..held.missing.len().min(NAMES)];
-            tracing::warn!(workloads = workloads(held), seconds, ?missing, "{held}; it is closed all the same");
+            tracing::warn!(count = held.count(), seconds, ?missing, "{held}; it is taken away all the same");
             EventKind::WaitExpired
         };
         self.journal.record(view::Event { seconds: Some(seconds), ..event(kind, held) });
@@ -578,16 +579,18 @@ impl<'u> Changed<'u> {
     }
 }
 
-/// How many keep the port, as far as they are connected.
-fn workloads(held: &Held) -> usize {
-    held.kept_by.len()
+fn reason(held: &Held) -> &'static str {
+    match held.kept {
+        Kept::Inbound { .. } => STILL_USED,
+        Kept::Endpoints { .. } => ENDPOINTS_GONE,
+    }
 }
 
 fn event(kind: EventKind, held: &Held) -> view::Event {
     view::Event {
         generation: held.generation,
         objects: vec![held.service.path()],
-        count: workloads(held),
+        count: held.count(),
         message: held.to_string(),
         ..view::Event::new(kind)
     }

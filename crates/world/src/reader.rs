@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::api::delivery::Revision;
 use crate::api::mesh_config::MeshConfig;
 use crate::{
     EffectiveRule, Endpoint, Fetched, Hostname, KeySource, Labels, Object, ObjectRef, Policies, PolicyKind, Service,
@@ -92,6 +93,13 @@ impl<'w> Reader<'w> {
     pub fn endpoints(&self, service: &Service, port: u16) -> Vec<Endpoint> {
         self.note(Key::Endpoints(service.host.clone()));
         self.world.endpoints(service, port)
+    }
+
+    /// Endpoints of a revision that are gone, and that its cluster is to have while there are no others; nearly always
+    /// none.
+    pub fn kept_endpoints(&self, service: &Service, port: u16, revision: &Revision) -> &'w [Endpoint] {
+        self.note(Key::Endpoints(service.host.clone()));
+        self.world.kept(service, port, revision)
     }
 
     /// The objects that endpoints of a service come from, in order: slices; without any, and for workload selectors of

@@ -1,5 +1,6 @@
 //! The picture itself: every object, and the indices that questions need.
 
+mod exposure;
 mod index;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,6 +14,7 @@ use crate::{
     Change, Endpoint, Fetched, Hostname, Key, KeySource, Kind, Labels, Object, ObjectRef, Policies, PolicyKind,
     Problem, Scope, Service, Spec,
 };
+pub use exposure::{Exposed, Place};
 use index::Index;
 
 /// The name of the ConfigMap with Istio's mesh configuration.
@@ -56,6 +58,8 @@ pub struct World {
     /// What fetching keys has led to, by where they are fetched.
     key_sets: BTreeMap<KeySource, Fetched>,
     index: Index,
+    /// Endpoints that are gone, and that clusters keep for now.
+    kept: BTreeMap<Place, Vec<Endpoint>>,
 }
 
 impl World {

@@ -38,7 +38,7 @@ pub(super) struct InForce<'w> {
 
 /// The cluster of a revision.
 pub(super) struct RevisionCluster<'w> {
-    revision: &'w Revision,
+    pub(super) revision: &'w Revision,
     /// What selects its endpoints, and the policy of the user's own subset where it is the same.
     pub(super) subset: Subset,
     /// Whether a rule has this very subset, whose cluster it then is.
@@ -211,15 +211,6 @@ impl InForce<'_> {
         matches!(self.assignment.split, Split::Weights(_)) && self.by_endpoints(port)
     }
 
-    /// Whether routes divide its requests.
-    fn by_routes(&self, port: &ServicePort) -> bool {
-        match (&self.assignment.split, port.protocol, self.run.protocol) {
-            (Split::Endpoints(_), _, _) | (_, _, IntentProtocol::Tcp) => false,
-            (_, Protocol::Auto, _) => true,
-            (_, protocol, _) => protocol.is_http(),
-        }
-    }
-
     fn division(
         &self,
         audience: &Audience,
@@ -234,7 +225,7 @@ impl InForce<'_> {
             names::outbound_cluster(port.number, name, &service.host)
         };
         let whole = || names::outbound_cluster(port.number, "", &service.host);
-        let by_routes = self.by_routes(port);
+        let by_routes = self.run.divides_requests(port.protocol);
         let elsewhere = Plan::all_to(self.elsewhere(&state).filter(|_| by_routes).map_or_else(whole, cluster));
         let mut problems = Vec::new();
         let plan = if self.attaches(audience, via) {

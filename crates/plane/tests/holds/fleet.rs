@@ -78,7 +78,8 @@ impl Fleet {
         self.change(parsed(&manifest(service, &[(8080, HTTP), (9090, HTTP)], hidden)));
     }
 
-    fn change(&mut self, changes: Vec<Change>) -> Publication {
+    /// Takes changes in, and publishes.
+    pub fn change(&mut self, changes: Vec<Change>) -> Publication {
         self.generation += 1;
         let touched = self.plane.take_in(changes, Vec::new());
         let settled = &self.settled;
@@ -142,6 +143,26 @@ impl Fleet {
         self.snapshot(node).get(ResourceType::Listener, "virtualInbound").unwrap().version()
     }
 
+    /// Addresses of the endpoints that a node is to have in a cluster, in order.
+    pub fn addresses(&self, node: &str, cluster: &str) -> Vec<String> {
+        let snapshot = self.snapshot(node);
+        let cell = snapshot.get(ResourceType::Endpoints, cluster).unwrap();
+        let text = proto::descriptor::to_json(ResourceType::Endpoints.type_url(), &cell.value());
+        let lists = text["endpoints"].as_array().into_iter().flatten();
+        let endpoints = lists.filter_map(|list| list["lb_endpoints"].as_array()).flatten();
+        let address = |endpoint: &serde_json::Value| {
+            endpoint["endpoint"]["address"]["socket_address"]["address"].as_str().unwrap().to_owned()
+        };
+        endpoints.map(address).collect()
+    }
+
+    /// All resources of a type that a node is to have, as JSON.
+    pub fn text(&self, node: &str, of: ResourceType) -> String {
+        let snapshot = self.snapshot(node);
+        let json = |cell: &std::sync::Arc<snapshot::Cell>| proto::descriptor::to_json(of.type_url(), &cell.value()).to_string();
+        snapshot.iter(of).map(json).collect()
+    }
+
     fn snapshot(&self, node: &str) -> snapshot::Snapshot {
         let reader = world::Reader::new(self.plane.world());
         let audience = Node { id: node.to_owned(), ..Node::default() }.audience(&reader).unwrap();
@@ -160,7 +181,8 @@ fn manifest(service: &str, ports: &[Port], meta: &str) -> String {
     text
 }
 
-fn parsed(yaml: &str) -> Vec<Change> {
+/// The objects of a text, as changes.
+pub fn parsed(yaml: &str) -> Vec<Change> {
     let parsed = source::text::parse("test.yaml", yaml.as_bytes(), &source::Options::default());
     assert!(parsed.problems.is_empty(), "{:#?}", parsed.problems);
     parsed.objects.into_iter().map(Change::Apply).collect()

@@ -1,10 +1,13 @@
 //! Ports that workloads lose stay for as long as a node may use them, and no longer.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
+mod endpoints;
 mod fleet;
 mod model;
 
 use std::time::Duration;
+
+use plane::Kept;
 
 use fleet::{CLIENT, Fleet, HTTP, LONGEST, Port, QUIET, TCP, WEB};
 
@@ -44,7 +47,7 @@ fn what_is_held_says_for_whom_and_by_whom() {
     let [held] = &begun.held[..] else { panic!("one port is held: {begun:?}") };
     assert_eq!(held.kept_by, [WEB]);
     assert_eq!(held.missing, [WEB, CLIENT]);
-    assert_eq!((held.port, held.target, held.generation), (80, 8080, fleet.generation));
+    assert_eq!((held.port, &held.kept, held.generation), (80, &Kept::Inbound { target: 8080 }, fleet.generation));
     assert_eq!(
         held.to_string(),
         format!(

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
+use plane::{Held, Kept};
 use proptest::test_runner::RngSeed;
 
 use crate::fleet::{CLIENT, Fleet, HTTP, LONGEST, Port, QUIET, TCP, WEB};
@@ -95,13 +96,18 @@ impl Model {
     }
 }
 
+fn target(held: &Held) -> u16 {
+    let Kept::Inbound { target } = held.kept else { panic!("there is no rollout: {held}") };
+    target
+}
+
 fn check(model: &mut Model, fleet: &Fleet) {
     let held = fleet.plane.held();
-    let keys: BTreeSet<_> = held.iter().map(|held| held.target).collect();
+    let keys: BTreeSet<_> = held.iter().map(target).collect();
     // What is kept for a workload that left as somebody else is nobody's.
     let mut own: Vec<_> = held.iter().filter(|held| held.kept_by.iter().any(|id| id == WEB)).collect();
-    own.sort_by_key(|held| held.target);
-    assert!(own.windows(2).all(|pair| pair[0].target < pair[1].target), "nothing is held twice: {held:?}");
+    own.sort_by_key(|held| target(held));
+    assert!(own.windows(2).all(|pair| target(pair[0]) < target(pair[1])), "nothing is held twice: {held:?}");
     if !model.clients[WEB].connected {
         model.published.retain(|port| keys.contains(port) || model.real.contains(port));
         return;

@@ -1,9 +1,11 @@
 //! Clusters and their endpoints.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proto::ResourceType;
+use world::api::delivery::Revision;
 use world::{Endpoint, Hostname, Object, Problem, Protocol, Resolution, Service, ServicePort, Subset};
 
 use crate::cluster::{self, ClusterInput, ClusterRollout, Discovery};
@@ -83,10 +85,16 @@ pub(in crate::layers) fn assignments(resolver: &Resolver<'_, '_>, host: &Hostnam
         let all = known.as_ref().map(|(_, all)| all.as_slice()).unwrap_or_default();
         let bytes = match (input.subset, divided) {
             (None, Some(Divided { in_force, .. })) => whole(resolver, input, in_force, all, &mut output.problems),
-            (Some(subset), Some(Divided { fallback: Some(fallback), .. })) => {
-                endpoints::with_fallback(input.name, all, &subset.labels, &fallback.labels, proxy)
+            (Some(subset), Some(Divided { fallback, revision, .. })) => {
+                let all = with_kept(resolver, input, subset, revision.as_ref(), all);
+                match fallback {
+                    Some(fallback) => {
+                        endpoints::with_fallback(input.name, &all, &subset.labels, &fallback.labels, proxy)
+                    }
+                    None => endpoints::assignment(input.name, endpoints::of_subset(&all, &subset.labels), proxy),
+                }
             }
-            (Some(subset), Some(_) | None) => {
+            (Some(subset), None) => {
                 endpoints::assignment(input.name, endpoints::of_subset(all, &subset.labels), proxy)
             }
             (None, None) => endpoints::assignment(input.name, all, proxy),
@@ -97,6 +105,23 @@ pub(in crate::layers) fn assignments(resolver: &Resolver<'_, '_>, host: &Hostnam
         output.add_encoded(ResourceType::Endpoints, input.name.clone(), &bytes, None, &origins);
     });
     output
+}
+
+/// All endpoints, and with a revision that has none those that it had and that its cluster keeps until clients know.
+fn with_kept<'a>(
+    resolver: &Resolver<'_, '_>,
+    input: &ClusterInput<'_>,
+    subset: &Subset,
+    revision: Option<&Revision>,
+    all: &'a [Endpoint],
+) -> Cow<'a, [Endpoint]> {
+    let kept = revision.map_or(&[][..], |revision| {
+        resolver.reader.kept_endpoints(input.service, input.port.number, revision)
+    });
+    match kept.is_empty() || endpoints::of_subset(all, &subset.labels).next().is_some() {
+        true => Cow::Borrowed(all),
+        false => Cow::Owned([all, kept].concat()),
+    }
 }
 
 /// The endpoints of the service as a whole, as the rollout divides them.
@@ -131,6 +156,8 @@ struct Divided<'a> {
     in_force: &'a InForce<'a>,
     /// Whose endpoints follow those of the cluster.
     fallback: Option<&'a Subset>,
+    /// Whose cluster it is; `None` for the service as a whole.
+    revision: Option<Revision>,
 }
 
 /// Calls `with` for every cluster of a host, ports outside, subsets and revisions inside, the whole service first; with
@@ -159,10 +186,11 @@ fn each_cluster(
             with(&ClusterInput { audience, name: &name, service, port, subset, rule, rollout, endpoints }, divided);
         };
         let whole = in_force.as_ref().filter(|in_force| in_force.by_endpoints(port));
-        one(None, whole.map(|in_force| Divided { in_force, fallback: None }).as_ref());
+        one(None, whole.map(|in_force| Divided { in_force, fallback: None, revision: None }).as_ref());
         let of = |revision: &RevisionCluster<'_>| {
             let in_force = in_force.as_ref()?;
-            Some(Divided { in_force, fallback: in_force.fallback_of(revision) })
+            let fallback = in_force.fallback_of(revision);
+            Some(Divided { in_force, fallback, revision: Some(revision.revision.clone()) })
         };
         let revisions = in_force.as_ref().map_or(&[][..], InForce::revisions);
         for subset in &subsets {

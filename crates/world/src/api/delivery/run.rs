@@ -3,7 +3,8 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::{Assignment, Attach, IntentProtocol, ServiceSelector, Weight};
+use super::{Assignment, Attach, IntentProtocol, ServiceSelector, Split, Weight};
+use crate::Protocol;
 use crate::api::schema;
 
 /// An assignment is a run's own note of what is in force, which nobody else writes.
@@ -38,6 +39,18 @@ pub struct RolloutRun {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "anything")]
     pub assignment: Option<Assignment>,
+}
+
+impl RolloutRun {
+    /// Whether routes divide the requests to a port that carries this, rather than endpoints its connections. A port that
+    /// declares nothing has both.
+    pub fn divides_requests(&self, protocol: Protocol) -> bool {
+        match (self.assignment.as_ref().map(|assignment| &assignment.split), protocol, self.protocol) {
+            (None | Some(Split::Endpoints(_)), _, _) | (_, _, IntentProtocol::Tcp) => false,
+            (Some(Split::Weights(_)), Protocol::Auto, _) => true,
+            (Some(Split::Weights(_)), protocol, _) => protocol.is_http(),
+        }
+    }
 }
 
 /// `RolloutRun.status`: where the attempt stands.
