@@ -13,6 +13,7 @@ mod envoy_resources;
 mod forms;
 mod gateway;
 mod grpc;
+mod guard;
 mod hosts;
 mod identity;
 mod intents;

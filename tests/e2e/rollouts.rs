@@ -12,7 +12,7 @@ use crate::mesh::{Mesh, PATIENCE, Reviews, Variant, answering};
 const ROLLOUT: &str = "/api/v1/rollouts/default/reviews";
 
 /// Steps that somebody promotes, with as little time between them as may be.
-fn intent(steps: &[&str], more: &str) -> String {
+pub fn intent(steps: &[&str], more: &str) -> String {
     let steps: String = steps.iter().map(|step| format!("        - {step}\n")).collect();
     format!(
         "apiVersion: delivery.pointsman.dev/v1alpha1\nkind: DeploymentIntent\n\
@@ -34,16 +34,16 @@ const STEPS: [&str; 9] = [
 ];
 
 /// A server with a service, an intent and one client; the state is in a directory of its own.
-struct Stage {
-    mesh: Mesh,
-    reviews: Reviews,
+pub struct Stage {
+    pub mesh: Mesh,
+    pub reviews: Reviews,
     _client: testkit::envoy::Envoy,
     state: TempDir,
 }
 
 impl Stage {
     /// With v1 alone, all of whose traffic is its own.
-    async fn start(intent: &str) -> Stage {
+    pub async fn start(intent: &str) -> Stage {
         let reviews = Reviews::start();
         let state = TempDir::with_prefix("pointsman-state-").unwrap();
         let objects = reviews.objects_of(&[("v1", &reviews.v1)]);
@@ -56,16 +56,16 @@ impl Stage {
     }
 
     /// v2 appears.
-    fn deploy(&self) {
+    pub fn deploy(&self) {
         self.mesh.write("reviews.yaml", &self.reviews.objects());
     }
 
-    async fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub async fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         self.mesh.get_where(ROLLOUT, what, wanted).await
     }
 
     /// Waits until every node has this weight, and nothing but time or somebody is missing for the next step.
-    async fn at(&self, percent: f64) -> Value {
+    pub async fn at(&self, percent: f64) -> Value {
         self.until(&format!("{percent} % to be acknowledged"), |rollout| {
             rollout["weight"]["acknowledged"] == percent && rollout["weight"]["configured"] == percent
         })
@@ -84,7 +84,7 @@ impl Stage {
         assert_eq!(status, 200, "{answer}");
     }
 
-    fn load(&self, per_second: f64) -> Load {
+    pub fn load(&self, per_second: f64) -> Load {
         Load::start(self.reviews.plan().per_second(per_second).connections(8)).unwrap()
     }
 }
