@@ -43,8 +43,8 @@ pub struct Targets {
     pub metrics: Vec<MetricSpec>,
     /// Who counts.
     pub source: EvidenceSource,
-    /// Names of the routes that send chosen requests to one revision: what takes them is not exchangeable with the rest.
-    /// Only access logs tell them apart.
+    /// Names of the steps that send chosen requests to one revision, as the names of routes end: what takes them is not
+    /// exchangeable with the rest. Only access logs tell them apart.
     pub cohort_routes: BTreeSet<Arc<str>>,
 }
 

@@ -23,7 +23,8 @@ pub(crate) struct Wanted {
     pub(crate) since: u64,
     /// When it became of interest.
     pub(crate) opened: Instant,
-    /// Routes whose requests are not counted, where the source says what route a request took.
+    /// Routes whose requests are not counted, where the source says what route a request took: by the names of
+    /// steps, which stand at the end of theirs: `default~qa`, and `default~qa~mirror` where copies are sent.
     pub(crate) excluded_routes: BTreeSet<Arc<str>>,
     owners: usize,
 }
@@ -79,6 +80,15 @@ impl Interest {
             self.clusters.remove(&name);
         }
         is_over
+    }
+}
+
+impl Wanted {
+    /// Whether requests that took this route are not counted.
+    pub(crate) fn excludes(&self, route: &str) -> bool {
+        let route = route.strip_suffix("~mirror").unwrap_or(route);
+        let is_of = |step: &str| route.strip_suffix(step).is_some_and(|head| head.is_empty() || head.ends_with('~'));
+        self.excluded_routes.iter().any(|step| is_of(step))
     }
 }
 

@@ -63,7 +63,7 @@ fn slot<'a>(
     // Entries that tell of a request's beginning, or of its progress, come beside the one of its end.
     let ends = matches!(common.access_log_type(), AccessLogType::NotSet | AccessLogType::DownstreamEnd);
     let is_counted = counted.is_some_and(|generation| wanted.since <= generation);
-    if !ends || !is_counted || wanted.excluded_routes.contains(&*common.route_name) {
+    if !ends || !is_counted || wanted.excludes(&common.route_name) {
         return None;
     }
     let at = match sums.iter().position(|(cluster, _)| *cluster == wanted.cluster) {

@@ -65,6 +65,8 @@ pub struct Standing {
     pub accepted: u32,
     /// Of them, those that have refused any of it.
     pub refused: Vec<Refusal>,
+    /// Nodes that left lately with an older assignment, which they may still follow. Nobody waits for them.
+    pub stale: u32,
 }
 
 /// A node's refusal.

@@ -5,7 +5,7 @@
 mod stage;
 
 use proptest::prelude::*;
-use rollout::{Revision, Verb};
+use rollout::{Endpoints, Revision, Verb};
 use stage::{Stage, intent_named};
 use world::api::delivery::Weight;
 
@@ -48,6 +48,22 @@ fn before_the_first_run_everything_goes_to_the_only_revision() {
     stage.endpoints("web", "v2", 1);
     assert_eq!((stage.weight("web", "v1"), stage.weight("web", "v2")), (Weight::FULL, Weight::ZERO));
     assert_eq!(stage.phase("web"), "Preparing");
+}
+
+#[test]
+fn a_revision_that_takes_no_traffic_yet_is_waited_for_and_is_not_where_traffic_is() {
+    let mut stage = Stage::new();
+    stage.endpoints("web", "v1", 3);
+    stage.unready("web", "v2", Endpoints { healthy: 0, total: 2 });
+    stage.intend("web", BY_HAND);
+    // Only one of the two can be stable, so nobody has to say which.
+    assert_eq!(stage.weight("web", "v1"), Weight::FULL);
+    assert_eq!(stage.phase("web"), "Preparing");
+    stage.pass(30);
+    assert_eq!((stage.phase("web").as_str(), stage.weight("web", "v2")), ("Preparing", Weight::ZERO));
+    stage.unready("web", "v2", Endpoints { healthy: 1, total: 2 });
+    stage.pass(3);
+    assert_eq!(stage.weight("web", "v2").to_string(), "10%");
 }
 
 #[test]

@@ -465,6 +465,19 @@ fn after_a_crash_weights_are_served_at_once_and_rise_only_with_nodes_and_evidenc
 }
 
 #[test]
+fn after_a_crash_a_step_that_somebody_promotes_waits_for_nodes_and_for_no_evidence() {
+    let mut bed = paused_at_ten("");
+    bed.crash();
+    bed.stand();
+    bed.minutes(1);
+    assert_eq!((bed.weight(), hold(&bed)), (percent(10.0), HoldReason::Recovering));
+    assert!(bed.act(Verb::Promote));
+    bed.deliver_all();
+    bed.pass(1_000);
+    assert_eq!(bed.weight(), percent(50.0), "nobody has reported anything");
+}
+
+#[test]
 fn a_ramp_goes_back_in_parts_and_at_once_when_it_hurts() {
     let mut bed = paused_at_ten(r#","rollback":{"mode":"Ramp","ramp":"10s"}"#);
     bed.act(Verb::Abort);

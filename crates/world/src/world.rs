@@ -258,6 +258,11 @@ impl World {
         least
     }
 
+    /// The same with those that do not take traffic yet, or at the moment.
+    pub fn deployed(&self, service: &Service, ports: &[u16], label: &str) -> BTreeMap<String, u32> {
+        self.revisions(&Service { publish_not_ready: true, ..service.clone() }, ports, label)
+    }
+
     pub(crate) fn service(&self, host: &Hostname, scope: &Scope) -> Option<&Arc<Service>> {
         let candidates = self.index.services.get(host)?;
         let visible = candidates.iter().filter(|s| s.export.is_visible_to(&scope.namespace));

@@ -55,14 +55,17 @@ fn what_is_no_request_of_the_split_is_not_counted() {
     log(&mut bench, &mut stream, 1, Vec::new());
     let entries = vec![
         entry(CANDIDATE, 503, |common, _| common.route_name = "testers".to_owned()),
+        entry(CANDIDATE, 503, |common, _| common.route_name = "default~testers".to_owned()),
+        entry(CANDIDATE, 503, |common, _| common.route_name = "checkout~testers~mirror".to_owned()),
         entry(CANDIDATE, 503, |common, _| common.set_access_log_type(AccessLogType::DownstreamStart)),
         entry(CANDIDATE, 503, |common, _| common.set_access_log_type(AccessLogType::DownstreamPeriodic)),
         // The caller went before there was an answer.
         entry(CANDIDATE, 0, |_, _| {}),
         entry(CANDIDATE, 503, |common, _| common.set_access_log_type(AccessLogType::DownstreamEnd)),
+        entry(CANDIDATE, 200, |common, _| common.route_name = "our-testers".to_owned()),
     ];
     log(&mut bench, &mut stream, 1, entries);
-    assert_eq!(bench.counts().0, tally(1, 1));
+    assert_eq!(bench.counts().0, tally(2, 1));
 }
 
 #[test]

@@ -57,14 +57,18 @@ pub(super) fn lines(rollout: &Rollout) -> Vec<String> {
         "Weight:     configured {} %, acknowledged {} %, observed {observed}",
         rollout.weight.configured, rollout.weight.acknowledged
     ));
+    let stale = match rollout.nodes.stale {
+        0 => String::new(),
+        stale => format!("; {stale} that left may still follow an older one"),
+    };
     lines.push(format!(
-        "Nodes:      {} of {} have accepted version {}",
+        "Nodes:      {} of {} have accepted version {}{stale}",
         rollout.nodes.accepted, rollout.nodes.concerned, rollout.nodes.version
     ));
     for refusal in &rollout.nodes.refused {
         lines.push(format!("            {} refuses: {}", refusal.node, refusal.words));
     }
-    let endpoints: Vec<_> = rollout.endpoints.iter().map(|e| format!("{} {}", e.revision, e.healthy)).collect();
+    let endpoints: Vec<_> = rollout.endpoints.iter().map(|e| format!("{} {} of {}", e.revision, e.healthy, e.total)).collect();
     lines.push(format!("Endpoints:  {}", or_dash(&endpoints.join(", "))));
     if let Some(hold) = &rollout.hold {
         let deadline = hold.deadline.map_or(String::new(), |at| format!(", until {at} at the latest"));

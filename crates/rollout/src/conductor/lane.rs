@@ -378,7 +378,9 @@ impl Lane {
             Choice::Named(name) => Some(Revision::new(name)),
             Choice::Auto => None,
         };
-        let mut possible = sight.endpoints.keys().filter(|revision| Some(*revision) != candidate.as_ref());
+        // What takes no traffic has none to keep.
+        let healthy = sight.endpoints.iter().filter(|(_, endpoints)| endpoints.healthy > 0).map(|(name, _)| name);
+        let mut possible = healthy.filter(|revision| Some(*revision) != candidate.as_ref());
         match (possible.next(), possible.next()) {
             (Some(only), None) => Some(only.clone()),
             (None, _) => None,

@@ -41,7 +41,9 @@ impl Run {
 
     fn recover(&mut self) {
         let Some(Recovering { since, has_nodes, has_evidence }) = self.recovering else { return };
-        let needs_evidence = self.record.is_exposed() && self.record.judge.counts_requests();
+        // Who promotes a step decides without evidence.
+        let is_judged = self.record.judge.counts_requests() && !self.record.is_promoted;
+        let needs_evidence = self.record.is_exposed() && is_judged;
         if (has_nodes || self.is_due(since, super::RETURN_WAIT)) && (has_evidence || !needs_evidence) {
             self.recovering = None;
         }

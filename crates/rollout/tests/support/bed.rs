@@ -191,6 +191,7 @@ impl Bed {
             concerned: connected.len() as u32,
             accepted: accepted.count() as u32,
             refused: refused.collect(),
+            stale: 0,
         };
         self.tell(Event::Standing(standing));
     }

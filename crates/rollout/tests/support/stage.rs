@@ -111,6 +111,13 @@ impl Stage {
         self.look();
     }
 
+    /// A revision of which none, or not all, take traffic.
+    pub fn unready(&mut self, name: &str, revision: &str, endpoints: Endpoints) {
+        let sight = self.picture.sights.get_mut(&intent_named(name)).unwrap();
+        sight.endpoints.insert(Revision::new(revision), endpoints);
+        self.look();
+    }
+
     pub fn look(&mut self) {
         let picture = self.picture.clone();
         self.conductor.handle_picture(self.time(), picture);
@@ -301,7 +308,7 @@ impl Stage {
             if applied == Some(version) && self.told.get(&run) != Some(&version) {
                 is_new = true;
                 self.told.insert(run.clone(), version);
-                let standing = Standing { version, concerned: 1, accepted: 1, refused: Vec::new() };
+                let standing = Standing { version, concerned: 1, accepted: 1, refused: Vec::new(), stale: 0 };
                 self.conductor.handle(self.time(), &run, Event::Standing(standing));
             }
         }

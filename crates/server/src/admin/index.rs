@@ -157,7 +157,29 @@ impl Index {
             concerned: count(concerned),
             accepted: count(accepted.count()),
             refused: refused.collect(),
+            stale: 0,
         }
+    }
+
+    /// How many nodes accepted only an older generation of an object than this, or none, as of what their last streams said;
+    /// those that it never concerned do not count. Reports come with the ids of their nodes.
+    pub(super) fn behind<'r>(
+        reports: impl Iterator<Item = (&'r str, &'r Report)>,
+        path: &str,
+        generation: u64,
+    ) -> usize {
+        let mut index =
+            Self { nodes: Vec::new(), units: Vec::new(), objects: HashMap::new(), silent: Vec::new() };
+        let (mut known, mut rows, only) = (HashMap::new(), BTreeMap::new(), [path.to_owned()]);
+        for (id, report) in reports {
+            let next = rows.len();
+            index.add(*rows.entry(id).or_insert(next), report, &mut known, Some(&only));
+        }
+        let is_behind = |row: &usize| {
+            let verdict = index.verdict(path, *row);
+            verdict.is_some_and(|verdict| u64::try_from(verdict.generation).unwrap_or(0) < generation)
+        };
+        rows.values().filter(|row| is_behind(row)).count()
     }
 
     /// The nodes that an object concerns, in order of id.

@@ -108,9 +108,11 @@ impl Lookout {
         let Some(service) = world.service_named(namespace, name) else { return Sight::default() };
         self.hosts.insert(service.host.clone());
         let named = if service.kubernetes { service.name.clone() } else { service.host.as_str().into() };
-        let revisions = world.revisions(&service, ports, label).into_iter();
-        // The world keeps only endpoints that take traffic, so all of them are healthy.
-        let counted = revisions.map(|(name, count)| (Revision::new(&name), Endpoints { healthy: count, total: count }));
+        let healthy = world.revisions(&service, ports, label);
+        let counted = world.deployed(&service, ports, label).into_iter().map(|(name, total)| {
+            let healthy = healthy.get(&name).copied().unwrap_or(0);
+            (Revision::new(&name), Endpoints { healthy, total })
+        });
         let is_meant = |port: &u16| ports.is_empty() || ports.contains(port);
         let carried = service.ports.iter().filter(|port| is_meant(&port.number));
         let ports = Some((service.host.clone(), carried.map(|port| (port.number, port.protocol)).collect()));

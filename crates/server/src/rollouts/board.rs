@@ -107,6 +107,7 @@ impl Board {
         let endpoints = endpoints.map(|(revision, endpoints)| view::RevisionEndpoints {
             revision: revision.to_string(),
             healthy: endpoints.healthy,
+            total: endpoints.total,
         });
         let endpoints: Vec<_> = endpoints.collect();
         let has_endpoints = |revision: &String| endpoints.iter().any(|found| found.revision == *revision);
@@ -167,6 +168,7 @@ impl Board {
                 concerned: standing.concerned,
                 accepted: standing.accepted,
                 refused: refused.collect(),
+                stale: standing.stale,
             };
         }
         rollout.hold = run.hold().map(|hold| view::RolloutHold {

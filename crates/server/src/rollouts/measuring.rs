@@ -7,7 +7,7 @@ use std::time::Duration;
 use rollout::{Evidence, Lane, Run};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
-use world::api::delivery::{IntentProtocol, StrategyType};
+use world::api::delivery::{BlueGreen, DeploymentIntent, IntentProtocol, StrategyType};
 use world::{ObjectRef, Protocol};
 
 use crate::{RunTargets, Telemetry};
@@ -88,8 +88,21 @@ pub(super) fn targets(run: &ObjectRef, lane: &Lane, interval: Duration) -> Optio
     let mut names = BTreeSet::new();
     let metrics = plan.profiles.values().flatten().filter(|metric| names.insert(metric.name.clone()));
     wanted.targets.metrics = metrics.cloned().collect();
+    wanted.targets.cohort_routes = cohorts(&plan.spec);
     wanted.targets.source = plan.spec.analysis.source;
     wanted.interval = interval;
     wanted.prometheus.clone_from(&plan.spec.analysis.prometheus_url);
     Some(wanted)
+}
+
+/// Steps and variants that send chosen requests to one revision; `preview` is what one of blue and green is called.
+fn cohorts(spec: &DeploymentIntent) -> BTreeSet<Arc<str>> {
+    let strategy = &spec.strategy;
+    let steps = strategy.canary.iter().flat_map(|canary| &canary.steps);
+    let of_steps = steps.filter_map(|step| Some(step.header_route.as_ref()?.name.as_str()));
+    let has_preview = |blue_green: &&BlueGreen| !blue_green.preview.matches.is_empty();
+    let preview = strategy.blue_green.iter().filter(has_preview).map(|_| "preview");
+    let variants = strategy.ab.iter().flat_map(|test| &test.variants);
+    let of_variants = variants.filter(|variant| !variant.matches.is_empty()).map(|variant| variant.name.as_str());
+    of_steps.chain(preview).chain(of_variants).map(Arc::from).collect()
 }

@@ -44,7 +44,7 @@ pub struct Rollout {
     pub weight: RolloutWeights,
     /// Where the nodes stand that the assignment concerns.
     pub nodes: RolloutNodes,
-    /// Endpoints that take traffic, by revision.
+    /// Endpoints by revision.
     pub endpoints: Vec<RevisionEndpoints>,
     /// Why the run does not move; absent when it is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,6 +103,10 @@ pub struct RolloutNodes {
     pub accepted: u32,
     /// Those that have refused something, with their words; at most 20.
     pub refused: Vec<RolloutRefusal>,
+    /// Nodes that left within the last 15 minutes with an older assignment of the run, which they may still follow. They
+    /// are not waited for, and not among those above.
+    #[serde(default)]
+    pub stale: u32,
 }
 
 /// A refusal.
@@ -121,6 +125,9 @@ pub struct RevisionEndpoints {
     pub revision: String,
     /// How many take traffic.
     pub healthy: u32,
+    /// How many there are.
+    #[serde(default)]
+    pub total: u32,
 }
 
 /// Why a run does not move.

@@ -58,6 +58,67 @@ fn a_service_a_port_and_a_profile_that_are_not_there_are_told() {
 }
 
 #[test]
+fn a_route_has_to_lead_to_the_service_and_a_run_is_told_when_it_does_no_more() {
+    let mut world = shop();
+    let routes = |host: &str| {
+        format!(r#"{{"hosts":["a.test"],"http":[{{"name":"checkout","route":[{{"destination":{{"host":"{host}"}}}}]}}]}}"#)
+    };
+    let spec = r#"{"service":{"name":"reviews"},"attach":{"routes":["checkout"]}}"#;
+    apply(&mut world, object("DeploymentIntent shop/a", spec));
+    let run = r#"{"service":{"name":"reviews"},"attach":{"routes":["checkout"]},"label":"version","stable":"v1",
+        "candidate":"v2","assignment":{"version":1,"split":{"Weights":[["v2",5],["v1",95]]},"routes":[],"mirror":null,
+        "stickiness":{},"fallback":null}}"#;
+    apply(&mut world, object("RolloutRun shop/a-1", run));
+    apply(&mut world, object("VirtualService shop/edge", &routes("reviews")));
+    assert_eq!(said(&world), Vec::<String>::new());
+    apply(&mut world, object("VirtualService shop/edge", &routes("ratings")));
+    let message = "the http route named \"checkout\" does not lead to reviews.shop.svc.cluster.local";
+    assert_eq!(said(&world), vec![format!("spec.attach.routes[0]: {message}"); 2], "of the intent and of its run");
+    remove(&mut world, Kind::VirtualService, "shop", "edge");
+    let message = "no VirtualService has an http route named \"checkout\"";
+    assert_eq!(said(&world), vec![format!("spec.attach.routes[0]: {message}"); 2]);
+}
+
+#[test]
+fn prometheus_is_no_source_of_what_counts_requests() {
+    let mut world = shop();
+    let spec = |profiles: &str| {
+        format!(
+            r#"{{"service":{{"name":"reviews"}},"analysis":{{"source":"Prometheus","prometheusUrl":"http://p",
+                "profiles":[{profiles}]}}}}"#
+        )
+    };
+    apply(&mut world, object("AnalysisProfile shop/mine", r#"{"metrics":[{"name":"a","kind":"PromQuery","query":"up"}]}"#));
+    apply(&mut world, object("DeploymentIntent shop/a", &spec(r#""mine""#)));
+    assert_eq!(said(&world), Vec::<String>::new());
+    assert!(world.refused_intents().is_empty());
+    apply(&mut world, object("DeploymentIntent shop/a", &spec(r#""mine","envoy-default""#)));
+    let message = "source Prometheus cannot answer metric \"error-rate\" of profile \"envoy-default\": it counts requests";
+    assert_eq!(said(&world), [format!("spec.analysis.source: {message}")]);
+    assert_eq!(world.refused_intents().len(), 1, "no run is started");
+}
+
+#[test]
+fn endpoints_that_take_no_traffic_are_there_and_finished_pods_are_not() {
+    let mut world = World::default();
+    apply(&mut world, object("Service shop/reviews", r#"{"selector":{"app":"reviews"},"ports":[{"port":80}]}"#));
+    for (name, version, status) in [
+        ("a", "v1", r#""phase":"Running""#),
+        ("b", "v1", r#""phase":"Pending""#),
+        ("c", "v2", r#""phase":"Running","conditions":[{"type":"Ready","status":"False"}]"#),
+        ("d", "v0", r#""phase":"Succeeded""#),
+    ] {
+        let address = u32::from(name.as_bytes()[0]);
+        let pod = format!(r#"{{"status":{{"podIP":"10.0.0.{address}",{status}}}}}"#);
+        apply(&mut world, object(&format!("Pod shop/{name} app=reviews,version={version}"), &pod));
+    }
+    let service = world.service_named("shop", "reviews").unwrap();
+    let counts = |of: std::collections::BTreeMap<String, u32>| of.into_iter().collect::<Vec<_>>();
+    assert_eq!(counts(world.revisions(&service, &[], "version")), [("v1".to_owned(), 1)]);
+    assert_eq!(counts(world.deployed(&service, &[], "version")), [("v1".to_owned(), 2), ("v2".to_owned(), 1)]);
+}
+
+#[test]
 fn of_two_intents_for_one_port_the_first_counts() {
     let mut world = shop();
     apply(&mut world, object("DeploymentIntent shop/a", r#"{"service":{"name":"reviews","ports":[9080]}}"#));

@@ -234,6 +234,27 @@ fn only_what_is_asked_for_is_kept_and_silence_is_told() {
 }
 
 #[test]
+fn those_that_left_with_an_older_generation_are_behind() {
+    let layer = edited(&Layer::new(), vec![cluster("a", 1), cluster("b", 1)]);
+    let mut clients: Vec<_> = ["old", "new", "busy"].map(|id| Client::new(id, &Snapshot::new([layer.clone()]))).into();
+    clients.iter_mut().for_each(|client| client.answer(None));
+    // Two are sent the next generation, and one of them leaves without an answer.
+    let next = Snapshot::new([edited(&layer, vec![cluster("a", 2)])]);
+    clients[1..].iter_mut().for_each(|client| client.publish(&next));
+    clients[1].answer(None);
+    let reports: Vec<_> = clients.iter().map(Client::report).collect();
+    let behind = |path: &str, generation| {
+        let reports = reports.iter().filter_map(|(id, report)| Some((&**id, report.as_ref()?)));
+        Index::behind(reports, path, generation)
+    };
+    assert_eq!(behind("service/default/a", 2), 2);
+    assert_eq!(behind("service/default/a", 1), 0);
+    assert_eq!(behind("service/default/a", 3), 3);
+    assert_eq!(behind("service/default/b", 1), 0);
+    assert_eq!(behind("service/default/never", 9), 0, "it never concerned them");
+}
+
+#[test]
 fn sets_of_nodes_join_and_part() {
     let of = |rows: &[usize]| {
         let mut bits = Bits::default();

@@ -17,10 +17,18 @@ impl Views {
             versions.push(u64::try_from(self.plane.generation(run.clone()).await?).unwrap_or(0));
         }
         let reports = Roster::inspect(self.roster.identified(), false, self.patience).await;
+        let departed = self.roster.departed();
         let paths: Vec<String> = runs.iter().map(ObjectRef::path).collect();
         let work = move || {
             let index = Index::new(by_id(reports), Some(&paths));
-            paths.iter().zip(versions).map(|(path, version)| index.standing(path, version)).collect()
+            let stale = |path: &str, version| {
+                let reports = departed.iter().map(|departed| (&*departed.node.id, &departed.report));
+                u32::try_from(Index::behind(reports, path, version)).unwrap_or(u32::MAX)
+            };
+            let standing = |(path, version): (&String, u64)| {
+                rollout::Standing { stale: stale(path, version), ..index.standing(path, version) }
+            };
+            paths.iter().zip(versions).map(standing).collect()
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| Stopped)
     }

@@ -116,7 +116,7 @@ impl Index {
         for object in self.pods.get(&service.namespace).into_iter().flatten().map(|r| &objects[r]) {
             let Spec::Pod(pod) = &object.spec else { continue };
             let selected = service.selector.iter().all(|(k, v)| object.meta.labels.get(k) == Some(v));
-            if !selected || !(pod.is_ready() || service.publish_not_ready) {
+            if !selected || pod.is_finished() || !(pod.is_ready() || service.publish_not_ready) {
                 continue;
             }
             let number = match &port.target {

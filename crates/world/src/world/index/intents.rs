@@ -3,15 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Index, Objects, services};
-use crate::api::delivery::{Choice, DEFAULT_PROFILE, DeploymentIntent};
+use crate::api::delivery::{
+    AnalysisProfile, Attach, Choice, DEFAULT_PROFILE, DeploymentIntent, EvidenceSource, MetricKind, MetricSpec,
+};
 use crate::world::age;
-use crate::{Kind, Object, ObjectRef, Problem, Service, Settings, Spec};
+use crate::{Hostname, Kind, Object, ObjectRef, Problem, Service, Settings, Spec};
 
 /// Intents by namespace and name of their service, with the ports that they govern.
 type Taken<'o> = BTreeMap<(&'o str, &'o str), Vec<(&'o ObjectRef, &'o [u16])>>;
 
 /// What follows for an intent that cannot be carried out.
 const NO_RUN: &str = "no run is started for this intent";
+/// How routes are found.
+const NAME_ROUTES: &str = "Give the route a name under spec.http[].name.";
 
 impl Index {
     /// Everything that is wrong between intents and the objects that they name.
@@ -32,13 +36,17 @@ impl Index {
             }
             others.push((&object.reference, ports));
             profiles(object, intent, settings, objects, problems);
-            routes(object, intent, objects, problems);
+            source(object, intent, settings, objects, problems);
             let Some(service) = service_named(objects, settings, namespace, name) else {
                 let message = format!("there is no service \"{name}\" in namespace \"{namespace}\"");
                 let hint = "Name a Service, or the ServiceEntry that defines the host.";
                 problems.push(refused(object, "spec.service.name", message).hint(hint));
                 continue;
             };
+            for (at, message) in missing_routes(&intent.attach, &service.host, settings, objects) {
+                let problem = refused(object, format!("spec.attach.routes[{at}]"), message);
+                problems.push(problem.hint(NAME_ROUTES));
+            }
             for (at, port) in ports.iter().enumerate().filter(|(_, port)| service.port(**port).is_none()) {
                 let has: Vec<_> = service.ports.iter().map(|p| p.number.to_string()).collect();
                 let message = format!("service \"{name}\" has no port {port}");
@@ -46,6 +54,20 @@ impl Index {
                 problems.push(refused(object, format!("spec.service.ports[{at}]"), message).hint(hint));
             }
             self.revisions(object, intent, &service, objects, problems);
+        }
+    }
+
+    /// Runs whose routes are gone since they began.
+    pub(in crate::world) fn run_routes(&self, objects: &Objects, settings: &Settings, problems: &mut Vec<Problem>) {
+        for (host, runs) in &self.splits {
+            for reference in runs {
+                let Spec::RolloutRun(run) = &objects[reference].spec else { continue };
+                for (at, message) in missing_routes(&run.attach, host, settings, objects) {
+                    let problem = Problem::warning(reference, format!("spec.attach.routes[{at}]"), message);
+                    let problem = problem.consequence("the run divides no requests of it");
+                    problems.push(problem.hint(NAME_ROUTES));
+                }
+            }
         }
     }
 
@@ -132,20 +154,68 @@ fn profiles(
     }
 }
 
-/// Routes are known by the names that VirtualServices give them.
-fn routes(object: &Object, intent: &DeploymentIntent, objects: &Objects, problems: &mut Vec<Problem>) {
-    if intent.attach.routes.is_empty() {
+/// Prometheus answers queries; what counts requests has to come from proxies.
+fn source(
+    object: &Object,
+    intent: &DeploymentIntent,
+    settings: &Settings,
+    objects: &Objects,
+    problems: &mut Vec<Problem>,
+) {
+    if intent.analysis.source != EvidenceSource::Prometheus {
         return;
     }
-    let mut names = BTreeSet::new();
-    for other in objects.values() {
-        if let Spec::VirtualService(spec) = &other.spec {
-            names.extend(spec.http.iter().map(|route| route.name.as_str()));
+    let steps = intent.strategy.canary.iter().flat_map(|canary| &canary.steps);
+    let of_steps = steps.filter_map(|step| step.analysis.as_ref()?.profile_ref.as_ref());
+    let is_queried = |metric: &MetricSpec| matches!(metric.kind, MetricKind::PromQuery | MetricKind::Web);
+    for profile in intent.analysis.profiles.iter().chain(of_steps).collect::<BTreeSet<_>>() {
+        let find = |namespace: &str| {
+            let found = objects.get(&ObjectRef::new(Kind::AnalysisProfile, namespace, profile));
+            found.and_then(|found| match &found.spec {
+                Spec::AnalysisProfile(profile) => Some(profile.metrics.clone()),
+                _ => None,
+            })
+        };
+        let found = find(&object.reference.namespace).or_else(|| find(&settings.root_namespace));
+        let built_in = || (*profile == DEFAULT_PROFILE).then(|| AnalysisProfile::envoy_default().metrics);
+        let metrics = found.or_else(built_in).unwrap_or_default();
+        if let Some(metric) = metrics.iter().find(|metric| !is_queried(metric)) {
+            let message = format!(
+                "source Prometheus cannot answer metric \"{}\" of profile \"{profile}\": it counts requests",
+                metric.name
+            );
+            let hint = "Use metrics of kind PromQuery alone, or another source: they are asked for beside any.";
+            problems.push(refused(object, "spec.analysis.source", message).hint(hint));
+            return;
         }
     }
-    for (at, route) in intent.attach.routes.iter().enumerate().filter(|(_, route)| !names.contains(route.as_str())) {
-        let message = format!("no VirtualService has an http route named \"{route}\"");
-        let problem = refused(object, format!("spec.attach.routes[{at}]"), message);
-        problems.push(problem.hint("Give the route a name under spec.http[].name."));
+}
+
+/// What is wrong with the names of routes that a run or an intent is attached to, each with its place in the list. Routes
+/// are known by the names that VirtualServices give them, and have to lead to the service.
+fn missing_routes<'a>(
+    attach: &'a Attach,
+    host: &Hostname,
+    settings: &Settings,
+    objects: &Objects,
+) -> Vec<(usize, String)> {
+    if attach.routes.is_empty() {
+        return Vec::new();
     }
+    let mut names: BTreeMap<&str, bool> = BTreeMap::new();
+    for other in objects.values() {
+        let Spec::VirtualService(spec) = &other.spec else { continue };
+        let namespace = &other.reference.namespace;
+        let leads = |named: &str| Hostname::qualified(named, namespace, &settings.domain) == *host;
+        for route in &spec.http {
+            let leads_there = route.route.iter().any(|to| leads(&to.destination.host));
+            *names.entry(route.name.as_str()).or_default() |= leads_there;
+        }
+    }
+    let wrong = |(at, route): (usize, &'a String)| match names.get(route.as_str()) {
+        Some(true) => None,
+        Some(false) => Some((at, format!("the http route named \"{route}\" does not lead to {host}"))),
+        None => Some((at, format!("no VirtualService has an http route named \"{route}\""))),
+    };
+    attach.routes.iter().enumerate().filter_map(wrong).collect()
 }

@@ -17,6 +17,7 @@ impl Index {
         }
         self.peer_authentications(objects, settings, &mut problems);
         self.intents(objects, settings, &mut problems);
+        self.run_routes(objects, settings, &mut problems);
         problems.sort();
         problems
     }
