@@ -148,6 +148,42 @@ fn half_of_all_requests_failing_needs_no_statistics_and_a_short_burst_is_not_tha
     assert_eq!(fails_after(judge(0.01, |_| ()), &life), None);
 }
 
+/// After how many milliseconds a candidate is called bad that fails every other request, by readings of this length; a
+/// proxy tells once a second what it has counted.
+fn half_failing(reading: u64) -> u64 {
+    let mut judge = judge(0.01, |_| ());
+    // Odd, so that less than half of what was counted can be bad.
+    let (mut until, mut told, per_second) = (0, 0, 101);
+    while judge.verdict().failure.is_none() {
+        let from = until;
+        until += reading;
+        let (mut candidate, mut stable) = (Tally::default(), Tally::default());
+        while (told + 1) * 1_000 <= until {
+            let bad = (told + 1) * per_second / 2 - told * per_second / 2;
+            candidate.add(Tally::new(per_second, bad));
+            stable.add(Tally::new(9 * per_second, 0));
+            told += 1;
+        }
+        let counts = Observation::Counts { candidate, stable, parts: Vec::new() };
+        judge.observe(&Evidence {
+            from: Time::from_millis(from),
+            until: Time::from_millis(until),
+            reporters: 1,
+            metrics: BTreeMap::from([("error-rate".to_owned(), counts)]),
+        });
+        assert!(until < 60_000, "it is never noticed");
+    }
+    until
+}
+
+#[test]
+fn half_of_all_requests_failing_is_noticed_after_five_seconds_however_often_it_is_looked() {
+    for (reading, most) in [(1_000, 5_000), (999, 5_994), (250, 5_000), (249, 5_229)] {
+        let took = half_failing(reading);
+        assert!((5_000..=most).contains(&took), "{took} ms by readings of {reading} ms");
+    }
+}
+
 #[test]
 fn evidence_that_is_not_enough_is_a_reason_to_wait() {
     let mut judge = judge(0.01, |_| ());

@@ -9,6 +9,8 @@ use crate::Time;
 
 /// A block is full with so many requests in both arms together.
 const REQUESTS: u64 = 100;
+/// And after so long: what one client flushes once a second is one block, however often it is looked at.
+const LEAST: Duration = Duration::from_millis(900);
 /// Or after so long.
 const SPAN: Duration = Duration::from_secs(30);
 
@@ -45,6 +47,7 @@ impl Block {
             }
         }
         let total = self.candidate.total + self.stable.total;
-        (total >= REQUESTS || until.since(self.from) >= SPAN).then(|| std::mem::take(self))
+        let span = until.since(self.from);
+        (total >= REQUESTS && span >= LEAST || span >= SPAN).then(|| std::mem::take(self))
     }
 }

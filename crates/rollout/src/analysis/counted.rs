@@ -23,7 +23,14 @@ const MEMORY_SECONDS: f64 = 60.0;
 const FAST_RATE: f64 = 0.5;
 const FAST_SPAN: Duration = Duration::from_secs(5);
 const FAST_REQUESTS: u64 = 50;
-/// One report of that stretch has a say of its own with so many requests.
+/// A candidate that fails half of its requests is as often a little below one half as above. So less is enough, too, if
+/// it is more than this by so many standard deviations: of 500 requests 46.6 %. Few requests of a burst seem to be more
+/// than they are, and for them one half stays the rule.
+const FAST_SURELY: f64 = 0.4;
+const FAST_DEVIATIONS: f64 = 3.0;
+/// The stretch is looked at in parts of at least this length, however often reports come.
+const FAST_PART: Duration = Duration::from_millis(900);
+/// One part of that stretch has a say of its own with so many requests.
 const FAST_REPORT: u64 = 5;
 /// Evidence beyond this, untrimmed, is a reason to wait: it is rare by chance, and comes soon when there is a cause.
 const DOUBT: f64 = 5.0;
@@ -55,7 +62,7 @@ pub(super) struct Counted {
     /// Pearson's statistic among stable's endpoints within blocks, and its degrees of freedom.
     chi_square: f64,
     freedom: f64,
-    /// The last few seconds, both arms.
+    /// The last few seconds in parts, both arms.
     fast: VecDeque<(Time, Time, Tally, Tally)>,
     /// How many endpoints stable had in the last block.
     block_parts: u32,
@@ -98,7 +105,14 @@ impl Counted {
     ) {
         self.candidate.add(candidate);
         self.stable.add(stable);
-        self.fast.push_back((span.0, span.1, candidate, stable));
+        match self.fast.back_mut() {
+            Some(last) if last.1.since(last.0) < FAST_PART => {
+                last.1 = span.1;
+                last.2.add(candidate);
+                last.3.add(stable);
+            }
+            Some(_) | None => self.fast.push_back((span.0, span.1, candidate, stable)),
+        }
         // The newest reports that span the stretch together.
         while self.fast.get(1).is_some_and(|next| span.1.since(next.0) >= FAST_SPAN) {
             self.fast.pop_front();
@@ -213,7 +227,7 @@ impl Counted {
         Against::Nothing
     }
 
-    /// Half of all requests fail, and not stable's: no statistics are needed.
+    /// About half of all requests fail, and not stable's: no statistics are needed.
     fn fails_at_once(&self, spec: &MetricSpec) -> Option<String> {
         let (first, last) = (self.fast.front()?, self.fast.back()?);
         if spec.kind != MetricKind::ErrorRate || last.1.since(first.0) < FAST_SPAN {
@@ -224,7 +238,9 @@ impl Counted {
             candidate.add(*of_candidate);
             stable.add(*of_stable);
         }
-        let rate = candidate.rate().filter(|rate| *rate >= FAST_RATE && candidate.total >= FAST_REQUESTS)?;
+        let deviation = (FAST_SURELY * (1.0 - FAST_SURELY) / candidate.total.max(1) as f64).sqrt();
+        let needed = FAST_RATE.min(FAST_SURELY + FAST_DEVIATIONS * deviation);
+        let rate = candidate.rate().filter(|rate| *rate >= needed && candidate.total >= FAST_REQUESTS)?;
         // A burst that is over within the stretch is none of this rule's.
         let is_steady = self.fast.iter().all(|(_, _, of_candidate, _)| {
             of_candidate.total < FAST_REPORT || of_candidate.rate().is_some_and(|rate| rate >= FAST_RATE / 2.0)

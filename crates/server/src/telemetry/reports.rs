@@ -18,6 +18,10 @@ use super::providers::Providers;
 /// meanwhile is in the next one.
 const WAITING: usize = 4;
 
+/// Within each interval a run is told so often what came in: clients flush when they like, and a verdict that could be
+/// known waits for a part of the interval only.
+const PARTS: u32 = 4;
+
 /// What a run wants to know, and how often.
 #[derive(Clone, Debug)]
 pub struct RunTargets {
@@ -25,7 +29,7 @@ pub struct RunTargets {
     pub run: Arc<str>,
     /// What is counted, for which arm, and from which source.
     pub targets: Targets,
-    /// How often evidence is wanted; load reports are asked for as often. At least [`Ask::SHORTEST`].
+    /// How often clients are asked for load reports, at least [`Ask::SHORTEST`]; evidence comes four times as often.
     pub interval: Duration,
     /// The Prometheus that queries without an address of their own go to.
     pub prometheus: Option<String>,
@@ -107,7 +111,7 @@ async fn follow(telemetry: Arc<Telemetry>, wanted: RunTargets, send: mpsc::Sende
     }
     let mut providers = Providers::new(&targets.metrics, prometheus.as_deref(), &variables);
     let mut account = Account::open(now(), Instant::now(), &mut telemetry.ledger(), targets);
-    let mut ticks = tokio::time::interval(interval);
+    let mut ticks = tokio::time::interval(interval / PARTS);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first one comes at once.
     ticks.tick().await;
