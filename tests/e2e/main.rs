@@ -19,6 +19,7 @@ mod identity;
 mod intents;
 mod interception;
 mod isolation;
+mod judged;
 mod load;
 mod matches;
 mod mesh;

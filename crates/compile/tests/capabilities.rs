@@ -6,7 +6,7 @@ use std::sync::Arc;
 use compile::{Audience, Compiler, Extension, Extensions, HostDelivery, Interception, Options, Proxy};
 use proto::ResourceType;
 use snapshot::Snapshot;
-use world::{Change, Settings, World};
+use world::{Change, Kind, Meta, Object, ObjectRef, Settings, Spec, World};
 
 const MESH: &str = "
 apiVersion: v1
@@ -24,6 +24,20 @@ spec:
       corsPolicy: {allowOrigins: [{exact: https://a.test}]}
       route: [{destination: {host: s1, port: {number: 80}}}]
 ";
+
+/// A run that is judged by logs.
+fn logged() -> Change {
+    let assignment = serde_json::json!({
+        "version": 1, "split": {"Weights": [["v1", 100]]}, "routes": [], "mirror": null, "stickiness": {}, "fallback": null,
+    });
+    let run = serde_json::json!({
+        "service": {"name": "s1", "ports": [80]}, "label": "version", "stable": "v1", "candidate": "v1", "accessLog": true,
+        "assignment": assignment,
+    });
+    let spec = Spec::RolloutRun(serde_json::from_value(run).unwrap());
+    let reference = ObjectRef::new(Kind::RolloutRun, "default", "run");
+    Change::Apply(Object { reference, meta: Meta::default(), spec }.into())
+}
 
 fn sidecar(lacks: Extensions) -> Audience {
     Audience {
@@ -54,6 +68,7 @@ fn filters_that_a_client_was_built_without_are_left_out_for_it_alone() {
     assert!(parsed.problems.is_empty(), "{:#?}", parsed.problems);
     let mut world = World::new(Settings::default());
     parsed.objects.into_iter().for_each(|object| _ = world.apply(Change::Apply(object)));
+    world.apply(logged());
     let mut compiler = Compiler::new(Options::default());
     let whole = compiler.add(&world, &sidecar(Extensions::default())).1;
     assert_eq!(named(&whole), Extension::ALL);
@@ -74,7 +89,10 @@ fn filters_that_a_client_was_built_without_are_left_out_for_it_alone() {
     let no_cors =
         sidecar(Extensions::lacking(Extension::ALL.into_iter().filter(|e| *e != Extension::Cors).map(Extension::name)));
     let reduced = compiler.add(&world, &no_cors).1;
-    assert_eq!(named(&reduced), [Extension::GrpcWeb, Extension::GrpcStats, Extension::Fault]);
+    assert_eq!(
+        named(&reduced),
+        [Extension::GrpcWeb, Extension::GrpcStats, Extension::Fault, Extension::AccessLogService]
+    );
     compiler.remove(compiler.id(&bare).unwrap());
     compiler.remove(compiler.id(&no_cors).unwrap());
     assert_eq!(compiler.problems(), [], "the problem goes with the clients that had it");

@@ -13,11 +13,14 @@ pub enum Extension {
     Fault,
     /// Answers cross-origin requests.
     Cors,
+    /// Sends logs of requests to a gRPC service.
+    AccessLogService,
 }
 
 impl Extension {
     /// Every one.
-    pub const ALL: [Extension; 4] = [Extension::GrpcWeb, Extension::GrpcStats, Extension::Fault, Extension::Cors];
+    pub const ALL: [Extension; 5] =
+        [Extension::GrpcWeb, Extension::GrpcStats, Extension::Fault, Extension::Cors, Extension::AccessLogService];
 
     /// The name by which Envoy lists it in its node.
     pub fn name(self) -> &'static str {
@@ -26,6 +29,7 @@ impl Extension {
             Extension::GrpcStats => "envoy.filters.http.grpc_stats",
             Extension::Fault => "envoy.filters.http.fault",
             Extension::Cors => "envoy.filters.http.cors",
+            Extension::AccessLogService => "envoy.access_loggers.http_grpc",
         }
     }
 }

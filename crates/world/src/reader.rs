@@ -14,7 +14,8 @@ use crate::{
 /// Something in a world that an answer can depend on, and that a change can touch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
-    /// The service(s) under this host: ports, addresses, visibility, existence; and whether any rollout divides them.
+    /// The service(s) under this host: ports, addresses, visibility, existence; whether any rollout divides them, and
+    /// whether one is judged by logs.
     Service(Hostname),
     /// The endpoints of the service(s) under this host.
     Endpoints(Hostname),
@@ -129,6 +130,12 @@ impl<'w> Reader<'w> {
         let is_divided = self.world.is_divided(host);
         self.note(if is_divided { Key::Splits(host.clone()) } else { Key::Service(host.clone()) });
         self.world.split(host, port)
+    }
+
+    /// Whether clients are to log the requests that they send to port `port` of `host`, because a rollout is judged by that.
+    pub fn is_logged(&self, host: &Hostname, port: u16) -> bool {
+        self.note(Key::Service(host.clone()));
+        self.world.is_logged(host, port)
     }
 
     /// The VirtualServices bound to a Gateway, oldest first, then by namespace and name.

@@ -141,7 +141,8 @@ impl World {
             Spec::RolloutRun(run) => Some(index::divided_host(run, &object.reference.namespace, &self.settings)),
             _ => None,
         });
-        let divided_before: Vec<_> = runs.map(|host| (self.is_divided(&host), host)).collect();
+        let divided_before: Vec<_> =
+            runs.map(|host| (self.is_divided(&host), self.logged_ports(&host), host)).collect();
         if let Some(previous) = &previous {
             self.index.remove(previous, &self.settings, &mut touched);
         }
@@ -158,8 +159,8 @@ impl World {
                 self.objects.remove(&reference);
             }
         }
-        for (before, host) in divided_before {
-            if self.is_divided(&host) != before {
+        for (was_divided, logged, host) in divided_before {
+            if self.is_divided(&host) != was_divided || self.logged_ports(&host) != logged {
                 touched.insert(Key::Service(host));
             }
         }
@@ -301,6 +302,21 @@ impl World {
     /// Whether any rollout has an assignment for this host.
     pub(crate) fn is_divided(&self, host: &Hostname) -> bool {
         self.index.splits.contains_key(host)
+    }
+
+    /// Whether a rollout is judged by logs of the requests to this port.
+    pub(crate) fn is_logged(&self, host: &Hostname, port: u16) -> bool {
+        self.logged_ports(host).iter().any(|ports| ports.is_empty() || ports.contains(&port))
+    }
+
+    /// Of each rollout of this host that is judged by logs the ports that it is about; an empty list stands for all.
+    fn logged_ports(&self, host: &Hostname) -> Vec<Vec<u16>> {
+        let runs = self.index.splits.get(host).into_iter().flatten().map(|reference| &self.objects[reference]);
+        let logged = runs.filter_map(|object| match &object.spec {
+            Spec::RolloutRun(run) if run.access_log => Some(run.service.ports.clone()),
+            _ => None,
+        });
+        logged.collect()
     }
 
     pub(crate) fn virtual_service(&self, namespace: &str, name: &str) -> Option<&Arc<Object>> {

@@ -4,9 +4,12 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use proto::pb::envoy::config::accesslog::v3::{AccessLog, access_log};
+use proto::pb::envoy::config::core::v3::grpc_service::EnvoyGrpc;
+use proto::pb::envoy::config::core::v3::{ApiVersion, GrpcService, grpc_service};
 use proto::pb::envoy::config::listener::v3::Filter;
 use proto::pb::envoy::config::route::v3::RouteConfiguration;
 use proto::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog;
+use proto::pb::envoy::extensions::access_loggers::grpc::v3::{CommonGrpcAccessLogConfig, HttpGrpcAccessLogConfig};
 use proto::pb::envoy::extensions::filters::http::cors::v3::Cors;
 use proto::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use proto::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
@@ -113,9 +116,12 @@ pub(crate) fn connection_manager(input: &ConnectionManagerInput<'_>) -> HttpConn
     }
 }
 
-/// [`connection_manager`] as the network filter `envoy.filters.network.http_connection_manager`.
+/// What the connection manager is called as a network filter.
+pub(crate) const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
+
+/// [`connection_manager`] as a network filter.
 pub(crate) fn connection_manager_filter(input: &ConnectionManagerInput<'_>) -> Filter {
-    network_filter("envoy.filters.network.http_connection_manager", &connection_manager(input))
+    network_filter(CONNECTION_MANAGER, &connection_manager(input))
 }
 
 static REQUEST_ID: LazyLock<RequestIdExtension> = LazyLock::new(|| RequestIdExtension {
@@ -150,6 +156,37 @@ fn filters(input: &ConnectionManagerInput<'_>) -> Vec<HttpFilter> {
     let all = [(Extension::GrpcStats, &*GRPC_STATS), (Extension::Fault, &*FAULT), (Extension::Cors, &*CORS)];
     let known = grpc_web.into_iter().chain(all).filter(|(extension, _)| !input.lacks.contains(*extension));
     input.guards.iter().chain(known.map(|(_, filter)| filter)).chain([&*ROUTER]).cloned().collect()
+}
+
+/// The cluster of the server in the bootstrap, ours and Istio's.
+const SERVER: &str = "xds-grpc";
+/// What the logs are called, which the server does not look at.
+const LOG_NAME: &str = "pointsman";
+
+/// Logs every request to the server, with its gRPC status: every second, or whenever 16 KiB are full, as is Envoy's default.
+pub(crate) fn server_access_log() -> AccessLog {
+    const STATUS: &str = "grpc-status";
+    let to = EnvoyGrpc { cluster_name: SERVER.to_owned(), ..EnvoyGrpc::default() };
+    let grpc_service =
+        GrpcService { target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(to)), ..GrpcService::default() };
+    let common = CommonGrpcAccessLogConfig {
+        log_name: LOG_NAME.to_owned(),
+        grpc_service: Some(grpc_service),
+        transport_api_version: ApiVersion::V3.into(),
+        ..CommonGrpcAccessLogConfig::default()
+    };
+    let config = HttpGrpcAccessLogConfig {
+        common_config: Some(common),
+        // An answer that is nothing but a status has it in its headers.
+        additional_response_headers_to_log: vec![STATUS.to_owned()],
+        additional_response_trailers_to_log: vec![STATUS.to_owned()],
+        ..HttpGrpcAccessLogConfig::default()
+    };
+    AccessLog {
+        name: Extension::AccessLogService.name().to_owned(),
+        config_type: Some(access_log::ConfigType::TypedConfig(any(&config))),
+        filter: None,
+    }
 }
 
 fn file_access_log(path: &str) -> AccessLog {

@@ -47,6 +47,8 @@ pub(crate) struct Contribution {
     pub(crate) http_route: Option<Arc<str>>,
     /// Wants gRPC-Web to be translated.
     pub(crate) grpc_web: bool,
+    /// Wants requests to be logged to the server.
+    pub(crate) logged: bool,
     /// Its server speaks first, so nobody can wait for the client's first bytes.
     pub(crate) server_first: bool,
     /// Wants these chains, in this order.
@@ -71,6 +73,8 @@ pub(crate) struct ContributionInput<'a> {
     pub(crate) resolve: &'a Resolve<'a>,
     /// Policies of destinations.
     pub(crate) policies: &'a Policies<'a>,
+    /// Whether requests are to be logged to the server.
+    pub(crate) logged: bool,
     /// What to do with destinations that do not exist.
     pub(crate) options: &'a Options,
     /// The cluster's DNS domain.
@@ -133,6 +137,7 @@ fn contribution(input: &ContributionInput<'_>, key: Key, chains: Vec<Chain>) -> 
         port_index: service.ports.iter().position(|p| p.number == port.number).unwrap_or(0),
         http_route,
         grpc_web: port.protocol == Protocol::GrpcWeb,
+        logged: input.logged,
         server_first: port.protocol == Protocol::Tcp && (declared || SERVER_FIRST_PORTS.contains(&port.number)),
         chains,
     }

@@ -19,6 +19,8 @@ pub(super) struct Merged {
     pub(super) http_route: Option<Arc<str>>,
     /// Whether some service wants gRPC-Web translated.
     pub(super) grpc_web: bool,
+    /// Whether some service wants requests logged to the server.
+    pub(super) logged: bool,
     /// Chains that match something.
     pub(super) chains: Vec<Chain>,
     /// The chain that takes the rest.
@@ -83,6 +85,7 @@ fn take_http<'a>(new: &'a Contribution, holders: &mut Holders<'a>, built: &mut B
         _ => {
             built.value.http_route = Some(route.clone());
             built.value.grpc_web |= new.grpc_web;
+            built.value.logged |= new.logged;
             holders.http = holders.http.or(Some(new));
         }
     }

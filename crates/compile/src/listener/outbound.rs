@@ -2,16 +2,17 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use proto::Extensions;
 use proto::pb::envoy::config::core::v3::TrafficDirection;
 use proto::pb::envoy::config::listener::v3::Listener;
+use proto::{Extension, Extensions};
 
 use super::merge::{Merged, merge};
 use super::{
-    Application, Assembly, Chain, ConnectionManagerInput, Contribution, Inspection, Key, Matching, Place, Routes, Side,
-    TcpProxyInput, Transport, assemble, connection_manager_filter, tcp_proxy, wildcards,
+    Application, Assembly, CONNECTION_MANAGER, Chain, ConnectionManagerInput, Contribution, Inspection, Key, Matching,
+    Place, Routes, Side, TcpProxyInput, Transport, assemble, connection_manager, connection_manager_filter,
+    server_access_log, tcp_proxy, wildcards,
 };
-use crate::pack::{boolean, uint32};
+use crate::pack::{boolean, network_filter, uint32};
 use crate::{Audience, Built, Interception, Options, OutboundPolicy, names};
 
 /// Port that outbound connections are redirected to.
@@ -72,7 +73,7 @@ pub(crate) fn virtual_outbound(audience: &Audience, options: &Options) -> Option
 pub(crate) fn outbound(input: &OutboundInput<'_>) -> Built<Listener> {
     let intercepted = input.audience.interception() != Interception::None;
     let mut built = Built::new(());
-    let Merged { http_route, grpc_web, mut chains, mut default } = built.absorb(merge(input.contributions));
+    let Merged { http_route, grpc_web, logged, mut chains, mut default } = built.absorb(merge(input.contributions));
     let (wildcard, more) = wildcards(input.audience);
     let address = input.key.address.unwrap_or(wildcard);
     let name = super::listener_name(address, input.key.port);
@@ -80,7 +81,7 @@ pub(crate) fn outbound(input: &OutboundInput<'_>) -> Built<Listener> {
         default = Some(forward("PassthroughFilterChain", unknown_destination(input.options)));
     }
     if let Some(route) = &http_route {
-        let filter = connection_manager_filter(&ConnectionManagerInput {
+        let mut manager = connection_manager(&ConnectionManagerInput {
             side: Side::Outbound,
             stat_prefix: &format!("outbound_{name}"),
             routes: Routes::Discovered(route),
@@ -89,6 +90,10 @@ pub(crate) fn outbound(input: &OutboundInput<'_>) -> Built<Listener> {
             guards: &[],
             access_log: input.access_log,
         });
+        if logged && !input.audience.lacks.contains(Extension::AccessLogService) {
+            manager.access_log.push(server_access_log());
+        }
+        let filter = network_filter(CONNECTION_MANAGER, &manager);
         let alone = chains.is_empty() && default.is_none();
         let http = Matching { transport: Transport::Plain, application: Application::Http, ..Matching::default() };
         let matching = if alone { Matching::default() } else { http };

@@ -89,6 +89,32 @@ fn a_changed_weight_runs_units_of_that_service_and_changes_one_virtual_host() {
 }
 
 #[test]
+fn clients_log_the_requests_of_a_run_that_is_judged_by_logs_to_the_server() {
+    let mut mesh = Mesh::new(&[REVIEWS]);
+    let at = |candidate, is_logged: bool| {
+        let mut run = run(canary(candidate));
+        run["accessLog"] = json!(is_logged);
+        run
+    };
+    let logs = |mesh: &mut Mesh| {
+        let listener = mesh.resource(&sidecar(), ResourceType::Listener, "0.0.0.0_80");
+        let text = listener.to_string();
+        text.matches("envoy.access_loggers.http_grpc").count()
+    };
+    mesh.apply_run(&at(0, false));
+    assert_eq!(logs(&mut mesh), 0);
+    mesh.apply_run(&at(0, true));
+    assert_eq!(logs(&mut mesh), 1);
+    let before = mesh.snapshot(&sidecar());
+    mesh.apply_run(&at(100_000, true));
+    let after = mesh.snapshot(&sidecar());
+    let changed = after.changes(&before, ResourceType::Listener).changed.len();
+    assert_eq!(changed, 0, "a weight changes no listener");
+    mesh.apply_run(&at(100_000, false));
+    assert_eq!(logs(&mut mesh), 0);
+}
+
+#[test]
 fn weights_are_parts_of_the_whole_with_the_candidate_first_and_nothing_for_zero() {
     let mut mesh = Mesh::new(&[REVIEWS]);
     for audience in [sidecar(), grpc()] {

@@ -159,7 +159,9 @@ impl Fleet {
     /// All resources of a type that a node is to have, as JSON.
     pub fn text(&self, node: &str, of: ResourceType) -> String {
         let snapshot = self.snapshot(node);
-        let json = |cell: &std::sync::Arc<snapshot::Cell>| proto::descriptor::to_json(of.type_url(), &cell.value()).to_string();
+        let json = |cell: &std::sync::Arc<snapshot::Cell>| {
+            proto::descriptor::to_json(of.type_url(), &cell.value()).to_string()
+        };
         snapshot.iter(of).map(json).collect()
     }
 

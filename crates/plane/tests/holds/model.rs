@@ -4,8 +4,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use proptest::prelude::*;
 use plane::{Held, Kept};
+use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 use crate::fleet::{CLIENT, Fleet, HTTP, LONGEST, Port, QUIET, TCP, WEB};

@@ -68,7 +68,8 @@ pub(super) fn lines(rollout: &Rollout) -> Vec<String> {
     for refusal in &rollout.nodes.refused {
         lines.push(format!("            {} refuses: {}", refusal.node, refusal.words));
     }
-    let endpoints: Vec<_> = rollout.endpoints.iter().map(|e| format!("{} {} of {}", e.revision, e.healthy, e.total)).collect();
+    let endpoints: Vec<_> =
+        rollout.endpoints.iter().map(|e| format!("{} {} of {}", e.revision, e.healthy, e.total)).collect();
     lines.push(format!("Endpoints:  {}", or_dash(&endpoints.join(", "))));
     if let Some(hold) = &rollout.hold {
         let deadline = hold.deadline.map_or(String::new(), |at| format!(", until {at} at the latest"));

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use world::api::delivery::{Choice, NewRevision, RolloutRun, ServiceSelector, Split, Stickiness, Weight};
+use world::api::delivery::{
+    Choice, EvidenceSource, NewRevision, RolloutRun, ServiceSelector, Split, Stickiness, Weight,
+};
 use world::{Change, Meta, Object, ObjectRef, Problem, Spec};
 
 use super::picture::{listed, run_reference};
@@ -593,6 +595,7 @@ impl Lane {
             stable: plan.stable.to_string(),
             candidate: plan.candidate.to_string(),
             attempt: plan.attempt,
+            access_log: plan.spec.analysis.source == EvidenceSource::AccessLog,
             assignment: Some(assignment),
         };
         let object =

@@ -168,8 +168,7 @@ impl Index {
         path: &str,
         generation: u64,
     ) -> usize {
-        let mut index =
-            Self { nodes: Vec::new(), units: Vec::new(), objects: HashMap::new(), silent: Vec::new() };
+        let mut index = Self { nodes: Vec::new(), units: Vec::new(), objects: HashMap::new(), silent: Vec::new() };
         let (mut known, mut rows, only) = (HashMap::new(), BTreeMap::new(), [path.to_owned()]);
         for (id, report) in reports {
             let next = rows.len();

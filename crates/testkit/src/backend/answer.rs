@@ -46,7 +46,8 @@ impl Service {
     async fn choose(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
         let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         if content_type.starts_with(b"application/grpc") {
-            return grpc_echo(request).await;
+            // What fails is the call: its HTTP status is 200 all the same.
+            return grpc_echo(request, self.faults.strike()).await;
         }
         if self.faults.strike() {
             return text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", self.name));
@@ -110,11 +111,11 @@ fn text(status: StatusCode, text: String) -> Response<Body> {
 
 /// Sends the request's message back. A unary call is one length-prefixed message each way, and the status in the
 /// trailers (gRPC over HTTP/2, "Requests" and "Responses"), so that the bytes can be returned as they came.
-async fn grpc_echo(request: Request<Incoming>) -> Response<Body> {
+async fn grpc_echo(request: Request<Incoming>, fails: bool) -> Response<Body> {
     let (message, status) = match request.into_body().collect().await {
-        Ok(body) => (body.to_bytes(), HeaderValue::from_static("0")),
+        Ok(body) if !fails => (body.to_bytes(), HeaderValue::from_static("0")),
         // 13 is INTERNAL.
-        Err(_) => (Bytes::new(), HeaderValue::from_static("13")),
+        Ok(_) | Err(_) => (Bytes::new(), HeaderValue::from_static("13")),
     };
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", status);

@@ -36,7 +36,9 @@ impl World {
         let service = self.index.services.get(host).and_then(|all| all.first());
         let Some(service) = service.filter(|service| service.resolution == Resolution::Static) else { return exposed };
         for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
-            let Some(Spec::RolloutRun(run)) = self.split(host, port.number).map(|object| &object.spec) else { continue };
+            let Some(Spec::RolloutRun(run)) = self.split(host, port.number).map(|object| &object.spec) else {
+                continue;
+            };
             let Some(assignment) = run.assignment.as_ref().filter(|_| run.divides_requests(port.protocol)) else {
                 continue;
             };

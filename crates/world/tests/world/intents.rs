@@ -61,7 +61,9 @@ fn a_service_a_port_and_a_profile_that_are_not_there_are_told() {
 fn a_route_has_to_lead_to_the_service_and_a_run_is_told_when_it_does_no_more() {
     let mut world = shop();
     let routes = |host: &str| {
-        format!(r#"{{"hosts":["a.test"],"http":[{{"name":"checkout","route":[{{"destination":{{"host":"{host}"}}}}]}}]}}"#)
+        format!(
+            r#"{{"hosts":["a.test"],"http":[{{"name":"checkout","route":[{{"destination":{{"host":"{host}"}}}}]}}]}}"#
+        )
     };
     let spec = r#"{"service":{"name":"reviews"},"attach":{"routes":["checkout"]}}"#;
     apply(&mut world, object("DeploymentIntent shop/a", spec));
@@ -88,14 +90,27 @@ fn prometheus_is_no_source_of_what_counts_requests() {
                 "profiles":[{profiles}]}}}}"#
         )
     };
-    apply(&mut world, object("AnalysisProfile shop/mine", r#"{"metrics":[{"name":"a","kind":"PromQuery","query":"up"}]}"#));
+    apply(
+        &mut world,
+        object("AnalysisProfile shop/mine", r#"{"metrics":[{"name":"a","kind":"PromQuery","query":"up"}]}"#),
+    );
     apply(&mut world, object("DeploymentIntent shop/a", &spec(r#""mine""#)));
     assert_eq!(said(&world), Vec::<String>::new());
     assert!(world.refused_intents().is_empty());
     apply(&mut world, object("DeploymentIntent shop/a", &spec(r#""mine","envoy-default""#)));
-    let message = "source Prometheus cannot answer metric \"error-rate\" of profile \"envoy-default\": it counts requests";
+    let message =
+        "source Prometheus cannot answer metric \"error-rate\" of profile \"envoy-default\": it counts requests";
     assert_eq!(said(&world), [format!("spec.analysis.source: {message}")]);
     assert_eq!(world.refused_intents().len(), 1, "no run is started");
+}
+
+#[test]
+fn logs_of_gateways_are_not_promised() {
+    let mut world = shop();
+    let spec = r#"{"service":{"name":"reviews"},"attach":{"gateways":["edge"]},"analysis":{"source":"AccessLog"}}"#;
+    apply(&mut world, object("DeploymentIntent shop/a", spec));
+    assert_eq!(said(&world), ["spec.attach.gateways: gateways are not told to log requests"]);
+    assert!(world.refused_intents().is_empty());
 }
 
 #[test]

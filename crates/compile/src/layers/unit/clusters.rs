@@ -94,9 +94,7 @@ pub(in crate::layers) fn assignments(resolver: &Resolver<'_, '_>, host: &Hostnam
                     None => endpoints::assignment(input.name, endpoints::of_subset(&all, &subset.labels), proxy),
                 }
             }
-            (Some(subset), None) => {
-                endpoints::assignment(input.name, endpoints::of_subset(all, &subset.labels), proxy)
-            }
+            (Some(subset), None) => endpoints::assignment(input.name, endpoints::of_subset(all, &subset.labels), proxy),
             (None, None) => endpoints::assignment(input.name, all, proxy),
         };
         let mut origins = BTreeSet::from([input.service.origin.clone()]);
@@ -115,9 +113,8 @@ fn with_kept<'a>(
     revision: Option<&Revision>,
     all: &'a [Endpoint],
 ) -> Cow<'a, [Endpoint]> {
-    let kept = revision.map_or(&[][..], |revision| {
-        resolver.reader.kept_endpoints(input.service, input.port.number, revision)
-    });
+    let kept =
+        revision.map_or(&[][..], |revision| resolver.reader.kept_endpoints(input.service, input.port.number, revision));
     match kept.is_empty() || endpoints::of_subset(all, &subset.labels).next().is_some() {
         true => Cow::Borrowed(all),
         false => Cow::Owned([all, kept].concat()),

@@ -81,6 +81,7 @@ pub(in crate::layers) fn chains(resolver: &Resolver<'_, '_>, host: &Hostname) ->
                 resolver.resolve(namespace, destination, port, &wanted, Via::Connections)
             },
             policies: &|namespace, destination, port| resolver.policy(namespace, destination, port),
+            logged: resolver.reader.is_logged(host, port.number),
             options: resolver.options,
             domain: &resolver.reader.settings().domain,
         });

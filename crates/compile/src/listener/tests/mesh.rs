@@ -146,6 +146,7 @@ impl Mesh {
                     routes: object.map(|o| &**o),
                     policy: &rule.policy.clone().unwrap_or_default(),
                     endpoints: &reader.endpoints(service, port.number),
+                    logged: false,
                     resolve: &resolve,
                     policies: &policies,
                     options: &self.options,

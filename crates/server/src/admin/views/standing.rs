@@ -25,8 +25,9 @@ impl Views {
                 let reports = departed.iter().map(|departed| (&*departed.node.id, &departed.report));
                 u32::try_from(Index::behind(reports, path, version)).unwrap_or(u32::MAX)
             };
-            let standing = |(path, version): (&String, u64)| {
-                rollout::Standing { stale: stale(path, version), ..index.standing(path, version) }
+            let standing = |(path, version): (&String, u64)| rollout::Standing {
+                stale: stale(path, version),
+                ..index.standing(path, version)
             };
             paths.iter().zip(versions).map(standing).collect()
         };

@@ -35,6 +35,8 @@ pub struct RolloutRun {
     pub candidate: String,
     /// Counted from 1; retries raise it.
     pub attempt: u32,
+    /// Clients of the service send the server a log of their requests, by which the run is judged.
+    pub access_log: bool,
     /// What is in force; none before the run has anything to say.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "anything")]

@@ -154,7 +154,7 @@ fn profiles(
     }
 }
 
-/// Prometheus answers queries; what counts requests has to come from proxies.
+/// Prometheus answers queries; what counts requests has to come from proxies. Of these only sidecars are told to log.
 fn source(
     object: &Object,
     intent: &DeploymentIntent,
@@ -162,6 +162,12 @@ fn source(
     objects: &Objects,
     problems: &mut Vec<Problem>,
 ) {
+    if intent.analysis.source == EvidenceSource::AccessLog && !intent.attach.gateways.is_empty() {
+        let problem =
+            Problem::warning(&object.reference, "spec.attach.gateways", "gateways are not told to log requests");
+        let problem = problem.consequence("what comes through them is not counted for or against a candidate");
+        problems.push(problem.at(object.meta.location.clone()).hint("Use another source for spec.analysis.source."));
+    }
     if intent.analysis.source != EvidenceSource::Prometheus {
         return;
     }
