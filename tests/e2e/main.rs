@@ -11,6 +11,7 @@ mod cli;
 mod divisions;
 mod envoy_resources;
 mod forms;
+mod full_disk;
 mod gateway;
 mod grpc;
 mod guard;
