@@ -15,7 +15,7 @@ use crate::mesh::{Mesh, PATIENCE};
 use crate::raw::get_where;
 
 /// A server with TLS, and the files of its clients.
-struct Guarded {
+pub struct Guarded {
     mesh: Mesh,
     tls: SocketAddr,
     state: TempDir,
@@ -23,7 +23,7 @@ struct Guarded {
 }
 
 impl Guarded {
-    async fn start(files: &[(&str, &str)], arguments: &[&str]) -> Guarded {
+    pub async fn start(files: &[(&str, &str)], arguments: &[&str]) -> Guarded {
         let (state, clients) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         let listen = ports::local().unwrap().to_string();
         let mut all = vec!["--xds-tls-listen", &listen, "--state-dir", state.path().to_str().unwrap()];
@@ -38,7 +38,7 @@ impl Guarded {
     }
 
     /// Makes a token with the binary, as an operator does; the file that it is in.
-    fn token(&self, identity: &str) -> String {
+    pub fn token(&self, identity: &str) -> String {
         let output = Command::new(env!("CARGO_BIN_EXE_pointsman"))
             .args(["token", "create", "--identity", identity, "--state-dir", self.state.path().to_str().unwrap()])
             .output()
@@ -50,7 +50,7 @@ impl Guarded {
     }
 
     /// Gets a certificate by a token, as an agent does; the files of chain and key.
-    async fn certificate(&self, identity: &str) -> (String, String) {
+    pub async fn certificate(&self, identity: &str) -> (String, String) {
         let token = std::fs::read_to_string(self.token(identity)).unwrap();
         let roots = std::fs::read_to_string(self.root()).unwrap();
         let credentials = Credentials { roots, name: "localhost".to_owned(), certificate: None };
@@ -68,7 +68,7 @@ impl Guarded {
     }
 
     /// The bootstrap of an Envoy called `pod`, with these arguments more.
-    fn bootstrap(&self, pod: &str, arguments: &[&str]) -> Value {
+    pub fn bootstrap(&self, pod: &str, arguments: &[&str]) -> Value {
         let (xds, root) = (self.tls.to_string(), self.root());
         let mut all = vec!["--pod", pod, "--interception", "none", "--xds", &xds, "--xds-ca", &root];
         all.extend(arguments);

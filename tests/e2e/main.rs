@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 mod actions;
+mod authorization;
 mod bad_clients;
 mod bad_input;
 mod changes;

@@ -9,6 +9,7 @@
 //! | [`http`] | requests to an admin interface, and streams of events |
 //! | [`wire`] | a raw discovery client that sends what it is told, for both protocol variants |
 //! | [`backend`], [`tcp_backend`] | sample services that say who they are |
+//! | [`authorizer`] | a service that Envoy asks whether requests may pass |
 //! | [`load`] | continuous requests, and what came of each |
 //! | [`stats`] | whether counts fit weights, with a stated chance of being wrong |
 //! | [`netns`] | network namespaces joined by a switch, with interception of traffic |
@@ -26,6 +27,7 @@
 #![allow(clippy::disallowed_methods, reason = "a harness for real processes needs the clock, threads and environment")]
 
 mod admin;
+pub mod authorizer;
 pub mod backend;
 pub mod envoy;
 pub mod grpc_client;
