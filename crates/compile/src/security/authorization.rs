@@ -73,7 +73,8 @@ pub(crate) struct Authorization {
     pub(crate) network: Vec<Filter>,
 }
 
-/// The filters for what the policies select. Refers to the clusters of providers, and comes from all the policies.
+/// The filters for what the policies select. Refers to the clusters of providers, and comes from all the policies and, if
+/// a provider is asked, from the mesh configuration.
 pub(crate) fn authorization(input: &AuthorizationInput<'_>) -> Built<Authorization> {
     let mut built = Built::new(Authorization::default());
     let mut sorted = Sorted::default();
@@ -258,6 +259,7 @@ fn ask(input: &AuthorizationInput<'_>, name: &str, policies: &[Written<'_>], bui
         }
     };
     built.clusters.insert(provider.cluster.clone());
+    built.origins.insert(provider.origin.clone());
     let shadow = HttpRbac {
         shadow_rules: Some(noted(Traffic::Http, &as_asked)),
         shadow_rules_stat_prefix: custom::SHADOW_PREFIX.to_owned(),

@@ -66,7 +66,7 @@ fn provider<'w>(resolver: &Resolver<'_, 'w>, name: &str) -> Result<ResolvedProvi
     match resolver.resolve(namespace, &destination, asks.port(), &[], Via::Connections) {
         Target::Cluster { name, .. } => {
             let host = Hostname::qualified(host, namespace, &resolver.reader.settings().domain).to_string();
-            Ok(ResolvedProvider { asks, cluster: name, host })
+            Ok(ResolvedProvider { asks, cluster: name, host, origin: &object.reference })
         }
         Target::Missing(missing) => {
             Err(format!("provider \"{name}\" cannot be reached: {}", route::describe(&missing)))

@@ -18,6 +18,7 @@ use proto::pb::envoy::extensions::filters::network::ext_authz::v3::ExtAuthz as N
 use proto::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use proto::pb::envoy::r#type::matcher::v3::{ListStringMatcher, MetadataMatcher};
 use proto::pb::envoy::r#type::v3::HttpStatus;
+use world::ObjectRef;
 use world::api::mesh_config::{ExtAuthzGrpc, ExtAuthzHttp, ExternalAuthorization, RequestBody};
 
 use super::NETWORK_STAT_PREFIX;
@@ -39,6 +40,8 @@ pub(crate) struct ResolvedProvider<'a> {
     pub(crate) cluster: Arc<str>,
     /// The host of its service.
     pub(crate) host: String,
+    /// The mesh configuration.
+    pub(crate) origin: &'a ObjectRef,
 }
 
 /// The id under which the shadow notes a rule for `provider`.

@@ -190,6 +190,7 @@ fn mesh_config() -> MeshConfig {
 
 fn built_with_providers(policies: &[Arc<Object>]) -> Built<Authorization> {
     let config = mesh_config();
+    let origin = ObjectRef::new(Kind::ConfigMap, "istio-system", "istio");
     authorization(&AuthorizationInput {
         policies: &policies.iter().collect::<Vec<_>>(),
         trust_domains: &trust_domains(),
@@ -197,7 +198,12 @@ fn built_with_providers(policies: &[Arc<Object>]) -> Built<Authorization> {
             let asks = config.provider(name).and_then(|provider| provider.authorization());
             let asks = asks.ok_or_else(|| format!("there is no provider \"{name}\""))?;
             let host = "authz.shop.svc.cluster.local".to_owned();
-            Ok(ResolvedProvider { asks, cluster: format!("outbound|{}||{host}", asks.port()).into(), host })
+            Ok(ResolvedProvider {
+                asks,
+                cluster: format!("outbound|{}||{host}", asks.port()).into(),
+                host,
+                origin: &origin,
+            })
         },
         most_regex_instructions: crate::Options::DEFAULT_REGEX_INSTRUCTIONS,
     })
