@@ -108,3 +108,62 @@ fn the_schemas_are_structural_and_described() {
         }
     }
 }
+
+/// What an API server refuses in a definition, beside what [`the_schemas_are_structural_and_described`] looks at.
+#[test]
+fn the_extensions_of_the_schemas_are_those_that_an_api_server_takes() {
+    let known = ["int-or-string", "preserve-unknown-fields", "list-type", "list-map-keys", "map-type", "validations"];
+    let mut rules = 0;
+    for crd in source::crds::all() {
+        let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema").unwrap();
+        for (path, node) in nodes(schema) {
+            for key in node.keys().filter_map(|key| key.strip_prefix("x-kubernetes-")) {
+                assert!(known.contains(&key), "{path}: x-kubernetes-{key}");
+            }
+            let extension = |name: &str| node.get(&format!("x-kubernetes-{name}"));
+            for flag in ["int-or-string", "preserve-unknown-fields"] {
+                assert!(extension(flag).is_none_or(|value| *value == true), "{path}: {flag} can only be true");
+            }
+            let alternatives = serde_json::json!([{"type": "integer"}, {"type": "string"}]);
+            assert!(
+                extension("int-or-string").is_none()
+                    || (!node.contains_key("type") && node.get("anyOf").is_none_or(|any| *any == alternatives)),
+                "{path}: a number or a text has no type, and no other alternatives: {node:?}"
+            );
+            // A list has one schema for all of its items; fields are named or free, never both.
+            assert!(node.get("type") != Some(&"array".into()) || node["items"].is_object(), "{path}: items");
+            assert!(!(node.contains_key("properties") && node.contains_key("additionalProperties")), "{path}");
+            if let Some(list_type) = extension("list-type") {
+                assert_eq!(node["type"], "array", "{path}: x-kubernetes-list-type");
+                let items = &node["items"];
+                let is_scalar = !["object", "array"].contains(&items["type"].as_str().unwrap());
+                match list_type.as_str().unwrap() {
+                    "atomic" => {}
+                    "set" => assert!(is_scalar, "{path}: a set of {items}"),
+                    "map" => {
+                        for key in extension("list-map-keys").unwrap().as_array().unwrap() {
+                            let field = &items["properties"][key.as_str().unwrap()];
+                            let is_required = items["required"].as_array().is_some_and(|names| names.contains(key));
+                            assert!(!["object", "array"].contains(&field["type"].as_str().unwrap()), "{path}: {key}");
+                            assert!(is_required || field.get("default").is_some(), "{path}: {key} may be absent");
+                        }
+                    }
+                    other => panic!("{path}: a list is no {other}"),
+                }
+            }
+            for rule in extension("validations").and_then(Value::as_array).into_iter().flatten() {
+                rules += 1;
+                let known = ["rule", "message"];
+                assert!(rule.as_object().unwrap().keys().all(|key| known.contains(&key.as_str())), "{path}: {rule}");
+                let message = rule["message"].as_str().unwrap();
+                assert!(!message.is_empty() && !message.contains('\n') && message.len() <= 2048, "{path}: {message}");
+                assert!(cel::Program::compile(rule["rule"].as_str().unwrap()).is_ok(), "{path}: {rule}");
+            }
+            if let Some(words) = node.get("enum").and_then(Value::as_array) {
+                let different: BTreeSet<_> = words.iter().map(ToString::to_string).collect();
+                assert!(!words.is_empty() && different.len() == words.len(), "{path}: {words:?}");
+            }
+        }
+    }
+    assert!(rules > 20, "{rules} rules");
+}

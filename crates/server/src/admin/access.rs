@@ -17,7 +17,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tonic::Status;
 
-use super::audit::{AuditTrail, Deed};
+use super::audit::{AuditTrail, AuditedCall, Deed};
 use super::http::failure;
 use super::tokens::TokenFile;
 use crate::Error;
@@ -170,13 +170,31 @@ pub(crate) async fn guard(State(access): State<Arc<Access>>, mut request: Reques
         Ok(Err(error)) => return unrecorded(&error.to_string(), is_grpc),
         Err(error) => return unrecorded(&error.to_string(), is_grpc),
     };
+    let mut recording = Recording { access, call, outcome: HUNG_UP.to_owned() };
     let response = next.run(request).await;
-    let outcome = outcome(&response);
-    let ended = tokio::task::spawn_blocking(move || access.trail.end(&call, &outcome)).await;
-    if let Ok(Err(error)) = ended {
-        tracing::error!(%error, "what came of a call of the admin API is not recorded");
-    }
+    recording.outcome = outcome(&response);
+    // Before it is answered, and where the disk holds up nobody else. A panic was reported when it happened.
+    let _ = tokio::task::spawn_blocking(move || drop(recording)).await;
     response
+}
+
+/// What came of a call whose caller did not wait for the answer; it may have been done.
+const HUNG_UP: &str = "the caller hung up";
+
+/// A call that is under way. Its outcome is recorded when this is dropped, whoever drops it: a caller that hangs up takes
+/// the call with it, not its trace.
+struct Recording {
+    access: Arc<Access>,
+    call: AuditedCall,
+    outcome: String,
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        if let Err(error) = self.access.trail.end(&self.call, &self.outcome) {
+            tracing::error!(%error, "what came of a call of the admin API is not recorded");
+        }
+    }
 }
 
 /// The layer of the gRPC services on the xDS ports, none of which changes anything: what shows the server needs a token

@@ -69,6 +69,10 @@ impl Intents {
 
     /// The objects that are in force, in order.
     pub(super) async fn list(&self, filter: &IntentFilter) -> Result<view::Intents, Stopped> {
+        Ok(view::Intents { objects: self.look(filter).await?.into_values().collect() })
+    }
+
+    async fn look(&self, filter: &IntentFilter) -> Result<BTreeMap<ObjectRef, view::IntentObject>, Stopped> {
         let rollouts = Becoming::of(self.rollouts.all().await?);
         let problems = by_object(self.plane.problems().await?);
         let catalogued = self.plane.catalogued();
@@ -76,9 +80,9 @@ impl Intents {
         let objects = catalogued.iter().filter(|(reference, _)| filter.takes(reference));
         let objects = objects.map(|(reference, (object, generation))| {
             let problems = problems.get(reference).map(Vec::as_slice).unwrap_or_default();
-            describe(object, *generation, problems, rollouts.of_object(reference))
+            (reference.clone(), describe(object, *generation, problems, rollouts.of_object(reference)))
         });
-        Ok(view::Intents { objects: objects.collect() })
+        Ok(objects.collect())
     }
 
     /// One object that is in force.

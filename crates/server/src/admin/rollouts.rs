@@ -160,6 +160,9 @@ async fn events(
                     changed = news.changed() => changed.ok()?,
                     () = draining.cancelled() => return None,
                 }
+                if !shown.is_empty() {
+                    tokio::time::sleep(PAUSE).await;
+                }
                 let now = rollouts.one(&namespace, &name).await.ok()??;
                 let text = serde_json::to_string(&now).ok()?;
                 let id = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()));
@@ -167,7 +170,6 @@ async fn events(
                     let frame = sse::Event::default().event("rollout").id(&id).data(text);
                     return Some((Ok::<_, Infallible>(frame), (rollouts, news, draining, id)));
                 }
-                tokio::time::sleep(PAUSE).await;
             }
         }
     });

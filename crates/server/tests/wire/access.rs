@@ -19,7 +19,7 @@ use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::fixture::{REVIEWS, config, serving};
+use crate::fixture::{REVIEWS, SOON, config, eventually, serving};
 use crate::intents::{Kept, intent};
 
 const WRITE: &str = "write-token-0123456789";
@@ -235,6 +235,29 @@ async fn whoever_changes_something_is_recorded_with_the_outcome() {
     }
     let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(locked.trail()).unwrap());
     assert_eq!(mode & 0o077, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_hangs_up_before_the_answer_is_recorded_as_well() {
+    let locked = Locked::new();
+    let plane = plane::Plane::new(world::Settings::default(), compile::Options::default());
+    let mut server = Server::bind(locked.config.clone(), plane).await.unwrap();
+    let (mut submitted, admin) = (server.submitted().unwrap(), server.addresses().admin.unwrap());
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let run = tokio::spawn(server.run(shutdown.clone()));
+    let writer = caller(admin, WRITE);
+    let call = tokio::spawn(async move {
+        writer.call(Method::POST, "/api/v1/intents?actor=eve", intent(10)).await.map(|_| ()).ok();
+    });
+    // Nobody answers it, and the caller leaves.
+    let under_way = tokio::time::timeout(SOON, submitted.recv()).await.unwrap().unwrap();
+    call.abort();
+    let lines = eventually(async || locked.lines(), |lines| lines.len() == 2).await;
+    assert_eq!((&lines[1]["actor"], &lines[1]["what"]), (&"eve".into(), &"apply".into()));
+    assert_eq!(lines[1]["outcome"], "the caller hung up");
+    drop(under_way);
+    shutdown.cancel();
+    run.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use world::ObjectRef;
 
-use super::{Becoming, IntentFilter, Intents, by_object, describe};
+use super::{IntentFilter, Intents};
+use crate::Stopped;
 use crate::plane_task::Catalogued;
 use crate::view::{IntentChange, IntentEvent, IntentObject};
-use crate::{Stopped, view};
 
 /// However much happens, it is looked no more often than this.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -57,17 +57,7 @@ impl IntentFeed {
         // What comes while this is under way is seen by the next look.
         self.news.mark_unchanged();
         self.catalogued.mark_unchanged();
-        let rollouts = Becoming::of(self.intents.rollouts.all().await?);
-        let problems = by_object(self.intents.plane.problems().await?);
-        let now: BTreeMap<ObjectRef, view::IntentObject> = {
-            let catalogued = self.catalogued.borrow();
-            let objects = catalogued.iter().filter(|(reference, _)| self.filter.takes(reference));
-            let objects = objects.map(|(reference, (object, generation))| {
-                let problems = problems.get(reference).map(Vec::as_slice).unwrap_or_default();
-                (reference.clone(), describe(object, *generation, problems, rollouts.of_object(reference)))
-            });
-            objects.collect()
-        };
+        let now = self.intents.look(&self.filter).await?;
         for (reference, object) in &now {
             let change = match self.told.get(reference) {
                 None => IntentChange::Added,
