@@ -27,6 +27,7 @@ mod matches;
 mod mesh;
 mod missing;
 mod nack;
+mod rate_limits;
 mod raw;
 mod removals;
 mod restart;

@@ -19,6 +19,7 @@ pub mod names;
 mod options;
 mod pack;
 pub mod policy;
+pub mod rate_limit;
 mod raw;
 pub mod route;
 mod security;

@@ -14,6 +14,8 @@ pub const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
 pub const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
 /// Listener that takes intercepted inbound traffic, on port 15006.
 pub const VIRTUAL_INBOUND: &str = "virtualInbound";
+/// Cluster of the control plane itself, in the bootstrap of our clients and of Istio's agents.
+pub const CONTROL_PLANE: &str = "xds-grpc";
 /// Listener and route configuration of the explicit HTTP proxy.
 pub const HTTP_PROXY: &str = "http_proxy";
 

@@ -498,6 +498,7 @@ impl Plane {
                 | Spec::RequestAuthentication(_)
                 | Spec::AuthorizationPolicy(_)
                 | Spec::MeshConfig(_)
+                | Spec::RateLimitPolicy(_)
                 | Spec::Freeze(_) => {}
             }
         }

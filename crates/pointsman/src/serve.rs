@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use compile::HostDelivery;
 use load::Policy;
 use plane::Plane;
-use server::{AdminAccess, Config, Deadlines, Input, JwksSettings, Listen, Server, Submitted};
+use server::{AdminAccess, Config, Deadlines, Input, JwksSettings, Listen, QuotaStore, Server, Submitted};
 use source::watch::Seen;
 use source::{Shelf, Update};
 use tokio::sync::mpsc;
@@ -71,6 +71,10 @@ pub(crate) struct Arguments {
     /// spread over replicas.
     #[arg(long, value_name = "SECONDS", value_parser = parse_age)]
     max_connection_age: Option<Duration>,
+    /// Count what Global limits of RateLimitPolicies let through in this Redis, so that all replicas count together:
+    /// redis://[user:password@]host[:port][/database], or rediss:// with TLS. Each counts for itself without.
+    #[arg(long, env = "POINTSMAN_REDIS_URL", hide_env_values = true, value_name = "URL")]
+    redis: Option<QuotaStore>,
 }
 
 /// How virtual hosts are delivered.
@@ -127,6 +131,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         deadlines,
         state: arguments.tls.state_directory().map(Path::to_owned),
         jwks: JwksSettings { authorities: arguments.tls.key_set_authorities(), refresh: arguments.jwks_refresh_every },
+        quotas: arguments.redis.clone().unwrap_or_default(),
         load: arguments.load_reports_every.map_or_else(Policy::default, Policy::every),
         ..Config::default()
     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use compile::HostDelivery;
 
-use crate::{AdminAccess, JwksSettings, TlsSettings};
+use crate::{AdminAccess, JwksSettings, QuotaStore, TlsSettings};
 
 /// A place to listen at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +66,8 @@ pub struct Config {
     pub state: Option<PathBuf>,
     /// How the key sets of token issuers are fetched.
     pub jwks: JwksSettings,
+    /// Where what all proxies may let through together is counted.
+    pub quotas: QuotaStore,
     /// Bounds on what clients may use.
     pub limits: Limits,
     /// How long things may take.
@@ -85,6 +87,7 @@ impl Default for Config {
             load: load::Policy::default(),
             state: None,
             jwks: JwksSettings::default(),
+            quotas: QuotaStore::default(),
             limits: Limits::default(),
             deadlines: Deadlines::default(),
         }

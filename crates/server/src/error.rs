@@ -31,6 +31,9 @@ pub enum Error {
     /// Keys, certificates or the state directory cannot be used.
     #[error("cannot serve TLS: {0}")]
     Tls(#[from] StateError),
+    /// The address of the store of quotas is none.
+    #[error("cannot use the store of quotas: {0}")]
+    Quotas(#[source] redis::RedisError),
     /// The descriptors for reflection could not be loaded.
     #[error("cannot offer gRPC reflection: {0}")]
     Reflection(String),

@@ -76,6 +76,13 @@ struct KindLabel {
     kind: &'static str,
 }
 
+/// What became of a request that a limit is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabel {
+    limit: String,
+    outcome: &'static str,
+}
+
 /// How a key set stands: `fresh`, `stale` or `missing`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StandingLabel {
@@ -91,6 +98,36 @@ struct OutcomeLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SeverityLabel {
     severity: &'static str,
+}
+
+/// What became of a request that a limit is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Passage {
+    /// There was room.
+    Allowed,
+    /// There was none.
+    Refused,
+    /// There was none, and it passed all the same.
+    DryRun,
+    /// There is no such limit, or no more.
+    Unknown,
+    /// It passed without being counted: there are too many keys.
+    Uncounted,
+    /// Nobody could say.
+    Failed,
+}
+
+impl Passage {
+    fn as_str(self) -> &'static str {
+        match self {
+            Passage::Allowed => "allowed",
+            Passage::Refused => "refused",
+            Passage::DryRun => "dry_run",
+            Passage::Unknown => "unknown",
+            Passage::Uncounted => "uncounted",
+            Passage::Failed => "failed",
+        }
+    }
 }
 
 /// What is counted for every message, of one type: found once, because finding a label costs as much as counting.
@@ -139,6 +176,7 @@ pub(crate) struct Metrics {
     telemetry_streams: Family<KindLabel, Gauge>,
     telemetry_messages: Family<KindLabel, Counter>,
     telemetry_cut: Family<KindLabel, Counter>,
+    limits: Family<LimitLabel, Counter>,
     first_response_wait: Histogram,
     publish: Histogram,
     seen_to_published: Histogram,
@@ -190,6 +228,7 @@ impl Metrics {
             telemetry_streams: Family::default(),
             telemetry_messages: Family::default(),
             telemetry_cut: Family::default(),
+            limits: Family::default(),
             first_response_wait: seconds(),
             publish: seconds(),
             seen_to_published: seconds(),
@@ -294,6 +333,8 @@ impl Metrics {
         r.register("pointsman_telemetry_messages", help, self.telemetry_messages.clone());
         let help = "Streams that were cut because they sent too much";
         r.register("pointsman_telemetry_cut", help, self.telemetry_cut.clone());
+        let help = "Requests that proxies asked about because of a limit that all share, by limit and outcome";
+        r.register("pointsman_quota_requests", help, self.limits.clone());
         r.register(
             "pointsman_first_response_wait_seconds",
             "Seconds that new streams waited for their turn",
@@ -414,6 +455,11 @@ impl Metrics {
     /// A certificate was asked for and not signed.
     pub(crate) fn certificate_refused(&self, reason: &'static str) {
         self.certificates_refused.get_or_create(&ReasonLabel { reason }).add(1);
+    }
+
+    /// A proxy asked whether a limit lets something through.
+    pub(crate) fn asked_about_limit(&self, limit: &str, passage: Passage) {
+        self.limits.get_or_create(&LimitLabel { limit: limit.to_owned(), outcome: passage.as_str() }).add(1);
     }
 
     /// A stream was opened.

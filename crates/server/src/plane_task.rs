@@ -40,6 +40,7 @@ use crate::journal::{About, Journal, NAMES, Trace};
 use crate::jwks::Wanted;
 use crate::mailbox::{self, mailbox};
 use crate::metrics::Metrics;
+use crate::quotas::Limits;
 use crate::view::{self, EventKind};
 use attachment::{Joined, Told};
 use catalog::Catalog;
@@ -148,6 +149,7 @@ pub(crate) struct PlaneTask {
     report: Report,
     lookout: Lookout,
     catalog: Catalog,
+    limits: Limits,
 }
 
 /// An attachment, from this side.
@@ -182,6 +184,8 @@ impl PlaneTask {
         let catalog = Catalog::default();
         let listed = catalog.subscribe();
         let (key_sets, wanted) = watch::channel(Wanted::new());
+        let limits = Limits::new(plane.world().settings().root_namespace.clone());
+        let table = limits.subscribe();
         let task = Self {
             plane,
             audiences,
@@ -202,8 +206,9 @@ impl PlaneTask {
             report: Report::default(),
             lookout,
             catalog,
+            limits,
         };
-        (task, Input::new(say), PlaneHandle::new(ask, synced_seen, picture, listed, wanted))
+        (task, Input::new(say), PlaneHandle::new(ask, synced_seen, picture, listed, wanted, table))
     }
 
     /// Runs until `stop` is cancelled. Blocks its thread.
@@ -301,6 +306,7 @@ impl PlaneTask {
         let begun = Instant::now();
         let changed: Vec<_> = changes.iter().take(NAMES).map(changed_object).collect();
         let object_count = changes.len();
+        self.limits.note(&changes);
         let is_shown = changes.iter().filter(|change| self.lookout.note(change)).count() > 0;
         let listed: Vec<_> = changes.iter().filter_map(Catalog::concerned).collect();
         let wants_keys = changes.iter().any(|change| changed_object(change).0.kind == Kind::RequestAuthentication);

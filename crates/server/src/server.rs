@@ -10,6 +10,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use plane::Plane;
+use proto::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
@@ -31,6 +32,7 @@ use crate::listen::{Listener, Lobby, Peer, Seat, Socket, accept_until};
 use crate::load_reports::LoadService;
 use crate::metrics::Metrics;
 use crate::plane_task::{PlaneHandle, PlaneTask};
+use crate::quotas::{QuotaService, Store};
 use crate::rollouts::{Rollouts, RolloutsHandle};
 use crate::telemetry::{LogService, MetricsService};
 use crate::trust::{Trust, handshake, keep};
@@ -45,6 +47,7 @@ const WHOLE_SERVER: &str = "";
 const LOAD_REPORTING: &str = "envoy.service.load_stats.v3.LoadReportingService";
 const METRICS: &str = "envoy.service.metrics.v3.MetricsService";
 const ACCESS_LOGS: &str = "envoy.service.accesslog.v3.AccessLogService";
+const RATE_LIMITS: &str = "envoy.service.ratelimit.v3.RateLimitService";
 const CLIENT_STATUS: &str = "envoy.service.status.v3.ClientStatusDiscoveryService";
 const ADMIN: &str = "pointsman.admin.v1.Admin";
 const INTENTS: &str = "pointsman.delivery.v1alpha1.Intents";
@@ -94,6 +97,7 @@ impl Server {
     /// # Errors
     /// [`Error::Bind`], [`Error::SocketInUse`] or [`Error::NotASocket`] when one cannot be had; none is kept then.
     /// [`Error::Tls`] when keys, certificates or the state directory cannot be used.
+    /// [`Error::Quotas`] when the address of their store is none.
     /// [`Error::State`] when the state of rollouts cannot be had.
     /// [`Error::Admin`] when the admin API would be open to everybody, or its tokens cannot be used.
     pub async fn bind(config: Config, plane: Plane) -> Result<Self, Error> {
@@ -114,6 +118,7 @@ impl Server {
         let access = Arc::new(access);
         let addresses = addresses(&config, &xds, &tls, admin.as_ref())?;
 
+        let store = Store::open(&config.quotas).map_err(Error::Quotas)?;
         let metrics = Metrics::new();
         let lobby = Arc::new(Lobby::new(max_connections(&config.limits)));
         let journal = Journal::new();
@@ -136,8 +141,9 @@ impl Server {
         for service in [WHOLE_SERVER, AGGREGATED] {
             health.set_service_status(service, ServingStatus::NotServing).await;
         }
-        let for_callers = for_callers(&health, &discovery);
-        let others = others(&health, &views, &discovery, access.clone())?;
+        let quotas = QuotaService::new(plane.limits(), Arc::new(store), discovery.metrics.clone());
+        let for_callers = for_callers(&health, &discovery, quotas.clone());
+        let others = others(&health, &views, &discovery, access.clone(), quotas)?;
         let cut_off = CancellationToken::new();
         Ok(Self {
             addresses,
@@ -354,12 +360,14 @@ fn others(
     views: &Views,
     discovery: &Arc<Discovery>,
     access: Arc<Access>,
+    quotas: RateLimitServiceServer<QuotaService>,
 ) -> Result<Routes, Error> {
-    let for_clients = [LOAD_REPORTING, METRICS, ACCESS_LOGS, CLIENT_STATUS];
+    let for_clients = [LOAD_REPORTING, METRICS, ACCESS_LOGS, RATE_LIMITS, CLIENT_STATUS];
     let routes = views_of(health, views, discovery, for_clients.into_iter().chain(service_names()).collect())?
         .add_service(LoadService::new(discovery.clone()))
         .add_service(MetricsService::new(discovery.clone()))
-        .add_service(LogService::new(discovery.clone()));
+        .add_service(LogService::new(discovery.clone()))
+        .add_service(quotas);
     Ok(Routes::from(routes.into_axum_router().layer(from_fn_with_state(access, guard_views))).prepare())
 }
 
@@ -412,10 +420,15 @@ async fn by_protocol(State(mut services): State<Router>, request: Request, next:
 
 /// The gRPC services beside discovery that callers over TLS have, who have proved who they are: what shows or changes the
 /// server itself is not among them.
-fn for_callers(health: &HealthReporter, discovery: &Arc<Discovery>) -> Routes {
+fn for_callers(
+    health: &HealthReporter,
+    discovery: &Arc<Discovery>,
+    quotas: RateLimitServiceServer<QuotaService>,
+) -> Routes {
     let health = HealthService::from_health_reporter(health.clone());
     let routes = Routes::new(tonic_health::pb::health_server::HealthServer::new(health))
-        .add_service(LoadService::new(discovery.clone()));
+        .add_service(LoadService::new(discovery.clone()))
+        .add_service(quotas);
     match &discovery.issuer {
         Some(issuer) => routes.add_service(CertificateService::new(issuer.clone(), discovery.metrics.clone())),
         None => routes,

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use world::Kind;
 use world::api::delivery::{AnalysisProfile, DeploymentIntent, Freeze, RolloutRun, RunStatus};
 use world::api::pointsman::XdsResource;
+use world::api::policy::RateLimitPolicy;
 
 /// A kind and what people see of it.
 struct Definition {
@@ -65,6 +66,15 @@ pub fn all() -> Vec<Value> {
                 ("Reason", "string", ".spec.reason"),
             ],
             spec: schema::<Freeze>(),
+            status: open(),
+        },
+        Definition {
+            group: "policy.pointsman.dev",
+            kind: Kind::RateLimitPolicy,
+            plural: "ratelimitpolicies",
+            short_names: &["rlp"],
+            columns: &[("Limits", "string", ".spec.limits[*].name")],
+            spec: schema::<RateLimitPolicy>(),
             status: open(),
         },
         Definition {

@@ -14,6 +14,7 @@ mod kubernetes;
 mod mesh_config;
 mod names;
 mod pattern;
+mod rate_limit_policy;
 mod request_authentication;
 mod request_match;
 mod rollout;
@@ -56,6 +57,7 @@ pub(crate) fn object(object: &Object) -> Verdict {
         Spec::DestinationRule(spec) => destination_rule::destination_rule(spec, &mut findings),
         Spec::VirtualService(spec) => virtual_service::virtual_service(spec, &mut findings),
         Spec::Gateway(spec) => gateway::gateway(spec, &mut findings),
+        Spec::RateLimitPolicy(spec) => rate_limit_policy::rate_limit_policy(spec, &mut findings),
         Spec::XdsResource(spec) => xds_resource::xds_resource(spec, &mut findings),
         Spec::DeploymentIntent(spec) => deployment_intent::deployment_intent(spec, &mut findings),
         Spec::AnalysisProfile(spec) => analysis_profile::analysis_profile(spec, &mut findings),

@@ -29,7 +29,7 @@ fn cases(file: &str) -> Vec<(String, Value, bool)> {
         .collect()
 }
 
-const FILES: [&str; 2] = ["deployment_intent.txt", "delivery.txt"];
+const FILES: [&str; 3] = ["deployment_intent.txt", "delivery.txt", "rate_limit_policy.txt"];
 
 /// Spellings that files may use beside the one that an API server takes.
 const NARROWER: [&str; 1] = ["steps of every kind"];

@@ -115,3 +115,8 @@ fn profiles_runs_and_freezes_are_checked() {
 fn rules_for_tokens_that_cannot_be_followed_are_told() {
     check("tokens.txt");
 }
+
+#[test]
+fn rate_limits_are_checked() {
+    check("rate_limit_policy.txt");
+}

@@ -5,6 +5,7 @@
 //! | [`envoy`] | a real Envoy with a given bootstrap: start, admin interface, stop |
 //! | [`grpc_client`] | a real gRPC client with its own xDS resolver |
 //! | [`prometheus`] | a real Prometheus that scrapes what it is told |
+//! | [`redis`] | a real Redis that forgets |
 //! | [`pointsman`] | the binary under test as a process: start, addresses, signals, restart |
 //! | [`http`] | requests to an admin interface, and streams of events |
 //! | [`wire`] | a raw discovery client that sends what it is told, for both protocol variants |
@@ -38,6 +39,7 @@ pub mod pointsman;
 pub mod ports;
 pub mod process;
 pub mod prometheus;
+pub mod redis;
 pub mod stats;
 pub mod tcp_backend;
 mod tools;

@@ -26,6 +26,9 @@ pub(crate) static GRPC_PYTHON: Tool =
 pub(crate) static PROMETHEUS: Tool =
     Tool { script: "prometheus.sh", variable: "PROMETHEUS_BIN", found: OnceLock::new() };
 
+/// A Redis server.
+pub(crate) static REDIS: Tool = Tool { script: "redis.sh", variable: "REDIS_BIN", found: OnceLock::new() };
+
 impl Tool {
     /// The path of the tool. The first call may take as long as a download does; the others return what it returned.
     pub(crate) fn path(&self) -> Result<&Path> {

@@ -8,4 +8,5 @@ pub mod istio;
 pub mod kube;
 pub mod mesh_config;
 pub mod pointsman;
+pub mod policy;
 pub(crate) mod schema;

@@ -15,6 +15,7 @@ use crate::api::istio::{
 use crate::api::kube::{EndpointSlice, Namespace, Pod, ServiceSpec};
 use crate::api::mesh_config::MeshConfig;
 use crate::api::pointsman::XdsResource;
+use crate::api::policy::RateLimitPolicy;
 
 /// Labels or a label selector, in key order.
 pub type Labels = BTreeMap<String, String>;
@@ -35,6 +36,7 @@ pub enum Kind {
     PeerAuthentication,
     RequestAuthentication,
     AuthorizationPolicy,
+    RateLimitPolicy,
     XdsResource,
     DeploymentIntent,
     AnalysisProfile,
@@ -62,6 +64,7 @@ impl Kind {
             Kind::PeerAuthentication => "PeerAuthentication",
             Kind::RequestAuthentication => "RequestAuthentication",
             Kind::AuthorizationPolicy => "AuthorizationPolicy",
+            Kind::RateLimitPolicy => "RateLimitPolicy",
             Kind::XdsResource => "XdsResource",
             Kind::DeploymentIntent => "DeploymentIntent",
             Kind::AnalysisProfile => "AnalysisProfile",
@@ -75,7 +78,7 @@ impl Kind {
 
 /// Names by which people call kinds on the command line, in lower case, beside the kind's own and its plural: those of
 /// kubectl.
-const NAMES: [(Kind, &[&str]); 18] = [
+const NAMES: [(Kind, &[&str]); 19] = [
     (Kind::Namespace, &["ns"]),
     (Kind::Service, &["svc"]),
     (Kind::EndpointSlice, &[]),
@@ -88,6 +91,7 @@ const NAMES: [(Kind, &[&str]); 18] = [
     (Kind::PeerAuthentication, &["pa"]),
     (Kind::RequestAuthentication, &["ra"]),
     (Kind::AuthorizationPolicy, &["ap", "authorizationpolicies"]),
+    (Kind::RateLimitPolicy, &["rlp", "ratelimitpolicies"]),
     (Kind::XdsResource, &[]),
     (Kind::DeploymentIntent, &["intent", "intents"]),
     (Kind::AnalysisProfile, &[]),
@@ -262,6 +266,7 @@ pub enum Spec {
     PeerAuthentication(PeerAuthentication),
     RequestAuthentication(RequestAuthentication),
     AuthorizationPolicy(AuthorizationPolicy),
+    RateLimitPolicy(RateLimitPolicy),
     XdsResource(XdsResource),
     DeploymentIntent(Box<DeploymentIntent>),
     AnalysisProfile(AnalysisProfile),
@@ -295,6 +300,7 @@ impl Object {
             | Spec::RequestAuthentication(_)
             | Spec::AuthorizationPolicy(_)
             | Spec::MeshConfig(_)
+            | Spec::RateLimitPolicy(_)
             | Spec::XdsResource(_) => return None,
         };
         let ObjectRef { kind, namespace, name } = &self.reference;

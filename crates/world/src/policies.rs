@@ -1,16 +1,17 @@
-//! Which policies of security concern a workload.
+//! Which policies concern a workload.
 
 use std::sync::Arc;
 
 use crate::{Labels, Object, Spec};
 
-/// The kinds of `security.istio.io`.
+/// The kinds of `security.istio.io`, and what our own has of the same form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum PolicyKind {
     PeerAuthentication,
     RequestAuthentication,
     AuthorizationPolicy,
+    RateLimitPolicy,
 }
 
 /// The policies of one kind that select a workload. Each list is oldest first, then by namespace and name; no policy is
@@ -52,6 +53,7 @@ pub(crate) fn selection(spec: &Spec) -> Option<(PolicyKind, Selection<'_>)> {
         Spec::PeerAuthentication(spec) => (PolicyKind::PeerAuthentication, &spec.selector, &[][..]),
         Spec::RequestAuthentication(spec) => (PolicyKind::RequestAuthentication, &spec.selector, &spec.target_refs[..]),
         Spec::AuthorizationPolicy(spec) => (PolicyKind::AuthorizationPolicy, &spec.selector, &spec.target_refs[..]),
+        Spec::RateLimitPolicy(spec) => (PolicyKind::RateLimitPolicy, &spec.selector, &[][..]),
         Spec::Namespace(_)
         | Spec::Service(_)
         | Spec::EndpointSlice(_)

@@ -26,12 +26,12 @@ pub(crate) struct Checked<'a> {
 
 impl Checked<'_> {
     /// Whether the expression matches the whole of `text`, as Envoy asks.
-    pub(super) fn is_match(&self, text: &str) -> bool {
+    pub(crate) fn is_match(&self, text: &str) -> bool {
         compile(self.pattern).is_ok_and(|regex| regex.is_match(text.as_bytes()))
     }
 
     /// How many groups a substitution may refer to.
-    pub(super) fn groups(&self) -> usize {
+    pub(crate) fn groups(&self) -> usize {
         self.groups
     }
 }

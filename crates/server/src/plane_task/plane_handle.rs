@@ -1,5 +1,7 @@
 //! The way to ask the plane.
 
+use std::sync::Arc;
+
 use plane::{Held, NodeError, ObjectView, Plane};
 use rollout::Picture;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -8,6 +10,7 @@ use world::{Kind, ObjectRef, Problem, Severity};
 use super::{Attachment, Catalogued, Question};
 use crate::Stopped;
 use crate::jwks::Wanted;
+use crate::quotas::Table;
 
 /// Asks the plane's task. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -17,6 +20,7 @@ pub(crate) struct PlaneHandle {
     picture: watch::Receiver<Picture>,
     catalogued: watch::Receiver<Catalogued>,
     key_sets: watch::Receiver<Wanted>,
+    limits: watch::Receiver<Arc<Table>>,
 }
 
 /// How much of what there is.
@@ -54,8 +58,9 @@ impl PlaneHandle {
         picture: watch::Receiver<Picture>,
         catalogued: watch::Receiver<Catalogued>,
         key_sets: watch::Receiver<Wanted>,
+        limits: watch::Receiver<Arc<Table>>,
     ) -> Self {
-        Self { ask, synced, picture, catalogued, key_sets }
+        Self { ask, synced, picture, catalogued, key_sets, limits }
     }
 
     /// The key sets that are to be fetched, as they are at any time.
@@ -71,6 +76,11 @@ impl PlaneHandle {
     /// The objects about rollouts that are in force, as they are at any time.
     pub(crate) fn catalogued(&self) -> watch::Receiver<Catalogued> {
         self.catalogued.clone()
+    }
+
+    /// The limits that proxies ask about, as they are at any time.
+    pub(crate) fn limits(&self) -> watch::Receiver<Arc<Table>> {
+        self.limits.clone()
     }
 
     /// Whether everything that the sources had at the start is in.

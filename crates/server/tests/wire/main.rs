@@ -14,6 +14,7 @@ mod held;
 mod identity;
 mod intents;
 mod lifecycle;
+mod quotas;
 mod rollouts;
 mod services;
 mod streams;

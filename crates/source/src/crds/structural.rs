@@ -124,6 +124,7 @@ fn may_be(schema: &Value, value: &Value) -> bool {
             };
             !required.into_iter().any(is_missing)
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+        Value::Number(number) => number.as_u64().is_none_or(|number| number >= least("minimum")),
+        Value::Null | Value::Bool(_) => true,
     }
 }

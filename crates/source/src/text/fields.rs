@@ -57,6 +57,7 @@ fn irrelevant(kind: &Kind) -> Table {
         | Kind::PeerAuthentication
         | Kind::RequestAuthentication
         | Kind::AuthorizationPolicy
+        | Kind::RateLimitPolicy
         | Kind::XdsResource
         | Kind::DeploymentIntent
         | Kind::AnalysisProfile
@@ -80,6 +81,7 @@ fn not_yet(kind: &Kind) -> Table {
         | Kind::PeerAuthentication
         | Kind::RequestAuthentication
         | Kind::AuthorizationPolicy
+        | Kind::RateLimitPolicy
         | Kind::XdsResource
         | Kind::DeploymentIntent
         | Kind::AnalysisProfile

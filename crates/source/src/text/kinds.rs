@@ -36,6 +36,7 @@ const SUPPORTED: &[(&str, Kind, &[&str])] = &[
     ("security.istio.io", Kind::RequestAuthentication, SECURITY_VERSIONS),
     ("security.istio.io", Kind::AuthorizationPolicy, SECURITY_VERSIONS),
     ("networking.pointsman.dev", Kind::XdsResource, &["v1alpha1"]),
+    ("policy.pointsman.dev", Kind::RateLimitPolicy, &["v1alpha1"]),
     ("delivery.pointsman.dev", Kind::DeploymentIntent, &["v1alpha1"]),
     ("delivery.pointsman.dev", Kind::AnalysisProfile, &["v1alpha1"]),
     ("delivery.pointsman.dev", Kind::RolloutRun, &["v1alpha1"]),

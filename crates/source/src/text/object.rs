@@ -240,6 +240,7 @@ impl Draft<'_, '_, '_> {
             Kind::PeerAuthentication => Spec::PeerAuthentication(self.specification()?),
             Kind::RequestAuthentication => Spec::RequestAuthentication(self.specification()?),
             Kind::AuthorizationPolicy => Spec::AuthorizationPolicy(self.authorization_policy()?),
+            Kind::RateLimitPolicy => Spec::RateLimitPolicy(self.specification()?),
             Kind::XdsResource => Spec::XdsResource(self.specification()?),
             Kind::DeploymentIntent => Spec::DeploymentIntent(self.specification()?),
             Kind::AnalysisProfile => Spec::AnalysisProfile(self.specification()?),
@@ -377,6 +378,7 @@ fn unknown_field_severity(kind: &Kind) -> Severity {
         | Kind::PeerAuthentication
         | Kind::RequestAuthentication
         | Kind::AuthorizationPolicy
+        | Kind::RateLimitPolicy
         | Kind::XdsResource
         | Kind::DeploymentIntent
         | Kind::AnalysisProfile

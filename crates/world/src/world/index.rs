@@ -144,7 +144,10 @@ impl Index {
                 };
                 touched.insert(Key::Gateways);
             }
-            Spec::PeerAuthentication(_) | Spec::RequestAuthentication(_) | Spec::AuthorizationPolicy(_) => {
+            Spec::PeerAuthentication(_)
+            | Spec::RequestAuthentication(_)
+            | Spec::AuthorizationPolicy(_)
+            | Spec::RateLimitPolicy(_) => {
                 self.shift_policy(object, touched, way);
             }
             Spec::XdsResource(spec) => {

@@ -1,4 +1,4 @@
-//! What the policies of security put in front of a workload.
+//! What policies put in front of a workload.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use world::{Hostname, Object, PolicyKind};
 use crate::layers::resolver::Resolver;
 use crate::layers::rollout::Via;
 use crate::security::{self, AuthenticationInput, AuthorizationInput, Guards, ResolvedProvider};
-use crate::{Audience, Built, Proxy, Target, route};
+use crate::{Audience, Built, Proxy, Target, rate_limit, route};
 
-/// The guards of the audience's own workload.
+/// The guards of the audience's own workload: first who may come, then how often.
 pub(super) fn guards(resolver: &Resolver<'_, '_>) -> Built<Guards> {
     let Audience { namespace, labels, proxy, .. } = resolver.audience;
     let of_kind = |kind| resolver.reader.policies(kind, namespace, labels).all().collect::<Vec<&Arc<Object>>>();
@@ -28,11 +28,13 @@ pub(super) fn guards(resolver: &Resolver<'_, '_>) -> Built<Guards> {
         provider: &|name| provider(resolver, name),
         most_regex_instructions: resolver.options.max_regex_instructions,
     });
+    let limits = rate_limit::filters(&of_kind(PolicyKind::RateLimitPolicy), resolver.options.max_regex_instructions);
     let mut built = Built::new(());
     let authentication = built.absorb(authentication);
     let authorization = built.absorb(authorization);
+    let limits = built.absorb(limits);
     let guards = Guards {
-        http: authorization.custom.into_iter().chain(authentication).chain(authorization.rules).collect(),
+        http: authorization.custom.into_iter().chain(authentication).chain(authorization.rules).chain(limits).collect(),
         network: authorization.network,
         clusters: built.clusters,
         origins: built.origins,

@@ -228,7 +228,7 @@ fn only_what_is_asked_for_is_kept_and_silence_is_told() {
     let client = Client::new("n", &Snapshot::new([layer]));
     let reports = vec![client.report(), ("quiet".into(), None), ("quiet".into(), None)];
     let index = Index::new(reports, Some(&["service/default/a".to_owned()]));
-    assert_eq!(index.paths(), ["service/default/a".into()]);
+    assert_eq!(index.paths(), [std::sync::Arc::from("service/default/a")]);
     assert!(!index.knows("service/default/b"));
     assert_eq!(index.silent_nodes(), ["quiet"]);
 }

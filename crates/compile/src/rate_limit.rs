@@ -1,0 +1,151 @@
+//! Limits on how often requests come, as Envoy's two filters keep them.
+//!
+//! Each limit has a descriptor: its name, and what is counted apart, in order. `local_ratelimit` has a token bucket for
+//! each descriptor; `ratelimit` asks the rate limit service about them, which knows the limit by its name. What tells
+//! requests apart stands in the filters themselves, so that no route depends on a limit.
+
+mod filter;
+mod key;
+mod value;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::pb::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
+use proto::pb::envoy::config::core::v3::{ApiVersion, GrpcService, RuntimeFractionalPercent};
+use proto::pb::envoy::config::ratelimit::v3::RateLimitServiceConfig;
+use proto::pb::envoy::config::route::v3::RateLimit as Actions;
+use proto::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
+use proto::pb::envoy::extensions::common::ratelimit::v3::{LocalRateLimitDescriptor, XRateLimitHeadersRfcVersion};
+use proto::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
+use proto::pb::envoy::extensions::filters::http::ratelimit::v3::RateLimit as GlobalRateLimit;
+use proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
+use proto::pb::envoy::r#type::v3::{FractionalPercent, TokenBucket, fractional_percent};
+use world::api::policy::{LimitScope, OnLimitError, RateLimit};
+use world::{Object, Spec};
+
+use crate::pack::{boolean, duration, http_filter, uint32};
+use crate::{Built, names};
+
+/// The domain of our descriptors at the rate limit service.
+pub const DOMAIN: &str = "pointsman";
+/// The key of a descriptor's first entry; its value is [`limit_name`].
+pub const LIMIT_KEY: &str = "limit";
+
+/// How many clients, or whatever else is counted apart, have a bucket of their own in a proxy; the one that has been
+/// silent for longest makes room. Envoy's default of 20 would forget them within a moment.
+const MOST_BUCKETS: u32 = 10_000;
+/// How long the rate limit service may take: longer than Envoy's 20 ms, which a busy machine exceeds.
+const SERVICE_TIMEOUT: Duration = Duration::from_millis(250);
+/// What statistics of the local filter are called.
+const STAT_PREFIX: &str = "rate_limits";
+
+/// `<namespace>/<policy>/<limit>`: the name of a limit in descriptors.
+pub fn limit_name(policy: &Object, limit: &RateLimit) -> String {
+    format!("{}/{}/{}", policy.reference.namespace, policy.reference.name, limit.name)
+}
+
+/// The filters that keep the limits of these policies, in the policies' order: one for what proxies count themselves,
+/// and one for each way to treat requests that could not be counted.
+pub(crate) fn filters(policies: &[&Arc<Object>], max_regex_instructions: u32) -> Built<Vec<HttpFilter>> {
+    let mut built = Built::new(Vec::new());
+    let mut local = LocalRateLimit::default();
+    let (mut or_allow, mut or_deny) = (Vec::new(), Vec::new());
+    for policy in policies {
+        let Spec::RateLimitPolicy(spec) = &policy.spec else { continue };
+        built.origins.insert(policy.reference.clone());
+        for (at, limit) in spec.limits.iter().enumerate() {
+            let name = limit_name(policy, limit);
+            let first = match filter::action(&name, &limit.matching, max_regex_instructions) {
+                Ok(action) => action,
+                Err(why) => {
+                    let field = format!("spec.limits[{at}].match.{}", why.field);
+                    let problem = world::Problem::error(&policy.reference, field, why.message);
+                    let problem = problem.consequence("the limit lets everything pass");
+                    let hint = "Use fewer or shorter values, or raise --max-regex-instructions with the proxies' own.";
+                    built.problems.push(problem.hint(hint).at(policy.meta.location.clone()));
+                    continue;
+                }
+            };
+            let keys = limit.by.iter().map(key::action);
+            let actions = [first].into_iter().chain(keys).collect();
+            let actions = Actions { actions, ..Actions::default() };
+            match (limit.scope, limit.on_error) {
+                (LimitScope::Local, _) => {
+                    local.rate_limits.push(actions);
+                    local.descriptors.push(bucket(name, limit));
+                }
+                (LimitScope::Global, OnLimitError::Allow) => or_allow.push(actions),
+                (LimitScope::Global, OnLimitError::Deny) => or_deny.push(actions),
+            }
+        }
+    }
+    if !local.descriptors.is_empty() {
+        built.value.push(http_filter("envoy.filters.http.local_ratelimit", &local_filter(local)));
+    }
+    for (name, rate_limits, failure_mode_deny) in
+        [("envoy.filters.http.ratelimit", or_allow, false), ("envoy.filters.http.ratelimit.deny", or_deny, true)]
+    {
+        if !rate_limits.is_empty() {
+            built.value.push(http_filter(name, &global_filter(rate_limits, failure_mode_deny)));
+        }
+    }
+    built
+}
+
+fn local_filter(with_descriptors: LocalRateLimit) -> LocalRateLimit {
+    let always = RuntimeFractionalPercent {
+        default_value: Some(FractionalPercent {
+            numerator: 100,
+            denominator: fractional_percent::DenominatorType::Hundred.into(),
+        }),
+        ..RuntimeFractionalPercent::default()
+    };
+    LocalRateLimit {
+        stat_prefix: STAT_PREFIX.to_owned(),
+        filter_enabled: Some(always.clone()),
+        filter_enforced: Some(always),
+        always_consume_default_token_bucket: Some(boolean(false)),
+        max_dynamic_descriptors: Some(uint32(MOST_BUCKETS)),
+        enable_x_ratelimit_headers: XRateLimitHeadersRfcVersion::DraftVersion03.into(),
+        rate_limited_as_resource_exhausted: true,
+        ..with_descriptors
+    }
+}
+
+fn global_filter(rate_limits: Vec<Actions>, failure_mode_deny: bool) -> GlobalRateLimit {
+    use proto::pb::envoy::extensions::filters::http::ratelimit::v3::rate_limit::XRateLimitHeadersRfcVersion;
+    let service = EnvoyGrpc { cluster_name: names::CONTROL_PLANE.to_owned(), ..EnvoyGrpc::default() };
+    GlobalRateLimit {
+        domain: DOMAIN.to_owned(),
+        timeout: Some(duration(SERVICE_TIMEOUT)),
+        failure_mode_deny,
+        rate_limited_as_resource_exhausted: true,
+        rate_limit_service: Some(RateLimitServiceConfig {
+            grpc_service: Some(GrpcService {
+                target_specifier: Some(TargetSpecifier::EnvoyGrpc(service)),
+                ..GrpcService::default()
+            }),
+            transport_api_version: ApiVersion::V3.into(),
+        }),
+        enable_x_ratelimit_headers: XRateLimitHeadersRfcVersion::DraftVersion03.into(),
+        rate_limits,
+        ..GlobalRateLimit::default()
+    }
+}
+
+/// The bucket of one limit: of each value of its keys, if it has any.
+fn bucket(name: String, limit: &RateLimit) -> LocalRateLimitDescriptor {
+    let first = Entry { key: LIMIT_KEY.to_owned(), value: name };
+    // An entry without a value stands for each.
+    let each = limit.by.iter().map(|by| Entry { key: key::name(by), value: String::new() });
+    LocalRateLimitDescriptor {
+        entries: [first].into_iter().chain(each).collect(),
+        token_bucket: Some(TokenBucket {
+            max_tokens: limit.burst.unwrap_or(limit.requests),
+            tokens_per_fill: Some(uint32(limit.requests)),
+            fill_interval: limit.per.map(duration),
+        }),
+        shadow_mode: limit.dry_run,
+    }
+}
