@@ -10,6 +10,8 @@ mod churn;
 mod figures;
 #[path = "fleet/guarded.rs"]
 mod guarded;
+#[path = "fleet/identity.rs"]
+mod identities;
 #[path = "fleet/memory.rs"]
 mod memory;
 #[path = "fleet/rounds.rs"]
@@ -106,6 +108,8 @@ fn groups() -> Vec<Group> {
     groups.push(group("memory per node, at once", || memory::nodes(memory::Coming::AtOnce)));
     groups.push(group("memory per node, mutual TLS", guarded::memory));
     groups.push(group("connect storm, mutual TLS", guarded::storm));
+    groups.push(group("identity, issuance", identities::issuance));
+    groups.push(group("identity, certificates replaced", identities::replaced));
     groups.push(group("memory per service", memory::services));
     groups.push(group("unruly nodes", unruly::unruly));
     groups

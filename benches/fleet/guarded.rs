@@ -46,7 +46,7 @@ impl Guarded {
     /// A server, and a certificate of its authority that all nodes use.
     async fn start(services: u32) -> Result<(Server, Guarded)> {
         let directory = TempDir::new()?;
-        let (server, address) = Server::guarded_mesh(services, directory.path()).await?;
+        let (server, address) = Server::guarded_mesh(services, directory.path(), &[]).await?;
         let files = certificate(directory.path(), address).await?;
         Ok((server, Guarded { address, files, _state: directory }))
     }

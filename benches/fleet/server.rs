@@ -43,10 +43,10 @@ impl Server {
     }
 
     /// The same, which also serves over TLS; its state is kept in this directory.
-    pub async fn guarded_mesh(services: u32, state: &Path) -> Result<(Server, SocketAddr)> {
+    pub async fn guarded_mesh(services: u32, state: &Path, more: &[&str]) -> Result<(Server, SocketAddr)> {
         let state = state.to_str().context("the directory's name is no text")?;
-        let mut server =
-            Server::mesh_with(services, &["--xds-tls-listen", "127.0.0.1:0", "--state-dir", state]).await?;
+        let tls = ["--xds-tls-listen", "127.0.0.1:0", "--state-dir", state];
+        let mut server = Server::mesh_with(services, &[&tls[..], more].concat()).await?;
         let address = server.process.address("xds-tls", PATIENCE).await?;
         Ok((server, address))
     }
@@ -99,6 +99,15 @@ impl Server {
     /// What it said when it started.
     pub fn output(&self) -> String {
         self.process.output()
+    }
+
+    /// Seconds of processor time so far.
+    pub fn cpu(&self) -> Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).context("the server is gone")?;
+        // What comes before the last parenthesis is the name; user and system time are the 14th and 15th (proc(5)).
+        let (_, rest) = stat.rsplit_once(')').context("no name in stat")?;
+        let ticks = rest.split_whitespace().skip(11).take(2).map(str::parse::<f64>).sum::<Result<f64, _>>()?;
+        Ok(ticks / 100.0)
     }
 
     /// Resident memory in bytes.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
+use std::time::Duration;
 
 use rcgen::KeyPair;
 use serde_json::{Value, json};
@@ -16,9 +17,9 @@ use crate::raw::get_where;
 
 /// A server with TLS, and the files of its clients.
 pub struct Guarded {
-    mesh: Mesh,
+    pub mesh: Mesh,
     tls: SocketAddr,
-    state: TempDir,
+    pub state: TempDir,
     clients: TempDir,
 }
 
@@ -60,11 +61,24 @@ impl Guarded {
         let request = proto::auth::IstioCertificateRequest { csr, ..Default::default() };
         let method = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
         let answer: proto::auth::IstioCertificateResponse = wire.call(method, request).await.unwrap();
-        let path = |end: &str| self.clients.path().join(format!("{}.{end}", identity.replace('/', "-")));
-        let (chain, private) = (path("pem"), path("key"));
-        std::fs::write(&chain, answer.cert_chain[..answer.cert_chain.len() - 1].concat()).unwrap();
-        std::fs::write(&private, key.serialize_pem()).unwrap();
-        (chain.to_str().unwrap().to_owned(), private.to_str().unwrap().to_owned())
+        let write = |end: &str, text: String| {
+            let path = self.clients.path().join(format!("{}.{end}", identity.replace('/', "-")));
+            let beside = path.with_extension("new");
+            std::fs::write(&beside, text).unwrap();
+            std::fs::rename(beside, &path).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        // The key first: Envoy reads both when one of them is renamed, and keeps what it has while they do not match.
+        let private = write("key", key.serialize_pem());
+        (write("pem", answer.cert_chain[..answer.cert_chain.len() - 1].concat()), private)
+    }
+
+    /// Renews a certificate again and again, as an agent does.
+    async fn renew(&self, identity: &str, every: Duration) {
+        loop {
+            tokio::time::sleep(every).await;
+            self.certificate(identity).await;
+        }
     }
 
     /// The bootstrap of an Envoy called `pod`, with these arguments more.
@@ -167,8 +181,9 @@ async fn envoys_get_their_secrets_and_trust_each_other_while_they_are_replaced()
     let back = Setup::new(server.bootstrap("back", &proof)).start().await.unwrap();
 
     let (chain, key) = server.certificate("default/front").await;
+    let sds = server.clients.path().join("front-sds.json");
     let proof = ["--client-cert", &*chain, "--client-key", &*key, "--service-account", "front", "--label", "app=front"];
-    let proof = [&proof[..], &["--state-of-the-world"]].concat();
+    let proof = [&proof[..], &["--state-of-the-world", "--client-sds", sds.to_str().unwrap()]].concat();
     let front = Setup::new(server.bootstrap("front", &proof)).start().await.unwrap();
 
     let heard = get_where(outbound, "back", "/", |reply| reply.status == 200).await;
@@ -177,7 +192,13 @@ async fn envoys_get_their_secrets_and_trust_each_other_while_they_are_replaced()
 
     let load = testkit::load::Load::start(Plan::get(outbound, "back", "/").per_second(50.0).connections(2)).unwrap();
     let updates = |envoy| async move { wait_for_updates(envoy, 4).await };
-    tokio::join!(updates(&front), updates(&back));
+    // Its stream ends with each of its certificates, and it comes back with the next one.
+    tokio::select! {
+        _ = async { tokio::join!(updates(&front), updates(&back)) } => {}
+        () = server.renew("default/front", Duration::from_secs(3)) => {}
+    }
+    let log = server.mesh.server.output();
+    assert!(log.contains("the certificate of a client is over"), "{log}");
     let window = load.stop().await;
     window.assert_no_failures();
     assert!(window.len() > 100, "{window}");
@@ -231,4 +252,60 @@ async fn an_envoy_of_another_namespace_gets_nothing() {
     let log = server.mesh.server.output();
     assert!(log.contains("spiffe://cluster.local/ns/bank/sa/vault"), "{log}");
     envoy.stop().await.unwrap();
+}
+
+/// The root is replaced under load, between Envoys that get their secrets by SDS: nobody trusts too little at any moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_root_is_replaced_under_load_without_a_failed_request() {
+    let app = Backend::start("app", ports::local().unwrap()).unwrap();
+    let (inbound, outbound) = (ports::local().unwrap(), ports::local().unwrap());
+    let of_back = [cluster("app", app.address(), None), listener("in", inbound, "app", Some(by_sds()))];
+    let of_front = [cluster("back", inbound, Some(by_sds())), listener("out", outbound, "back", None)];
+    let files = [("back.yaml", resources("back", &of_back)), ("front.yaml", resources("front", &of_front))];
+    let files: Vec<_> = files.iter().map(|(name, text)| (*name, &**text)).collect();
+    let server = Guarded::start(&files, &["--workload-cert-ttl", "60", "--ca-settle", "1"]).await;
+    let old = std::fs::read_to_string(server.root()).unwrap();
+    let mut envoys = Vec::new();
+    for name in ["back", "front"] {
+        let (token, label) = (server.token(&format!("default/{name}")), format!("app={name}"));
+        let proof = ["--token-file", &*token, "--service-account", name, "--label", &*label];
+        envoys.push(Setup::new(server.bootstrap(name, &proof)).start().await.unwrap());
+    }
+    get_where(outbound, "back", "/", |reply| reply.status == 200).await;
+    server.mesh.synced(2).await;
+
+    let load = testkit::load::Load::start(Plan::get(outbound, "back", "/").per_second(50.0).connections(2)).unwrap();
+    // One stage, a restart of the server, and the rest.
+    let admin = server.mesh.admin.to_string();
+    let rotate = |arguments: &[&str]| {
+        let mut all = vec!["ca", "rotate", "--admin", &*admin, "--wait", "40", "--actor", "alice"];
+        all.extend(arguments);
+        let output = Command::new(env!("CARGO_BIN_EXE_pointsman")).args(all).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let shown = rotate(&["--step"]);
+    assert!(shown.contains("distributing"), "{shown}");
+    let mut server = server;
+    server.mesh.server.terminate(PATIENCE).await.unwrap();
+    server.mesh.restart().await;
+    server.mesh.synced(2).await;
+    let shown = rotate(&[]);
+    assert!(shown.contains("rotation   none"), "{shown}");
+    let window = load.stop().await;
+    window.assert_no_failures();
+    assert!(window.len() > 100, "{window}");
+
+    let new = std::fs::read_to_string(server.root()).unwrap();
+    assert_ne!(old, new);
+    let reply = get_where(outbound, "back", "/", |reply| reply.status == 200).await;
+    assert_eq!(reply.header("x-heard"), Some("spiffe://cluster.local/ns/default/sa/front"));
+    for envoy in envoys {
+        let certificates = envoy.get_json("/certs").await.unwrap().to_string();
+        assert!(certificates.contains("cluster.local"), "{certificates}");
+        envoy.stop().await.unwrap();
+    }
+    let log = std::fs::read_to_string(server.state.path().join("audit/authority.jsonl")).unwrap();
+    assert_eq!(log.lines().count(), 3, "{log}");
+    assert!(log.contains("alice") && !log.contains("forced_over"), "{log}");
 }

@@ -14,6 +14,7 @@ mod envoy_resources;
 mod forms;
 mod full_disk;
 mod gateway;
+mod gateway_secrets;
 mod grpc;
 mod guard;
 mod hosts;

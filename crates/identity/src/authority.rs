@@ -3,20 +3,28 @@
 use std::fmt;
 use std::time::SystemTime;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::oid_registry::OID_X509_EXT_SUBJECT_KEY_IDENTIFIER;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::x509::AttributeTypeAndValue;
 
 use crate::{Error, Lifetime, PrivateKey, Serial, SigningRequest, SpiffeId, TrustDomain, pem};
 
 /// Signs certificates for workloads and servers. Its key can be had by [`Authority::key_pem`] only.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    /// Its certificate, and those between it and the root, as PEM; empty when it is the root itself.
+    certificate: CertificateDer<'static>,
+    /// What names the key in certificates that it has signed; empty when its certificate says none.
+    key_id: Vec<u8>,
+    /// What stands between what it signs and what others trust, as PEM: its certificate and those between it and the
+    /// root, or a certificate of its key by another root.
     intermediates: Vec<String>,
     roots: Vec<CertificateDer<'static>>,
     not_before: OffsetDateTime,
@@ -71,12 +79,11 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, trust_domain.as_str());
-        params.distinguished_name.push(DnType::CommonName, "Pointsman root");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.serial_number = Some(SerialNumber::from_slice(serial.as_bytes()));
-        params.not_before = lifetime.not_before.into();
-        params.not_after = lifetime.not_after.into();
+        // With a part of the number, because one root follows the other and some clients look for signers by name.
+        let common_name = format!("Pointsman root {}", &serial.to_string()[..8]);
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        as_root(&mut params, serial);
+        (params.not_before, params.not_after) = (lifetime.not_before.into(), lifetime.not_after.into());
         let certificate = params.self_signed(key.pair()).map_err(signing)?;
         let text = certificate.pem();
         Self::own(&text, &key.to_pem())
@@ -130,7 +137,61 @@ impl Authority {
             (parsed.validity().not_before.to_datetime(), parsed.validity().not_after.to_datetime());
         let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|error| unusable(&error.to_string()))?;
         let roots = pem::certificates(roots, "the root certificate")?;
-        Ok(Self { issuer, intermediates, roots, not_before, not_after })
+        let key_id = parsed.get_extension_unique(&OID_X509_EXT_SUBJECT_KEY_IDENTIFIER).ok().flatten();
+        let key_id = match key_id.map(|extension| extension.parsed_extension()) {
+            Some(ParsedExtension::SubjectKeyIdentifier(id)) => id.0.to_vec(),
+            _ => Vec::new(),
+        };
+        Ok(Self { issuer, certificate: der.clone(), key_id, intermediates, roots, not_before, not_after })
+    }
+
+    /// The same with `others` trusted beside it.
+    #[must_use]
+    pub fn trusting(mut self, others: &[CertificateDer<'static>]) -> Self {
+        let new: Vec<_> = others.iter().filter(|other| !self.roots.contains(other)).cloned().collect();
+        self.roots.extend(new);
+        self
+    }
+
+    /// The same, with these certificates (PEM) behind each that it signs, so that it is also accepted by whoever trusts
+    /// only the root that they lead to.
+    #[must_use]
+    pub fn behind(mut self, crossed: Vec<String>) -> Self {
+        self.intermediates = crossed;
+        self
+    }
+
+    /// A certificate (PEM) of another root's key, signed by this one: whoever trusts only this root accepts by it what
+    /// the other has signed. It holds as long as both do.
+    ///
+    /// # Errors
+    /// [`Error::Certificate`] when the other's name is not of the form that [`Authority::new_root`] gives;
+    /// [`Error::Signing`] when the library of cryptography cannot.
+    pub fn cross_sign(&self, other: &Authority, serial: Serial) -> Result<String, Error> {
+        const WHAT: &str = "the other root";
+        let parsed = parse(&other.certificate, WHAT)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        let texts = |mut names: Box<dyn Iterator<Item = &AttributeTypeAndValue<'_>> + '_>| {
+            names.next().and_then(|name| name.as_str().ok()).map(str::to_owned)
+        };
+        let organisation = texts(Box::new(parsed.subject().iter_organization()));
+        let common_name = texts(Box::new(parsed.subject().iter_common_name()));
+        let (Some(organisation), Some(common_name)) = (organisation, common_name) else {
+            return Err(Error::Certificate { what: WHAT, reason: "it lacks a part of its name".to_owned() });
+        };
+        params.distinguished_name.push(DnType::OrganizationName, organisation);
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        as_root(&mut params, serial);
+        params.not_before = self.not_before.max(other.not_before);
+        params.not_after = self.not_after.min(other.not_after);
+        params.use_authority_key_identifier_extension = true;
+        let crossed = params.signed_by(other.issuer.key(), &self.issuer).map_err(signing)?;
+        // A name that is not the same to the byte would make it useless.
+        if parse(crossed.der(), WHAT)?.subject().as_raw() != parsed.subject().as_raw() {
+            return Err(Error::Certificate { what: WHAT, reason: "its name has another form".to_owned() });
+        }
+        Ok(crossed.pem())
     }
 
     /// Signs a certificate for whoever has the key. It says what `subject` says and nothing else, and ends when the
@@ -218,7 +279,23 @@ impl Authority {
 
     /// Its certificate as PEM, to be kept.
     pub fn certificate_pem(&self) -> String {
-        self.intermediates.first().cloned().unwrap_or_else(|| self.roots_pem())
+        pem::encode(&self.certificate)
+    }
+
+    /// Its certificate.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// What tells it from others: SHA-256 of its certificate in hexadecimal digits, as `openssl x509 -fingerprint -sha256`
+    /// has it but for the colons.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.certificate)
+    }
+
+    /// Whether a certificate that names its signer by `key_id` names this one.
+    pub fn has_key_id(&self, key_id: &[u8]) -> bool {
+        !key_id.is_empty() && self.key_id == key_id
     }
 
     /// Its key as PEM, to be kept secret.
@@ -242,6 +319,22 @@ impl fmt::Debug for Authority {
             .field("not_after", not_after)
             .finish_non_exhaustive()
     }
+}
+
+/// SHA-256 of a certificate in hexadecimal digits.
+pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    digest(&SHA256, certificate).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A certificate in PEM form.
+pub fn pem_of(certificate: &CertificateDer<'_>) -> String {
+    pem::encode(certificate)
+}
+
+fn as_root(params: &mut CertificateParams, serial: Serial) {
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.serial_number = Some(SerialNumber::from_slice(serial.as_bytes()));
 }
 
 fn server_name(name: &str) -> Result<SanType, Error> {

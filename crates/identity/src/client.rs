@@ -1,9 +1,22 @@
 //! Who a client's certificate is for.
 
-use x509_parser::extensions::GeneralName;
+use std::time::SystemTime;
+
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::{InvalidName, SpiffeId};
+
+/// What a client's certificate says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// Whom it is for.
+    pub id: SpiffeId,
+    /// Until when it holds.
+    pub not_after: SystemTime,
+    /// What names the key that signed it; empty when it does not say.
+    pub signer_key_id: Vec<u8>,
+}
 
 /// Why a certificate, verified as it may be, names no workload.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,24 +32,36 @@ pub enum ClientCertificateError {
     Name(#[from] InvalidName),
 }
 
-/// The SPIFFE id in a certificate (X509-SVID 2: exactly one URI). Whether the certificate holds, and who signed it, is
-/// for TLS to verify.
-///
-/// # Errors
-/// [`ClientCertificateError`] when it names no workload.
-pub fn client_id(certificate: &[u8]) -> Result<SpiffeId, ClientCertificateError> {
-    let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| ClientCertificateError::Unreadable)?;
-    let names = certificate.subject_alternative_name().map_err(|_| ClientCertificateError::Unreadable)?;
-    let names = names.map_or(&[][..], |extension| &extension.value.general_names);
-    let uris: Vec<_> = names
-        .iter()
-        .filter_map(|name| match name {
-            GeneralName::URI(uri) => Some(*uri),
+impl ClientCertificate {
+    /// Reads a certificate, which must have exactly one name in URI form (X509-SVID 2). Whether it holds, and who signed
+    /// it, is for TLS to verify.
+    ///
+    /// # Errors
+    /// [`ClientCertificateError`] when it names no workload.
+    pub fn read(certificate: &[u8]) -> Result<Self, ClientCertificateError> {
+        let (_, certificate) =
+            X509Certificate::from_der(certificate).map_err(|_| ClientCertificateError::Unreadable)?;
+        let names = certificate.subject_alternative_name().map_err(|_| ClientCertificateError::Unreadable)?;
+        let names = names.map_or(&[][..], |extension| &extension.value.general_names);
+        let uris: Vec<_> = names
+            .iter()
+            .filter_map(|name| match name {
+                GeneralName::URI(uri) => Some(*uri),
+                _ => None,
+            })
+            .collect();
+        let id = match uris[..] {
+            [uri] => uri.parse()?,
+            _ => return Err(ClientCertificateError::Names(uris.len())),
+        };
+        let signer = certificate.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(signer) => signer.key_identifier.as_ref(),
             _ => None,
+        });
+        Ok(Self {
+            id,
+            not_after: certificate.validity().not_after.to_datetime().into(),
+            signer_key_id: signer.map_or_else(Vec::new, |id| id.0.to_vec()),
         })
-        .collect();
-    match uris[..] {
-        [uri] => Ok(uri.parse()?),
-        _ => Err(ClientCertificateError::Names(uris.len())),
     }
 }

@@ -54,6 +54,11 @@ impl PrivateKey {
         self.pair.serialize_der()
     }
 
+    /// The public part, as certificates have it.
+    pub(crate) fn public_bytes(&self) -> &[u8] {
+        rcgen::PublicKeyData::der_bytes(&self.pair)
+    }
+
     pub(crate) fn pair(&self) -> &KeyPair {
         &self.pair
     }

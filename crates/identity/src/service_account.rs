@@ -1,7 +1,7 @@
 //! Service account tokens of Kubernetes: JWTs that are verified by the cluster's public keys.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
@@ -97,11 +97,11 @@ impl ServiceAccountTokens {
         Ok(Self { keys, issuer: issuer.to_owned(), audience: audience.to_owned() })
     }
 
-    /// Whose token it is.
+    /// Whose token it is, and until when it counts.
     ///
     /// # Errors
     /// [`TokenError`] when it proves nothing now.
-    pub fn verify(&self, token: &str, now: SystemTime) -> Result<Workload, TokenError> {
+    pub fn verify(&self, token: &str, now: SystemTime) -> Result<(Workload, SystemTime), TokenError> {
         if token.len() > MAX_BYTES {
             return Err(TokenError::Signature);
         }
@@ -135,7 +135,10 @@ impl ServiceAccountTokens {
         }
         let account = claims.sub.strip_prefix(SUBJECT).and_then(|rest| rest.split_once(':'));
         let (namespace, service_account) = account.ok_or(TokenError::Subject)?;
-        Ok(Workload::new(namespace, service_account)?)
+        let until = Duration::from_secs(claims.exp.saturating_add(LEEWAY));
+        // What is over after the end of time is never over; an hour is enough to ask again.
+        let until = UNIX_EPOCH.checked_add(until).unwrap_or(UNIX_EPOCH + Duration::from_secs(now + 3600));
+        Ok((Workload::new(namespace, service_account)?, until))
     }
 }
 

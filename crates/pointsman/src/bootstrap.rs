@@ -62,6 +62,10 @@ pub(crate) struct Arguments {
     /// The key of --client-cert (PEM).
     #[arg(long, value_name = "FILE", requires = "client_cert")]
     pub(crate) client_key: Option<PathBuf>,
+    /// Write this file, by which Envoy takes --client-cert and --client-key anew whenever they are replaced by renaming
+    /// (Envoy only).
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    pub(crate) client_sds: Option<PathBuf>,
     /// Prove who the workload is by the bearer token in this file, which is copied into the bootstrap (Envoy only).
     #[arg(long, value_name = "FILE", requires = "xds_ca", conflicts_with = "client_cert")]
     pub(crate) token_file: Option<PathBuf>,
@@ -252,7 +256,17 @@ fn tls(arguments: &Arguments, authorities: &Path) -> Result<Value> {
         "tls_params": { "tls_maximum_protocol_version": "TLSv1_3" },
     });
     if let (Some(certificate), Some(key)) = (&arguments.client_cert, &arguments.client_key) {
-        common["tls_certificates"] = json!([{ "certificate_chain": file(certificate), "private_key": file(key) }]);
+        let mut pair = json!({ "certificate_chain": file(certificate), "private_key": file(key) });
+        match &arguments.client_sds {
+            None => common["tls_certificates"] = json!([pair]),
+            Some(sds) => {
+                // Envoy looks at the files of a static certificate only once.
+                pair["watched_directory"] = json!({ "path": certificate.parent() });
+                write_sds(sds, &pair)?;
+                let from = json!({ "path_config_source": { "path": sds }, "resource_api_version": "V3" });
+                common["tls_certificate_sds_secret_configs"] = json!([{ "name": CLIENT_SECRET, "sds_config": from }]);
+            }
+        }
     }
     let mut context = json!({
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
@@ -262,6 +276,19 @@ fn tls(arguments: &Arguments, authorities: &Path) -> Result<Value> {
         context["sni"] = json!(name);
     }
     Ok(json!({ "name": "envoy.transport_sockets.tls", "typed_config": context }))
+}
+
+/// What the client's certificate is called in the file of --client-sds.
+const CLIENT_SECRET: &str = "client";
+
+fn write_sds(path: &Path, pair: &Value) -> Result<()> {
+    let secret = json!({
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+        "name": CLIENT_SECRET,
+        "tls_certificate": pair,
+    });
+    let text = json!({ "resources": [secret] }).to_string();
+    std::fs::write(path, text).with_context(|| format!("cannot write --client-sds \"{}\"", path.display()))
 }
 
 fn server_name(arguments: &Arguments) -> Result<&str> {

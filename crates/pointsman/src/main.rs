@@ -1,7 +1,7 @@
 //! `pointsman`: the command line.
 //!
 //! Arguments, wiring, signals and exit codes; everything else is in the crates below. Exit codes: 0 done, 1 the
-//! command found something wrong (`check` with errors, `wait` in vain, `import --strict` with losses, a run that does not take an action, `demo` with failed requests, `swarm` with nodes that did not get
+//! command found something wrong (`check` with errors, `wait` in vain, `import --strict` with losses, a run that does not take an action, `ca rotate` with nodes that lack something, `demo` with failed requests, `swarm` with nodes that did not get
 //! everything), 2 it could not run, 130 `demo` or `swarm` was interrupted.
 
 #![allow(
@@ -11,6 +11,7 @@
 
 mod ask;
 mod bootstrap;
+mod ca;
 mod check;
 mod config;
 mod crds;
@@ -79,6 +80,8 @@ enum Command {
     Load(load_command::Arguments),
     /// Make, list and revoke join tokens, by which clients prove who they are.
     Token(token::Arguments),
+    /// Show the authority that signs certificates, and rotate its root.
+    Ca(ca::Arguments),
     /// Print a bootstrap configuration for an Envoy or a gRPC client.
     Bootstrap(Box<bootstrap::Arguments>),
     /// Print the CustomResourceDefinitions of Pointsman's own kinds.
@@ -118,6 +121,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Rollout(arguments) => rollout::run(arguments),
         Command::Load(arguments) => load_command::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
+        Command::Ca(arguments) => ca::run(&arguments),
         Command::Bootstrap(arguments) => bootstrap::run(&arguments),
         Command::Crds(arguments) => crds::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),

@@ -11,7 +11,9 @@ use anyhow::{Context, Result, bail};
 use compile::HostDelivery;
 use load::Policy;
 use plane::Plane;
-use server::{AdminAccess, Config, Deadlines, Input, JwksSettings, Listen, QuotaStore, Server, Submitted};
+use server::{
+    AdminAccess, Config, Deadlines, GatewaySecrets, Input, JwksSettings, Listen, QuotaStore, Server, Submitted,
+};
 use source::watch::Seen;
 use source::{Shelf, Update};
 use tokio::sync::mpsc;
@@ -145,6 +147,8 @@ pub(crate) struct Entry {
     pub(crate) input: Input,
     /// What is handed over through the API.
     pub(crate) submitted: Option<mpsc::Receiver<Submitted>>,
+    /// For certificates and keys of gateways.
+    pub(crate) secrets: GatewaySecrets,
 }
 
 /// Serves what `feed` says until it returns or the server ends; each of them ends the other.
@@ -170,12 +174,16 @@ async fn serve(
         say!("xds listening on {address}");
     }
     for address in &server.addresses().xds_tls {
-        say!("xds-tls listening on {address}");
+        match address {
+            Listen::Tcp(address) => say!("xds-tls listening on {address}"),
+            Listen::Unix(path) => say!("xds-unix listening on unix:{}", path.display()),
+        }
     }
     if let Some(address) = &server.addresses().admin {
         say!("admin listening on {address}");
     }
-    let entry = Entry { input: server.input(), submitted: server.submitted() };
+    let (input, submitted) = (server.input(), server.submitted());
+    let entry = Entry { input, submitted, secrets: server.gateway_secrets() };
     let shutdown = CancellationToken::new();
     let (served, fed) = tokio::join!(
         async {
@@ -207,7 +215,7 @@ pub(crate) fn admin_address(text: &str) -> Result<Option<SocketAddr>> {
 
 /// Loads the files, then has every update carried to the server until a signal arrives or the server is gone.
 async fn feed(arguments: &Arguments, entry: Entry, shutdown: &CancellationToken) -> Result<()> {
-    let Entry { input, mut submitted } = entry;
+    let Entry { input, mut submitted, secrets } = entry;
     let mut signals = Signals::new()?;
     let begun = Instant::now();
     let paths = arguments.files.config.clone();
@@ -230,12 +238,14 @@ async fn feed(arguments: &Arguments, entry: Entry, shutdown: &CancellationToken)
         took_ms = begun.elapsed().as_millis() as u64,
         "files read"
     );
+    secrets.replace(by_name(first.secrets));
     if input.apply(first.changes, first.problems.to_vec(), begun).await.is_err() || input.set_synced().await.is_err() {
         return Ok(());
     }
     let input = input.clone();
     let deliver = move |Seen { update, at }| {
-        let Update { changes, problems } = update;
+        let Update { changes, problems, secrets: named } = update;
+        secrets.replace(by_name(named));
         let count = changes.len();
         if input.apply_blocking(changes, problems.to_vec(), at).is_err() {
             return ControlFlow::Break(());
@@ -264,6 +274,11 @@ async fn next(submitted: &mut Option<mpsc::Receiver<Submitted>>) -> Submitted {
         return next;
     }
     std::future::pending().await
+}
+
+/// Secrets of gateways as the server takes them.
+fn by_name(secrets: source::TlsSecrets) -> server::TlsSecrets {
+    secrets.into_iter().map(|(reference, secret)| ((reference.namespace, reference.name), secret)).collect()
 }
 
 /// So many problems are written out at one time; of the rest only the number is said.

@@ -1,13 +1,14 @@
 //! Arguments of `serve` that are about TLS, identities and the authority.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use identity::KeyType;
-use server::{AuthoritySource, CertificateSource, ServiceAccountSource, TlsSettings};
+use identity::{KeyType, Workload};
+use server::{AuthoritySource, CertificateSource, Listen, ServiceAccountSource, TlsSettings};
 
 use crate::config::Compilation;
 
@@ -19,6 +20,13 @@ pub(crate) struct Tls {
     /// Istio's agents expect port 15012.
     #[arg(long, value_name = "IP:PORT", requires = "state_dir")]
     xds_tls_listen: Vec<SocketAddr>,
+    /// Serve the same on this Unix socket, to the users of --unix-identity and to clients with a bearer token; may be
+    /// repeated.
+    #[arg(long, value_name = "PATH", requires = "state_dir")]
+    xds_unix_listen: Vec<PathBuf>,
+    /// Which workload the processes of a user are that connect by --xds-unix-listen; may be repeated.
+    #[arg(long, value_name = "UID=NAMESPACE/SERVICE-ACCOUNT", requires = "xds_unix_listen", value_parser = user)]
+    unix_identity: Vec<(u32, Workload)>,
     /// Where what a restart must not forget is kept: rollouts, the root's key, join tokens and the audit log; made if it
     /// is not there. Without it a restart begins rollouts anew.
     #[arg(long, value_name = "DIRECTORY")]
@@ -45,6 +53,9 @@ pub(crate) struct Tls {
     /// The root that clients trust (root-cert.pem).
     #[arg(long, value_name = "FILE", requires = "ca_cert")]
     ca_root: Option<PathBuf>,
+    /// How many seconds a stage of a rotation of the root lasts at least: clients that were cut off come back within them.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    ca_settle: u64,
     /// What keys are made.
     #[arg(long, value_enum, default_value = "ecdsa-p256", value_name = "KIND")]
     key_type: Keys,
@@ -66,6 +77,12 @@ pub(crate) struct Tls {
     jwt_audience: String,
 }
 
+fn user(text: &str) -> Result<(u32, Workload), String> {
+    let (user, workload) = text.split_once('=').ok_or("it has the form UID=NAMESPACE/SERVICE-ACCOUNT")?;
+    let user = user.parse().map_err(|_| format!("\"{user}\" is no number of a user"))?;
+    Ok((user, workload.parse().map_err(|error: identity::InvalidName| error.to_string())?))
+}
+
 /// What keys are made.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Keys {
@@ -85,20 +102,33 @@ impl Tls {
 
     /// What the server is to do; `None` when nothing is to be served over TLS.
     pub(crate) fn settings(&self, compilation: &Compilation) -> Result<Option<TlsSettings>> {
-        if self.xds_tls_listen.is_empty() {
+        if self.xds_tls_listen.is_empty() && self.xds_unix_listen.is_empty() {
             if self.tls_cert.is_some() || self.ca_cert.is_some() || self.jwks.is_some() || !self.tls_name.is_empty() {
-                bail!("these arguments need --xds-tls-listen: --tls-cert, --tls-name, --ca-cert, --jwks");
+                bail!(
+                    "these arguments need --xds-tls-listen or --xds-unix-listen: --tls-cert, --tls-name, --ca-cert, --jwks"
+                );
             }
             return Ok(None);
         }
-        let Some(state_directory) = self.state_dir.clone() else { bail!("--xds-tls-listen needs --state-dir") };
+        let Some(state_directory) = self.state_dir.clone() else {
+            bail!("--xds-tls-listen and --xds-unix-listen need --state-dir")
+        };
         let trust_domain = match &compilation.trust_domain {
             Some(trust_domain) => trust_domain.clone(),
             None => compilation.domain.parse().context("the domain cannot be the trust domain; say --trust-domain")?,
         };
         let aliases = compilation.aliases(trust_domain.as_str()).cloned().collect();
+        let mut users = BTreeMap::new();
+        for (user, workload) in &self.unix_identity {
+            if let Some(other) = users.insert(*user, workload.clone()).filter(|other| other != workload) {
+                bail!("--unix-identity: user {user} cannot be both {other} and {workload}");
+            }
+        }
+        let tls = self.xds_tls_listen.iter().copied().map(Listen::Tcp);
+        let unix = self.xds_unix_listen.iter().cloned().map(Listen::Unix);
         Ok(Some(TlsSettings {
-            listen: self.xds_tls_listen.clone(),
+            listen: tls.chain(unix).collect(),
+            users,
             state_directory,
             trust_domain,
             trust_domain_aliases: aliases,
@@ -109,6 +139,7 @@ impl Tls {
                 Keys::Rsa2048 => KeyType::Rsa2048,
             },
             workload_ttl: Duration::from_secs(self.workload_cert_ttl),
+            rotation_settle: Duration::from_secs(self.ca_settle),
             service_accounts: self.service_accounts(),
         }))
     }

@@ -43,7 +43,7 @@ enum Command {
     },
     /// List the tokens that there are, without their secrets.
     List,
-    /// Revoke a token: no call begins by it any more. Streams that are open go on.
+    /// Revoke a token: no call begins by it any more, and streams by it end.
     Revoke {
         /// Its id: the part between the underscores.
         id: TokenId,

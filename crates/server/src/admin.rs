@@ -3,6 +3,7 @@
 
 mod access;
 mod audit;
+mod authority;
 mod grpc;
 mod http;
 mod index;

@@ -38,7 +38,7 @@ impl IstioCertificateService for CertificateService {
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
         let caller = request.extensions().get::<Caller>().cloned().ok_or_else(no_proof)?;
-        let peer = request.extensions().get::<Peer>().map_or_else(String::new, Peer::to_string);
+        let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Unix { user: None });
         let IstioCertificateRequest { csr, validity_duration, metadata } = request.into_inner();
         if metadata.is_some_and(|metadata| metadata.fields.contains_key(IMPERSONATED)) {
             tracing::warn!(identity = %caller.id, "a certificate in another name was asked for and refused");

@@ -3,6 +3,8 @@
 mod admission;
 mod call;
 mod connection;
+mod documents;
+mod follow;
 mod method;
 mod node;
 mod proof;
@@ -28,7 +30,7 @@ use crate::listen::{Lobby, Peer, Seat};
 use crate::metrics::Metrics;
 use crate::plane_task::PlaneHandle;
 use crate::trust::{Channel, Issuer};
-use crate::{Config, LoadReports, Telemetry, discovery::admission::Admission};
+use crate::{Config, GatewaySecrets, LoadReports, Telemetry, discovery::admission::Admission};
 
 /// What all xDS connections share.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub(crate) struct Discovery {
     pub(crate) lobby: Arc<Lobby>,
     /// Signs certificates; only where there are TLS listeners.
     pub(crate) issuer: Option<Arc<Issuer>>,
+    /// Certificates and keys of gateways.
+    pub(crate) gateway_secrets: GatewaySecrets,
     admission: Admission,
     /// Cancelled when the server begins to end: streams say goodbye.
     pub(crate) draining: CancellationToken,
@@ -74,7 +78,21 @@ impl Discovery {
         let loads = LoadReports::new(config.load.clone());
         let (roster, tasks) = (Arc::default(), TaskTracker::new());
         let telemetry = Telemetry::new(loads.clone(), draining.clone(), tasks.clone());
-        Self { config, plane, roster, metrics, journal, loads, telemetry, lobby, issuer, admission, draining, tasks }
+        Self {
+            config,
+            plane,
+            roster,
+            metrics,
+            journal,
+            loads,
+            telemetry,
+            lobby,
+            issuer,
+            gateway_secrets: GatewaySecrets::default(),
+            admission,
+            draining,
+            tasks,
+        }
     }
 
     /// Why no stream can begin now: emptiness must never be taken for the configuration (rule P-42).

@@ -34,9 +34,10 @@ use crate::metrics::Metrics;
 use crate::plane_task::{PlaneHandle, PlaneTask};
 use crate::quotas::{QuotaService, Store};
 use crate::rollouts::{Rollouts, RolloutsHandle};
+use crate::rotation::Rotator;
 use crate::telemetry::{LogService, MetricsService};
 use crate::trust::{Trust, handshake, keep};
-use crate::{Config, Deadlines, Error, Input, Limits, Listen, LoadReports, Submitted, Telemetry};
+use crate::{Config, Deadlines, Error, GatewaySecrets, Input, Limits, Listen, LoadReports, Submitted, Telemetry};
 
 /// File descriptors that are kept for everything but xDS connections: listeners, watched files, the admin API.
 const OTHER_DESCRIPTORS: usize = 64;
@@ -110,8 +111,8 @@ impl Server {
             None => None,
         };
         let mut tls = Vec::new();
-        for address in config.tls.iter().flat_map(|settings| &settings.listen) {
-            tls.push(Listener::bind(&Listen::Tcp(*address))?);
+        for listen in config.tls.iter().flat_map(|settings| &settings.listen) {
+            tls.push(Listener::bind_for_all(listen)?);
         }
         let trust = config.tls.as_ref().map(Trust::open).transpose()?;
         let access = Access::open(&config.admin_access, config.admin_listen, config.state.as_deref())?;
@@ -188,6 +189,11 @@ impl Server {
         self.discovery.loads.clone()
     }
 
+    /// Certificates and keys of gateways, for whoever has them to put there.
+    pub fn gateway_secrets(&self) -> GatewaySecrets {
+        self.discovery.gateway_secrets.clone()
+    }
+
     /// What clients report, as evidence for runs.
     pub fn telemetry(&self) -> Arc<Telemetry> {
         self.discovery.telemetry.clone()
@@ -235,6 +241,10 @@ impl Server {
         for listener in xds {
             accepting.spawn(accept_xds(listener, discovery.clone(), others.clone(), cut_off.clone()));
         }
+        let rotator = trust.as_ref().map(|trust| {
+            let (roster, patience) = (discovery.roster.clone(), discovery.config.deadlines.inspect);
+            Rotator::new(trust.issuer.clone(), roster, patience, trust.rotation_settle)
+        });
         if let Some(trust) = trust {
             for listener in tls {
                 let (discovery, services) = (discovery.clone(), for_callers.clone());
@@ -257,6 +267,7 @@ impl Server {
                 loads: loads.clone(),
                 rollouts: rollouts_handle,
                 intents,
+                rotator,
             });
             let router = router.layer(from_fn_with_state(services.into_axum_router(), by_protocol));
             let router = router.layer(from_fn_with_state(access, guard));
@@ -336,7 +347,7 @@ fn addresses(
     };
     let xds = config.xds_listen.iter().zip(xds).map(|(listen, listener)| address(listen, listener));
     let wanted = config.tls.iter().flat_map(|settings| &settings.listen);
-    let tls = wanted.zip(tls).map(|(wanted, listener)| address(&Listen::Tcp(*wanted), listener));
+    let tls = wanted.zip(tls).map(|(wanted, listener)| address(wanted, listener));
     let admin = match (config.admin_listen, admin) {
         (Some(asked), Some(listener)) => match address(&Listen::Tcp(asked), listener)? {
             Listen::Tcp(address) => Some(address),
@@ -443,7 +454,7 @@ async fn accept_xds(listener: Listener, discovery: Arc<Discovery>, others: Route
     accept_with(listener, &discovery, &cut_off, serve).await;
 }
 
-/// The same over TLS: what follows the handshake is served as without.
+/// The same over TLS, or to users of this machine: what follows the handshake is served as without.
 async fn accept_tls(
     listener: Listener,
     discovery: Arc<Discovery>,
@@ -460,15 +471,16 @@ async fn accept_tls(
 async fn serve_tls(discovery: Arc<Discovery>, services: Routes, trust: Trust, socket: Socket, peer: Peer, seat: Seat) {
     let (cut_off, draining) = (seat.cut_off().clone(), discovery.draining.clone());
     // In a box: what the handshake needs is not to be kept by the connection that follows.
-    let begun =
-        Box::pin(handshake(trust.acceptor, &trust.gate, socket, peer, discovery.config.deadlines.first_request));
+    let begun = Box::pin(handshake(&trust.front, &trust.gate, socket, peer, discovery.config.deadlines.first_request));
     let begun = tokio::select! {
         begun = begun => begun,
         () = cut_off.cancelled() => None,
         () = draining.cancelled() => None,
     };
     match begun {
-        Some((socket, channel)) => serve_connection(discovery, services, socket, peer, seat, Some(channel)).await,
+        Some((socket, peer, channel)) => {
+            serve_connection(discovery, services, socket, peer, seat, Some(channel)).await;
+        }
         None => discovery.metrics.connection_closed("tls"),
     }
 }

@@ -15,30 +15,36 @@ mod gate;
 mod issuer;
 mod keeper;
 mod key_set;
+mod rotation;
 mod server_certificate;
 mod settings;
+mod signer;
 mod state_directory;
+mod tenure;
 mod tls;
 
 use std::sync::Arc;
 
 pub(crate) use audit::AuditLog;
-pub(crate) use gate::{Caller, Channel, Gate, no_proof};
+pub(crate) use gate::{Caller, Channel, Gate, expired, no_proof};
 pub(crate) use issuer::{Issuer, WorkloadCertificate};
 pub(crate) use keeper::keep;
+pub(crate) use rotation::{Actor, StepError};
 pub(crate) use server_certificate::ServerCertificate;
 pub use settings::{AuthoritySource, CertificateSource, ServiceAccountSource, TlsSettings};
+pub(crate) use signer::Signer;
 pub use state_directory::{StateDirectory, StateError};
-pub(crate) use tls::handshake;
-use tokio_rustls::TlsAcceptor;
+pub(crate) use tenure::{Tenure, look_at};
+pub(crate) use tls::{Front, handshake};
 
 /// Everything that the TLS listener needs.
 #[derive(Clone)]
 pub(crate) struct Trust {
-    pub(crate) acceptor: TlsAcceptor,
+    pub(crate) front: Arc<Front>,
     pub(crate) certificate: Arc<ServerCertificate>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) issuer: Arc<Issuer>,
+    pub(crate) rotation_settle: std::time::Duration,
 }
 
 impl std::fmt::Debug for Trust {
@@ -56,9 +62,9 @@ impl Trust {
         let state = StateDirectory::open(&settings.state_directory)?;
         let issuer = Arc::new(Issuer::open(settings, &state)?);
         let certificate = Arc::new(ServerCertificate::load(settings, &issuer)?);
-        let acceptor = tls::acceptor(certificate.clone(), issuer.authority())?;
+        let front = Arc::new(Front::new(certificate.clone(), issuer.clone())?);
         let gate = Arc::new(Gate::new(settings, state)?);
-        Ok(Self { acceptor, certificate, gate, issuer })
+        Ok(Self { front, certificate, gate, issuer, rotation_settle: settings.rotation_settle })
     }
 }
 

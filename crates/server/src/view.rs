@@ -3,6 +3,7 @@
 //! Field names are snake_case and stable: fields may be added, none is renamed. Texts that have nothing to say are
 //! empty, numbers that are not known are 0, and lists are in the order that their documentation states.
 
+mod authority;
 mod change;
 mod event;
 mod intent;
@@ -11,6 +12,7 @@ mod rollout;
 mod standing;
 mod time;
 
+pub use authority::{Authority, AuthorityRequest, LackingNode, Root};
 pub use change::{Change, ChangedObject, Changes, ObjectChange, ResourceName};
 pub use event::{Event, EventKind};
 pub use intent::{IntentChange, IntentEvent, IntentObject, IntentTaken, Intents, IntentsTaken};

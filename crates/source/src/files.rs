@@ -16,6 +16,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use identity::TlsSecret;
 use world::{Change, Location, Object, ObjectRef, Problem, Severity};
 
 use crate::text::{self, Options, Parsed};
@@ -38,7 +39,12 @@ pub struct Update {
     pub changes: Vec<Change>,
     /// Everything that is wrong now, in all files, by file and line. It replaces what the last update said.
     pub problems: Arc<[Problem]>,
+    /// All certificates and keys of gateways that are in force now. It replaces what the last update said.
+    pub secrets: TlsSecrets,
 }
+
+/// Certificates and keys of gateways, by the `Secret` that they stand in.
+pub type TlsSecrets = BTreeMap<ObjectRef, Arc<TlsSecret>>;
 
 /// The state of a set of files.
 #[derive(Debug)]
@@ -70,6 +76,8 @@ struct File {
     /// Last good versions of what this file defined and does not show any more in a form that can be used.
     kept: BTreeMap<ObjectRef, Arc<Object>>,
     refused: BTreeSet<ObjectRef>,
+    /// Last good versions among them, as with objects. The first definition counts.
+    secrets: TlsSecrets,
     others: Vec<ObjectRef>,
     problems: Vec<Problem>,
     /// It is no file, but an object that was handed over: it stands behind every file.
@@ -82,7 +90,7 @@ impl File {
     }
 
     fn is_empty(&self) -> bool {
-        self.objects.is_empty() && self.kept.is_empty() && self.problems.is_empty()
+        self.objects.is_empty() && self.kept.is_empty() && self.problems.is_empty() && self.secrets.is_empty()
     }
 
     fn references(&self) -> impl Iterator<Item = &ObjectRef> {
@@ -109,7 +117,22 @@ impl Files {
     pub fn apply(&mut self, file: &str, content: Content) -> Update {
         let mut changes = self.take(file, content);
         changes.extend(self.settle());
-        Update { changes, problems: self.problems() }
+        self.update(changes)
+    }
+
+    /// These changes, with everything else as it is now.
+    pub(crate) fn update(&self, changes: Vec<Change>) -> Update {
+        Update { changes, problems: self.problems(), secrets: self.secrets() }
+    }
+
+    /// The certificates and keys of gateways that are in force: of several definitions the first by file and position.
+    /// What only a file has that is gone counts until that is settled.
+    pub fn secrets(&self) -> TlsSecrets {
+        let mut all = TlsSecrets::new();
+        for (reference, secret) in self.files.values().chain(self.gone.values()).flat_map(|file| &file.secrets) {
+            all.entry(reference.clone()).or_insert_with(|| secret.clone());
+        }
+        all
     }
 
     /// Takes in what `file` holds now and returns the objects that are new or different because of it. Objects that it
@@ -341,7 +364,7 @@ fn file_problem(file: &str, message: String, consequence: &str) -> Problem {
 
 /// The file's next state: what it says now, and last good versions of what it no longer says properly.
 fn succeed(old: &File, parsed: Parsed, name: &Arc<str>) -> File {
-    let Parsed { objects, mut problems, refused, others, unreadable } = parsed;
+    let Parsed { objects, mut problems, refused, secrets, others, unreadable } = parsed;
     let refused: BTreeSet<_> = refused.into_iter().collect();
     let mut file = File::default();
     for object in objects {
@@ -352,6 +375,14 @@ fn succeed(old: &File, parsed: Parsed, name: &Arc<str>) -> File {
                 free.insert(next);
                 file.objects.push(object);
             }
+        }
+    }
+    for (reference, secret) in secrets {
+        file.secrets.entry(reference).or_insert(secret);
+    }
+    for (reference, secret) in &old.secrets {
+        if unreadable || refused.contains(reference) {
+            file.secrets.entry(reference.clone()).or_insert_with(|| secret.clone());
         }
     }
     let before = old.kept.values().chain(&old.objects);

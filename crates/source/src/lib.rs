@@ -28,5 +28,5 @@ mod validate;
 pub mod watch;
 
 pub use applied::{Shelf, ShelfError};
-pub use files::{Content, Files, Update};
+pub use files::{Content, Files, TlsSecrets, Update};
 pub use text::{Options, Parsed};

@@ -11,12 +11,14 @@ mod kinds;
 mod node;
 mod object;
 mod scalar;
+mod secret;
 mod split;
 mod suggest;
 mod tree;
 
 use std::sync::Arc;
 
+use identity::TlsSecret;
 use world::{Location, Object, ObjectRef, Problem, Severity};
 
 pub(crate) use node::{Node, Value};
@@ -56,6 +58,9 @@ pub struct Parsed {
     pub problems: Vec<Problem>,
     /// Objects that are named but invalid, and so not among `objects`.
     pub refused: Vec<ObjectRef>,
+    /// Certificates and keys of gateways, in the order of the text. They are no objects: nothing but their server may have
+    /// them.
+    pub secrets: Vec<(ObjectRef, Arc<TlsSecret>)>,
     /// Kubernetes objects without a meaning for traffic (Deployments, ConfigMaps), in the order of the text.
     pub others: Vec<ObjectRef>,
     /// Whether some part of the text could not be attributed to an object: then an object that is missing here is not

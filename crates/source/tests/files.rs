@@ -170,3 +170,55 @@ fn a_file_that_went_with_its_whole_path_is_put_back() {
     assert_eq!(said(&files.settle()), ["-x"]);
     assert_eq!(said(&files.restore("dir/a.yaml")), [""; 0], "it is settled");
 }
+
+/// A `Secret` with a self-signed pair, as `kubectl create secret tls` makes it.
+fn secret(name: &str, pair: &(String, String)) -> String {
+    let (chain, key) = pair;
+    let indented = |text: &str| text.lines().map(|line| format!("    {line}\n")).collect::<String>();
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: edge}}\ntype: kubernetes.io/tls\n\
+         stringData:\n  tls.crt: |\n{}  tls.key: |\n{}---\n",
+        indented(chain),
+        indented(key)
+    )
+}
+
+fn pair() -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(["shop.test".to_owned()]).unwrap();
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+/// The key of the only secret in force.
+fn key_in_force(update: &Update) -> &str {
+    assert_eq!(update.secrets.len(), 1);
+    update.secrets.values().next().unwrap().pair().unwrap().1
+}
+
+#[test]
+fn a_broken_secret_leaves_the_last_good_one_in_force_and_never_becomes_an_object() {
+    let (first, second) = (pair(), pair());
+    let mut files = files();
+    let update = files.apply("a.yaml", text(secret("shop", &first)));
+    assert!(update.changes.is_empty() && update.problems.is_empty(), "{update:?}");
+    assert_eq!(key_in_force(&update), first.1);
+    assert!(!format!("{update:?} {files:?}").contains(first.1.lines().nth(1).unwrap()));
+
+    let mixed = (first.0.clone(), second.1.clone());
+    let update = files.apply("a.yaml", text(secret("shop", &mixed)));
+    assert_eq!(key_in_force(&update), first.1);
+    let message = update.problems[0].to_string();
+    assert!(message.contains("Secret edge/shop") && message.contains("data[tls.key]"), "{message}");
+    assert!(!message.contains(second.1.lines().nth(1).unwrap()));
+    let update = files.apply("a.yaml", Content::Unreadable("gone fishing".to_owned()));
+    assert_eq!(key_in_force(&update), first.1);
+
+    let update = files.apply("a.yaml", text(secret("shop", &second)));
+    assert_eq!((key_in_force(&update), update.problems.len()), (&*second.1, 0));
+    // It moves to another file, and goes.
+    files.take("a.yaml", Content::Gone);
+    assert_eq!(files.secrets().len(), 1);
+    let update = files.apply("b.yaml", text(secret("shop", &first)));
+    assert_eq!(key_in_force(&update), first.1);
+    assert!(files.apply("b.yaml", Content::Gone).secrets.is_empty());
+}

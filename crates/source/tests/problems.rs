@@ -92,6 +92,11 @@ fn authorization_policies_are_checked_and_in_force() {
 }
 
 #[test]
+fn secrets_of_gateways_are_checked_and_never_shown() {
+    check("secret.txt");
+}
+
+#[test]
 fn kubernetes_objects_are_checked() {
     check("kubernetes.txt");
 }

@@ -87,19 +87,19 @@ fn tls_server_chains(input: &GatewayInput<'_>, socket: Socket, servers: &[Server
     let mut taken: BTreeMap<Leaf, &Server<'_>> = BTreeMap::new();
     for server in servers {
         let chains = match &server.termination {
-            Some(Termination::Files(files)) if server.speaks_http => {
+            Some(Termination::Ended(ended)) if server.speaks_http => {
                 let mut chain = manager(input, socket, &server.route_name(socket), false);
-                chain.transport_socket = Some(files.transport_socket(&["h2", "http/1.1"]));
+                chain.transport_socket = Some(ended.transport_socket(&["h2", "http/1.1"]));
                 vec![with_server_names(chain, server)]
             }
-            Some(Termination::Files(files)) => {
+            Some(Termination::Ended(ended)) => {
                 // TLS that ends here leads to one place; a second chain could only be told apart by address.
                 let chains = built.absorb(tcp_server_chains(input, server)).into_iter();
-                let ended = chains.map(|mut chain| {
-                    chain.transport_socket = Some(files.transport_socket(&[]));
+                let chains = chains.map(|mut chain| {
+                    chain.transport_socket = Some(ended.transport_socket(&[]));
                     with_server_names(chain, server)
                 });
-                ended.collect()
+                chains.collect()
             }
             Some(Termination::Passthrough) | None => built.absorb(passthrough_chains(input, server)),
         };

@@ -13,6 +13,11 @@ fn tls_is_passed_through_or_ended_by_sni() {
 }
 
 #[test]
+fn certificates_are_asked_for_by_the_names_of_their_secrets() {
+    golden("gateway-secrets");
+}
+
+#[test]
 fn tcp_servers_follow_tcp_routes() {
     golden("gateway-tcp");
 }

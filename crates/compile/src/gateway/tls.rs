@@ -1,12 +1,17 @@
 //! `servers[].tls`: what is done with TLS, and the context that terminates it.
 
-use proto::pb::envoy::config::core::v3::{DataSource, TransportSocket, data_source, transport_socket};
-use proto::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
+use proto::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
+use proto::pb::envoy::config::core::v3::{
+    AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, TransportSocket, data_source, transport_socket,
+};
+use proto::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::{
+    CombinedCertificateValidationContext, ValidationContextType,
+};
 use proto::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
 use proto::pb::envoy::extensions::transport_sockets::tls::v3::tls_parameters::TlsProtocol;
 use proto::pb::envoy::extensions::transport_sockets::tls::v3::{
-    CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SubjectAltNameMatcher, TlsCertificate,
-    TlsParameters,
+    CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, SubjectAltNameMatcher,
+    TlsCertificate, TlsParameters,
 };
 use proto::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher};
 use world::api::istio::ServerTls;
@@ -37,19 +42,28 @@ pub(super) enum Termination {
     /// Nothing: it is routed by SNI.
     Passthrough,
     /// It ends here.
-    Files(Box<Files>),
+    Ended(Box<Ended>),
 }
 
-/// Certificates in files on the proxy's machine. A file that is not there makes Envoy refuse the listener.
+/// How it ends.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Files {
-    certificate: String,
-    key: String,
-    /// Given when clients must show a certificate.
-    authorities: Option<String>,
+pub(super) struct Ended {
+    material: Material,
+    /// Whether clients must show a certificate; where it is verified they may.
+    is_mutual: bool,
     alternative_names: Vec<String>,
     versions: (TlsProtocol, TlsProtocol),
     cipher_suites: Vec<String>,
+}
+
+/// Where certificates come from. Authorities are given where clients' certificates are verified.
+#[derive(Clone, Debug, PartialEq)]
+enum Material {
+    /// From files on the proxy's machine. A file that is not there makes Envoy refuse the listener.
+    Files { certificate: String, key: String, authorities: Option<String> },
+    /// From the server, by name. While one is not there the listener waits, at most as long as Envoy does by default, 15
+    /// seconds; then it opens, and refuses handshakes until the secret comes.
+    Secrets { certificate: String, authorities: Option<String> },
 }
 
 /// Why a server cannot be served: field, message, hint.
@@ -63,31 +77,25 @@ pub(super) type Warnings = Vec<(&'static str, String)>;
 /// # Errors
 /// When the server would be wrong, or less safe than its author means, without what is not supported.
 pub(super) fn termination(tls: Option<&ServerTls>) -> Result<(Termination, Warnings), Refusal> {
-    let hint = "Use mode PASSTHROUGH, or SIMPLE with serverCertificate and privateKey.";
+    let hint = "Use mode PASSTHROUGH, or SIMPLE with credentialName.";
     let Some(tls) = tls else {
         return Err(("tls", "an HTTPS or TLS server needs tls settings".to_owned(), hint));
     };
     let mode = tls.mode.as_deref().unwrap_or("PASSTHROUGH");
-    let mutual = match mode {
+    // Whether clients' certificates are verified, and whether they must show one.
+    let (verifies, is_mutual) = match mode {
         "PASSTHROUGH" => return Ok((Termination::Passthrough, Vec::new())),
-        "SIMPLE" => false,
-        "MUTUAL" => true,
-        "ISTIO_MUTUAL" | "AUTO_PASSTHROUGH" | "OPTIONAL_MUTUAL" => {
+        "SIMPLE" => (false, false),
+        "MUTUAL" => (true, true),
+        "OPTIONAL_MUTUAL" => (true, false),
+        "ISTIO_MUTUAL" | "AUTO_PASSTHROUGH" => {
             return Err(("tls.mode", format!("TLS mode {mode} is not supported yet"), hint));
         }
         _ => return Err(("tls.mode", format!("unknown TLS mode \"{mode}\""), hint)),
     };
-    if given(&tls.credential_name).is_some() {
-        return Err(("tls.credentialName", "certificates from secrets are not supported yet".to_owned(), hint));
-    }
-    let missing = |part, name: &str| (part, format!("TLS mode {mode} needs {name}"), hint);
-    let certificate = given(&tls.server_certificate)
-        .ok_or_else(|| missing("tls.serverCertificate", "the path of a certificate chain"))?;
-    let key = given(&tls.private_key).ok_or_else(|| missing("tls.privateKey", "the path of a private key"))?;
-    let authorities = match (mutual, given(&tls.ca_certificates)) {
-        (true, None) => return Err(missing("tls.caCertificates", "the path of the clients' authorities")),
-        (true, authorities) => authorities,
-        (false, _) => None,
+    let material = match given(&tls.credential_name) {
+        Some(name) => secrets(&name, verifies)?,
+        None => files(tls, mode, verifies)?,
     };
     let mut warnings = Warnings::new();
     let lowest = version(tls.min_protocol_version.as_deref(), "tls.minProtocolVersion")?;
@@ -99,15 +107,39 @@ pub(super) fn termination(tls: Option<&ServerTls>) -> Result<(Termination, Warni
         let hint = "Leave cipherSuites out to use Envoy's own choice.";
         return Err(("tls.cipherSuites", "Envoy has none of these cipher suites".to_owned(), hint));
     }
-    let files = Files {
-        certificate,
-        key,
-        authorities,
+    let ended = Ended {
+        material,
+        is_mutual,
         alternative_names: tls.subject_alt_names.clone(),
         versions: (lowest, highest),
         cipher_suites: known,
     };
-    Ok((Termination::Files(Box::new(files)), warnings))
+    Ok((Termination::Ended(Box::new(ended)), warnings))
+}
+
+fn files(tls: &ServerTls, mode: &str, verifies: bool) -> Result<Material, Refusal> {
+    let hint = "Use credentialName, or paths on the proxy's machine.";
+    let missing = |part, name: &str| (part, format!("TLS mode {mode} needs {name}"), hint);
+    let certificate = given(&tls.server_certificate)
+        .ok_or_else(|| missing("tls.serverCertificate", "the path of a certificate chain"))?;
+    let key = given(&tls.private_key).ok_or_else(|| missing("tls.privateKey", "the path of a private key"))?;
+    let authorities = match (verifies, given(&tls.ca_certificates)) {
+        (true, None) => return Err(missing("tls.caCertificates", "the path of the clients' authorities")),
+        (true, authorities) => authorities,
+        (false, _) => None,
+    };
+    Ok(Material::Files { certificate, key, authorities })
+}
+
+/// Istio's names for the secret of a gateway, and for what its clients are verified by.
+fn secrets(credential: &str, verifies: bool) -> Result<Material, Refusal> {
+    if !credential.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b)) {
+        let message = format!("\"{}\" is no name of a Secret", credential.escape_debug());
+        return Err(("tls.credentialName", message, "Name a Secret in the namespace of the gateway's workload."));
+    }
+    let certificate = format!("kubernetes://{credential}");
+    let authorities = verifies.then(|| format!("{certificate}-cacert"));
+    Ok(Material::Secrets { certificate, authorities })
 }
 
 fn given(text: &Option<String>) -> Option<String> {
@@ -128,7 +160,7 @@ fn version(text: Option<&str>, part: &'static str) -> Result<TlsProtocol, Refusa
     })
 }
 
-impl Files {
+impl Ended {
     /// The transport socket that terminates TLS; `alpn` is what is offered to clients.
     pub(super) fn transport_socket(&self, alpn: &[&str]) -> TransportSocket {
         let params = TlsParameters {
@@ -137,20 +169,39 @@ impl Files {
             cipher_suites: self.cipher_suites.clone(),
             ..TlsParameters::default()
         };
-        let certificate = TlsCertificate {
-            certificate_chain: Some(file(&self.certificate)),
-            private_key: Some(file(&self.key)),
-            ..TlsCertificate::default()
+        let mut common = CommonTlsContext {
+            tls_params: (params != TlsParameters::default()).then_some(params),
+            alpn_protocols: alpn.iter().map(|protocol| (*protocol).to_owned()).collect(),
+            ..CommonTlsContext::default()
         };
+        match &self.material {
+            Material::Files { certificate, key, authorities } => {
+                common.tls_certificates = vec![TlsCertificate {
+                    certificate_chain: Some(file(certificate)),
+                    private_key: Some(file(key)),
+                    ..TlsCertificate::default()
+                }];
+                common.validation_context_type = authorities.as_deref().map(|path| {
+                    ValidationContextType::ValidationContext(CertificateValidationContext {
+                        trusted_ca: Some(file(path)),
+                        ..self.validation()
+                    })
+                });
+            }
+            Material::Secrets { certificate, authorities } => {
+                common.tls_certificate_sds_secret_configs = vec![secret(certificate)];
+                common.validation_context_type = authorities.as_deref().map(|name| {
+                    ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
+                        default_validation_context: Some(self.validation()),
+                        validation_context_sds_secret_config: Some(secret(name)),
+                        ..CombinedCertificateValidationContext::default()
+                    })
+                });
+            }
+        }
         let context = DownstreamTlsContext {
-            common_tls_context: Some(CommonTlsContext {
-                tls_params: (params != TlsParameters::default()).then_some(params),
-                tls_certificates: vec![certificate],
-                alpn_protocols: alpn.iter().map(|protocol| (*protocol).to_owned()).collect(),
-                validation_context_type: self.authorities.as_deref().map(|path| self.validation(path)),
-                ..CommonTlsContext::default()
-            }),
-            require_client_certificate: Some(boolean(self.authorities.is_some())),
+            common_tls_context: Some(common),
+            require_client_certificate: Some(boolean(self.is_mutual)),
             ..DownstreamTlsContext::default()
         };
         TransportSocket {
@@ -159,7 +210,8 @@ impl Files {
         }
     }
 
-    fn validation(&self, authorities: &str) -> ValidationContextType {
+    /// Which names clients may have, beside who has signed for them.
+    fn validation(&self) -> CertificateValidationContext {
         let san = |name: &String| SubjectAltNameMatcher {
             san_type: if name.contains("://") { SanType::Uri } else { SanType::Dns }.into(),
             matcher: Some(StringMatcher {
@@ -168,12 +220,21 @@ impl Files {
             }),
             ..SubjectAltNameMatcher::default()
         };
-        ValidationContextType::ValidationContext(CertificateValidationContext {
-            trusted_ca: Some(file(authorities)),
+        CertificateValidationContext {
             match_typed_subject_alt_names: self.alternative_names.iter().map(san).collect(),
             ..CertificateValidationContext::default()
-        })
+        }
     }
+}
+
+/// A secret by its name, on the stream of everything else.
+fn secret(name: &str) -> SdsSecretConfig {
+    let source = ConfigSource {
+        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+        resource_api_version: ApiVersion::V3.into(),
+        ..ConfigSource::default()
+    };
+    SdsSecretConfig { name: name.to_owned(), sds_config: Some(source) }
 }
 
 fn file(path: &str) -> DataSource {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::{ClientCertificateError, KeyType, Lifetimes, Workload, client_id};
+use crate::{ClientCertificate, ClientCertificateError, KeyType, Lifetimes, Workload};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -25,7 +25,11 @@ fn key() -> PrivateKey {
 }
 
 fn root() -> Authority {
-    Authority::new_root(&"cluster.local".parse().unwrap(), key(), &lifetime(3650 * DAY), serial(1)).unwrap()
+    numbered_root(1)
+}
+
+fn numbered_root(number: u8) -> Authority {
+    Authority::new_root(&"cluster.local".parse().unwrap(), key(), &lifetime(3650 * DAY), serial(number)).unwrap()
 }
 
 fn front() -> SpiffeId {
@@ -34,6 +38,10 @@ fn front() -> SpiffeId {
 
 fn der(pem_text: &str) -> CertificateDer<'static> {
     pem::certificates(pem_text, "it").unwrap().swap_remove(0)
+}
+
+fn client_id(certificate: &[u8]) -> Result<SpiffeId, ClientCertificateError> {
+    ClientCertificate::read(certificate).map(|read| read.id)
 }
 
 /// An intermediate below a root: certificate, key, root.
@@ -170,4 +178,36 @@ fn no_text_about_an_authority_holds_its_key() {
     let key = authority.key_pem();
     let secret = key.lines().nth(1).unwrap();
     assert!(!format!("{authority:?}").contains(secret));
+}
+
+#[test]
+fn a_crossed_root_is_accepted_by_those_who_trust_either() {
+    let (old, new) = (root(), numbered_root(40));
+    let crossed = old.cross_sign(&new, serial(41)).unwrap();
+    let (of_old, of_new) = (old.roots_pem(), new.roots_pem());
+    let new = new.trusting(&[old.certificate().clone()]).behind(vec![crossed.clone()]);
+    let issued = new.issue(Subject::Workload(&front()), &key(), &lifetime(DAY), serial(42)).unwrap();
+    assert_eq!(issued.chain.len(), 2);
+    for trusted in [&of_old, &of_new, &new.roots_pem()] {
+        assert!(openssl_verifies(trusted, &issued.chain, now()));
+    }
+    assert!(!openssl_verifies(&numbered_root(50).roots_pem(), &issued.chain, now()));
+    assert_eq!(new.roots().len(), 2);
+    // A third root: who trusts only the first goes by both crossings.
+    let third = numbered_root(60);
+    let second_crossing = Authority::own(&of_new, &new.key_pem()).unwrap().cross_sign(&third, serial(61)).unwrap();
+    let third = third.behind(vec![second_crossing, crossed]);
+    let issued = third.issue(Subject::Workload(&front()), &key(), &lifetime(DAY), serial(62)).unwrap();
+    assert!(openssl_verifies(&of_old, &issued.chain, now()));
+}
+
+#[test]
+fn a_certificate_says_who_signed_it_and_until_when_it_holds() {
+    let (one, other) = (root(), root());
+    let issued = one.issue(Subject::Workload(&front()), &key(), &lifetime(DAY), serial(43)).unwrap();
+    let read = ClientCertificate::read(&der(&issued.chain[0])).unwrap();
+    assert!(one.has_key_id(&read.signer_key_id) && !other.has_key_id(&read.signer_key_id));
+    assert!(!one.has_key_id(&[]), "who does not say it names nobody");
+    assert_eq!(read.not_after, now() + DAY);
+    assert_eq!(one.fingerprint().len(), 64);
 }

@@ -61,9 +61,12 @@ fn with(field: &str, value: Value) -> Value {
 fn a_token_of_the_cluster_names_its_service_account() {
     let cluster = Cluster::new();
     let tokens = cluster.tokens();
-    let expected = Workload::new("shop", "front").unwrap();
+    let until = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW + 3600 + LEEWAY);
+    let expected = (Workload::new("shop", "front").unwrap(), until);
     assert_eq!(tokens.verify(&cluster.sign(&claims()), now()), Ok(expected.clone()));
     assert_eq!(tokens.verify(&cluster.sign(&with("aud", json!("istio-ca"))), now()), Ok(expected));
+    let endless = tokens.verify(&cluster.sign(&with("exp", json!(u64::MAX))), now()).unwrap();
+    assert!(endless.1 > now());
 }
 
 #[test]

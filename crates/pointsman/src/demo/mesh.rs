@@ -197,6 +197,7 @@ fn envoy(pod: &str, ip: Ipv4Addr, xds: SocketAddr) -> Result<serde_json::Value> 
         xds_ca: None,
         xds_name: None,
         client_cert: None,
+        client_sds: None,
         client_key: None,
         token_file: None,
         service_account: None,

@@ -15,11 +15,12 @@ use proto::ResourceType;
 use tokio_util::sync::CancellationToken;
 use world::{ObjectPathError, ObjectRef};
 
-use super::{Condition, Intents, NodeFilter, ObjectFilter, Page, Views, intents, load, rollouts};
+use super::{Condition, Intents, NodeFilter, ObjectFilter, Page, Views, authority, intents, load, rollouts};
 use crate::journal::EventFilter;
 use crate::metrics::Metrics;
 use crate::plane_task::PlaneHandle;
 use crate::rollouts::RolloutsHandle;
+use crate::rotation::Rotator;
 use crate::view::{self, EventKind, Failure, ObjectState};
 use crate::{Deadlines, LoadReports, Stopped};
 
@@ -69,6 +70,8 @@ pointsman
                              the same whenever it is different, as server-sent events
 /api/v1/rollouts/{namespace}/{name}/actions
                              POST promotes, pauses, aborts ...
+/api/v1/authority            who signs certificates, what is trusted, which nodes lack something
+/api/v1/authority/actions    POST begins a rotation of the root, advances it, or aborts it
 /api/v1/intents              intents, profiles, freezes, runs     ?kind=&namespace=&name=
                              POST applies manifests               ?dry_run=&expected_generation=&actor=&reason=
 /api/v1/intents/check        POST says what applying would come to
@@ -88,6 +91,14 @@ pub(crate) struct Admin {
     pub(crate) loads: Arc<LoadReports>,
     pub(crate) rollouts: RolloutsHandle,
     pub(crate) intents: Intents,
+    /// Conducts rotations of the root; only where there is an authority.
+    pub(crate) rotator: Option<Rotator>,
+}
+
+impl FromRef<Admin> for Option<Rotator> {
+    fn from_ref(admin: &Admin) -> Self {
+        admin.rotator.clone()
+    }
 }
 
 impl FromRef<Admin> for Intents {
@@ -131,6 +142,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/api/v1/events", get(events))
         .route("/api/v1/wait", get(wait))
         .route("/api/v1/problems", get(problems))
+        .merge(authority::routes())
         .merge(load::routes())
         .merge(rollouts::routes())
         .merge(intents::routes())

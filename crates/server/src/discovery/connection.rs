@@ -28,7 +28,7 @@ use super::woken::{Mark, Woken};
 use super::{Connection, Discovery, method};
 use crate::grpc;
 use crate::listen::{Peer, Seat};
-use crate::trust::{Channel, no_proof};
+use crate::trust::{Channel, Tenure, expired, look_at, no_proof};
 
 /// Bytes that are read at one time: as much as a frame holds. They are on the stack while they are looked at.
 const READ: usize = 16 * 1024;
@@ -92,7 +92,8 @@ enum Closed {
 /// What is behind a stream.
 enum Work {
     Discovery(Box<StreamTask>),
-    Call(Box<Call>),
+    /// With how long the caller's proof holds.
+    Call(Box<Call>, Option<Box<Tenure>>),
 }
 
 struct Stream {
@@ -128,6 +129,8 @@ struct ConnectionTask<S> {
     asked: Option<Instant>,
     /// Since when the client has taken no byte of what is to be sent; `None` while nothing is.
     stalled: Option<Instant>,
+    /// When to look whether the client's certificate is over.
+    proof_over: Option<Instant>,
     /// No new streams are wanted, and discovery streams end.
     ending: Option<Ending>,
 }
@@ -139,6 +142,8 @@ enum Ending {
     Draining,
     /// The connection is as old as it may be (rule P-78).
     Aged,
+    /// The client's certificate is over: no stream can begin on the connection any more.
+    Expired,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
@@ -150,6 +155,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             ..http2::Settings::default()
         });
         let now = Instant::now();
+        let proof_over = connection.channel.as_ref().and_then(Channel::until).map(look_at);
         let mut this = Self {
             discovery,
             others,
@@ -168,6 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             heard: now,
             asked: None,
             stalled: None,
+            proof_over,
             ending: None,
         };
         this.timer_at = this.next_deadline(now);
@@ -346,7 +353,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         let waker = Waker::from(mark.clone());
         let work = match method::find(head.uri().path()) {
             None => match self.with_caller(head) {
-                Ok(head) => Work::Call(Box::new(Call::new(self.others.clone(), head, waker.clone()))),
+                Ok((head, tenure)) => Work::Call(Box::new(Call::new(self.others.clone(), head, waker.clone())), tenure),
                 Err(status) => return self.refuse(stream, &status),
             },
             Some((service, variant)) => {
@@ -364,18 +371,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         self.streams.insert(stream, Stream { work, mark, waker, is_waiting: false });
     }
 
-    /// Adds to a call over TLS who calls. What says whether the server is well is for everybody.
-    fn with_caller(&self, mut head: Request<()>) -> Result<Request<()>, Status> {
+    /// Adds to a call over TLS who calls, and says how long the proof holds. What says whether the server is well is for
+    /// everybody.
+    fn with_caller(&self, mut head: Request<()>) -> Result<(Request<()>, Option<Box<Tenure>>), Status> {
+        let mut tenure = None;
         if let Some(channel) = &self.connection.channel
             && !head.uri().path().starts_with(HEALTH)
         {
             let caller = channel.caller(head.headers())?;
             // Nobody else needs to know the token.
             head.headers_mut().remove(header::AUTHORIZATION);
+            tenure = Tenure::of(&caller);
             head.extensions_mut().insert(caller);
             head.extensions_mut().insert(self.connection.peer);
         }
-        Ok(head)
+        Ok((head, tenure))
     }
 
     /// Ends a stream before anything is said on it.
@@ -407,7 +417,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
                     next
                 }
             }
-            Work::Call(call) => {
+            Work::Call(call, _) => {
                 call.receive(data);
                 ControlFlow::Continue(())
             }
@@ -420,7 +430,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         found.mark.set();
         let next = match &mut found.work {
             Work::Discovery(task) => task.half_close(),
-            Work::Call(call) => {
+            Work::Call(call, _) => {
                 call.end(Ok(()));
                 ControlFlow::Continue(())
             }
@@ -437,7 +447,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
                 task.finish(&End::Gone);
                 was_served
             }
-            Some(Work::Call(call)) => call.is_answered(),
+            Some(Work::Call(call, _)) => call.is_answered(),
         };
         if !self.tolerance.bears(was_served) && !self.http2.is_over() {
             let peer = self.connection.peer;
@@ -475,12 +485,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
                 let next = task.poll(cx, &mut self.http2, stream);
                 (next, task.wants_room(&self.http2, stream), task.deadline())
             }
-            Work::Call(call) => {
+            Work::Call(call, tenure) => {
                 if call.poll(cx, &mut self.http2, stream).is_ready() {
                     self.streams.remove(&stream);
                     return;
                 }
-                (ControlFlow::Continue(()), call.wants_room(&self.http2, stream), None)
+                let over = tenure.as_mut().and_then(|tenure| tenure.poll(cx, Instant::now()));
+                let next = over.map_or(ControlFlow::Continue(()), |status| ControlFlow::Break(End::Status(status)));
+                (next, call.wants_room(&self.http2, stream), tenure.as_deref().map(Tenure::deadline))
             }
         };
         if wants_room && !std::mem::replace(&mut found.is_waiting, true) {
@@ -515,12 +527,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
     /// Ends a stream from this side if it is to end.
     fn end_if(&mut self, stream: StreamId, next: ControlFlow<End>) {
         let ControlFlow::Break(end) = next else { return };
-        if let Some(Work::Discovery(task)) = self.take_out(stream) {
-            match &end {
-                End::Gone => self.http2.reset(stream, Reason::Cancel),
-                End::Status(status) => self.http2.finish(stream, Some(&grpc::trailers(status))),
+        match self.take_out(stream) {
+            Some(Work::Discovery(task)) => {
+                match &end {
+                    End::Gone => self.http2.reset(stream, Reason::Cancel),
+                    End::Status(status) => self.http2.finish(stream, Some(&grpc::trailers(status))),
+                }
+                task.finish(&end);
             }
-            task.finish(&end);
+            Some(Work::Call(call, _)) => match &end {
+                End::Gone => self.http2.reset(stream, Reason::Cancel),
+                End::Status(status) => {
+                    if !call.is_answered() {
+                        self.http2.respond(stream, StatusCode::OK, &grpc::headers());
+                    }
+                    self.http2.finish(stream, Some(&grpc::trailers(status)));
+                }
+            },
+            None => {}
         }
     }
 
@@ -536,12 +560,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         }
     }
 
+    /// Ends everything on the connection if the client's certificate is over: it has another one for the next connection,
+    /// or it is not who it was.
+    fn end_if_expired(&mut self) {
+        let Some(until) = self.connection.channel.as_ref().and_then(Channel::until) else { return };
+        if SystemTime::now() < until {
+            self.proof_over = Some(look_at(until));
+            return;
+        }
+        self.proof_over = None;
+        tracing::info!(peer = %self.connection.peer, "the certificate of a client is over: its connection ends");
+        self.ending = Some(Ending::Expired);
+        self.http2.go_away();
+        let streams: Vec<_> = self.streams.keys().copied().collect();
+        for stream in streams {
+            self.end_if(stream, ControlFlow::Break(End::Status(Ending::Expired.status())));
+        }
+    }
+
     /// Ends a stream of a connection that is as old as it may be, once the client has something: gRPC takes the end of
     /// a stream that said nothing for an error.
     fn end_stream_if_served(&mut self, stream: StreamId) {
         let is_served = self.streams.get(&stream).is_some_and(|found| match &found.work {
             Work::Discovery(task) => task.has_been_served(),
-            Work::Call(_) => false,
+            Work::Call(..) => false,
         });
         if is_served && self.ending == Some(Ending::Aged) {
             self.end_if(stream, ControlFlow::Break(End::Status(Ending::Aged.status())));
@@ -582,6 +624,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
             }
             Some(_) | None => {}
         }
+        if self.proof_over.is_some_and(|at| now >= at) {
+            self.end_if_expired();
+        }
         if self.ending.is_none() && self.age_limit().is_some_and(|limit| now >= limit) {
             self.ending = Some(Ending::Aged);
             self.http2.go_away();
@@ -613,9 +658,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         let age = self.age_limit().filter(|_| self.ending.is_none());
         let streams = self.streams.values().filter_map(|stream| match &stream.work {
             Work::Discovery(task) => task.deadline(),
-            Work::Call(_) => None,
+            Work::Call(_, tenure) => tenure.as_deref().map(Tenure::deadline),
         });
-        [silence, send, age].into_iter().flatten().chain(streams).fold(keepalive, Instant::min)
+        [silence, send, age, self.proof_over].into_iter().flatten().chain(streams).fold(keepalive, Instant::min)
     }
 
     /// When the connection is as old as it may be: up to a tenth earlier or later than asked, so that those who came
@@ -644,6 +689,7 @@ impl Ending {
         match self {
             Ending::Draining => Status::unavailable("shutting down"),
             Ending::Aged => Status::unavailable("the connection is as old as it may be; connect again"),
+            Ending::Expired => expired(),
         }
     }
 }

@@ -45,6 +45,11 @@ pub(super) fn host_delivery(
 /// What Envoy puts into `Node.user_agent_name` (`source/common/local_info/local_info_impl.h`).
 const ENVOY_USER_AGENT: &str = "envoy";
 
+/// Whether a node says that it is a gateway (`router`).
+pub(super) fn is_gateway(node: &xds::Node) -> bool {
+    node.id.starts_with("router~")
+}
+
 /// The version of the proxy's distribution; `unknown` when the client states none.
 pub(super) fn distribution_version(node: &xds::Node) -> &str {
     node.metadata_text(&["ISTIO_VERSION"]).unwrap_or("unknown")

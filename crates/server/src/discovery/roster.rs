@@ -11,6 +11,7 @@ use xds::{Holding, Node, Service, Standing, Summary, Variant};
 
 use super::Connection;
 use crate::mailbox::{self, mailbox};
+use crate::rotation::ClientTrust;
 
 /// Questions that may wait at one stream. When it is full the stream counts as not answering.
 const INSPECTIONS: usize = 4;
@@ -98,6 +99,8 @@ pub(crate) struct Report {
     pub(crate) generation: u64,
     /// The newest generation of which the client was sent everything and has answered all of it.
     pub(crate) settled: Option<u64>,
+    /// The client's part in the trust of the mesh; `None` for one that has proved nothing.
+    pub(crate) trust: Option<ClientTrust>,
     /// The pair of clocks of the answer, by which instants in it can be told as times.
     pub(crate) now: (Instant, SystemTime),
 }

@@ -24,7 +24,8 @@ use xds::{Node, Outcome, Service, Variant, Wait};
 
 use super::admission::Turn;
 use super::call::has_room;
-use super::node::{distribution_version, host_delivery, plane_node};
+use super::documents::Documents;
+use super::node::{distribution_version, host_delivery, is_gateway, plane_node};
 use super::proof::Proof;
 use super::roster::{Departed, Inspection, Place, Report};
 use super::secrets::Secrets;
@@ -33,7 +34,8 @@ use crate::Stopped;
 use crate::grpc::{self, Requests};
 use crate::metrics::StreamLabel;
 use crate::plane_task::{Attachment, Interest, Published};
-use crate::trust::Caller;
+use crate::rotation::ClientTrust;
+use crate::trust::{Caller, Tenure};
 
 type Entering = Pin<Box<dyn Future<Output = Entered> + Send>>;
 type Entered = (Turn, Result<Result<Attachment, NodeError>, Stopped>);
@@ -54,6 +56,8 @@ pub(super) struct StreamTask {
     proof: Option<Box<Proof>>,
     /// Who a client over TLS has proved to be.
     caller: Option<Arc<Caller>>,
+    /// How long the proof holds, where that may be over before the connection is.
+    tenure: Option<Box<Tenure>>,
     /// What only such a client gets.
     secrets: Option<Box<Secrets>>,
     /// On the way into an audience.
@@ -126,6 +130,7 @@ impl StreamTask {
             node: None,
             proof: proof.map(Box::new),
             caller: None,
+            tenure: None,
             secrets: None,
             entering: None,
             attachment: None,
@@ -186,6 +191,10 @@ impl StreamTask {
         stream: StreamId,
     ) -> ControlFlow<End> {
         loop {
+            if let Some(status) = self.tenure.as_mut().and_then(|tenure| tenure.poll(cx, Instant::now())) {
+                tracing::info!(node = self.id(), message = status.message(), "the proof of a client is over");
+                return ControlFlow::Break(End::Status(status));
+            }
             while let Poll::Ready(event) = self.poll_event(cx) {
                 self.take_in(event)?;
             }
@@ -216,7 +225,8 @@ impl StreamTask {
         let first_request = self.node.is_none().then(|| self.opened + self.discovery.config.deadlines.first_request);
         let turn = self.turn.as_ref().map(|(_, until)| *until);
         let secrets = self.secrets.as_deref().and_then(Secrets::deadline);
-        [self.machine.poll_timeout(), first_request, turn, secrets].into_iter().flatten().min()
+        let tenure = self.tenure.as_deref().map(Tenure::deadline);
+        [self.machine.poll_timeout(), first_request, turn, secrets, tenure].into_iter().flatten().min()
     }
 
     /// What happens because of the time; then the stream must be polled.
@@ -392,11 +402,14 @@ impl StreamTask {
             // Before anybody is told of the node: it may be nobody's.
             match proof.admit(node) {
                 Ok(caller) => {
-                    let Discovery { issuer, metrics, .. } = &*self.discovery;
-                    let peer = self.connection.peer.to_string();
+                    let Discovery { issuer, metrics, gateway_secrets, .. } = &*self.discovery;
+                    let peer = self.connection.peer;
+                    let documents =
+                        is_gateway(node).then(|| Documents::new(gateway_secrets, caller.id.workload.namespace()));
                     self.secrets = issuer
                         .clone()
-                        .map(|issuer| Box::new(Secrets::new(issuer, metrics.clone(), caller.clone(), peer)));
+                        .map(|issuer| Box::new(Secrets::new(issuer, metrics.clone(), caller.clone(), peer, documents)));
+                    self.tenure = Tenure::of(&caller);
                     self.caller = Some(caller);
                 }
                 Err(status) => return ControlFlow::Break(End::Status(status)),
@@ -529,10 +542,18 @@ impl StreamTask {
             generation: newest.as_ref().map_or(0, |newest| newest.generation),
             settled: self.attachment.as_ref().and_then(Attachment::settled_generation),
             target: newest.map(|newest| self.with_secrets(&newest.snapshot)),
+            trust: self.trust(),
             now: (Instant::now(), SystemTime::now()),
         };
         // Whoever asked may have lost patience.
         let _ = inspection.reply.send(report);
+    }
+
+    fn trust(&self) -> Option<ClientTrust> {
+        let standings = self.machine.standings();
+        let held = standings.iter().filter(|standing| standing.resource_type() == ResourceType::Secret);
+        let held: Vec<_> = held.flat_map(xds::Standing::holdings).collect();
+        Some(self.secrets.as_ref()?.trust(self.machine.wants(ResourceType::Secret), &held))
     }
 
     /// How it stood in the end, without what would keep snapshots alive.
@@ -547,6 +568,7 @@ impl StreamTask {
             target: None,
             generation,
             settled: self.attachment.as_ref().and_then(Attachment::settled_generation),
+            trust: self.trust(),
             now,
         };
         self.place.depart(Departed {

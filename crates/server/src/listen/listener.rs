@@ -16,6 +16,8 @@ use crate::{Error, Listen};
 /// Owner and group may connect. Until the mode is set the process's umask holds, which gives others no write access
 /// unless the operator wants it so.
 const UNIX_MODE: u32 = 0o660;
+/// Anybody may connect where peers are verified.
+const VERIFIED_UNIX_MODE: u32 = 0o666;
 /// Connections that may wait to be accepted; the kernel may take fewer (`net.core.somaxconn`). With the 128 that are
 /// usual, the rest of a fleet that reconnects at once is put off by a second and more.
 const BACKLOG: u32 = 4096;
@@ -66,6 +68,16 @@ impl Listener {
         }
     }
 
+    /// The same, where who may be served is decided by what they prove: anybody may connect to the Unix socket.
+    pub(crate) fn bind_for_all(listen: &Listen) -> Result<Self, Error> {
+        let bound = Self::bind(listen)?;
+        if let Listen::Unix(path) = listen {
+            let opened = fs::set_permissions(path, fs::Permissions::from_mode(VERIFIED_UNIX_MODE));
+            opened.map_err(|source| Error::Bind { listen: listen.clone(), source })?;
+        }
+        Ok(bound)
+    }
+
     /// Where it really listens: with the port that was taken, when port 0 was asked for.
     pub(crate) fn address(&self) -> io::Result<Listen> {
         match self {
@@ -84,7 +96,7 @@ impl Listener {
             }
             Listener::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Socket::Unix(stream), Peer::Unix))
+                Ok((Socket::Unix(stream), Peer::Unix { user: None }))
             }
         }
     }

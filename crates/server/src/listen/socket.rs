@@ -19,18 +19,23 @@ pub(crate) enum Socket {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Who is at the other end. Displayed as the admin API shows it: `10.0.0.7:41022`, or `unix:`.
+/// Who is at the other end. Displayed as the admin API shows it: `10.0.0.7:41022`, or `unix:`, with the
+/// user where that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     Tcp(SocketAddr),
-    Unix,
+    Unix {
+        /// The user of the process that has connected, where the kernel was asked for it.
+        user: Option<u32>,
+    },
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Peer::Tcp(address) => write!(f, "{address}"),
-            Peer::Unix => f.write_str("unix:"),
+            Peer::Unix { user: None } => f.write_str("unix:"),
+            Peer::Unix { user: Some(user) } => write!(f, "unix:uid={user}"),
         }
     }
 }

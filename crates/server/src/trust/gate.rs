@@ -1,13 +1,17 @@
 //! Proofs of identity.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, header};
-use identity::{InvalidToken, JoinToken, NodeClaims, SpiffeId, TrustDomain, Workload};
+use identity::{
+    Authority, ClientCertificate, InvalidToken, JoinToken, NodeClaims, SpiffeId, TokenId, TrustDomain, Uses, Workload,
+};
 use proto::pb::google::protobuf::Struct;
 use proto::pb::google::protobuf::value::Kind;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::key_set::KeySet;
@@ -25,17 +29,26 @@ const OTHER_NODE: &str = "the node is not the one that this identity may be";
 pub(crate) struct Gate {
     trust_domain: TrustDomain,
     aliases: Vec<TrustDomain>,
+    users: BTreeMap<u32, Workload>,
     state: StateDirectory,
     accounts: Option<KeySet>,
+    /// Join tokens that somebody is here by, each to be cancelled when it is revoked.
+    leases: Mutex<HashMap<TokenId, Weak<CancellationToken>>>,
 }
 
 /// Who a caller has proved to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Caller {
     /// The workload.
     pub(crate) id: SpiffeId,
     /// By what.
     pub(crate) proof: Proof,
+    /// Until when a token holds. A certificate's end is the connection's.
+    pub(super) until: Option<SystemTime>,
+    /// Cancelled when the token is revoked, if that is possible.
+    pub(super) lease: Option<Arc<CancellationToken>>,
+    /// What names the key that has signed the certificate.
+    signer_key_id: Arc<[u8]>,
 }
 
 /// What somebody proved an identity by.
@@ -44,6 +57,7 @@ pub(crate) enum Proof {
     Certificate,
     ServiceAccountToken,
     JoinToken,
+    User,
 }
 
 impl Proof {
@@ -52,21 +66,27 @@ impl Proof {
             Proof::Certificate => "certificate",
             Proof::ServiceAccountToken => "service-account-token",
             Proof::JoinToken => "join-token",
+            Proof::User => "unix-user",
         }
     }
 }
 
-/// What a TLS connection shows of its client.
+/// What a connection shows of its client.
 #[derive(Clone)]
 pub(crate) struct Channel {
     gate: Arc<Gate>,
-    /// Who the certificate is for, if there is one, or why that cannot be said.
-    certificate: Option<Result<SpiffeId, Arc<str>>>,
+    /// What the certificate says, if there is one, or why it counts for nothing.
+    certificate: Option<Result<Arc<ClientCertificate>, Arc<str>>>,
+    /// Who the user of the process is at the other end of a Unix socket, if that is anybody.
+    user: Option<Workload>,
 }
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel").field("certificate", &self.certificate).finish_non_exhaustive()
+        f.debug_struct("Channel")
+            .field("certificate", &self.certificate)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }
 
@@ -74,7 +94,8 @@ impl Gate {
     pub(super) fn new(settings: &TlsSettings, state: StateDirectory) -> Result<Self, StateError> {
         let accounts = settings.service_accounts.clone().map(KeySet::open).transpose()?;
         let (trust_domain, aliases) = (settings.trust_domain.clone(), settings.trust_domain_aliases.clone());
-        Ok(Self { trust_domain, aliases, state, accounts })
+        let users = settings.users.clone();
+        Ok(Self { trust_domain, aliases, users, state, accounts, leases: Mutex::default() })
     }
 
     pub(super) fn accounts(&self) -> Option<&KeySet> {
@@ -83,36 +104,85 @@ impl Gate {
 
     /// The connection of a client with this certificate, which TLS has verified.
     pub(super) fn channel(self: &Arc<Self>, certificate: Option<&[u8]>) -> Channel {
-        let certificate = certificate.map(|der| match identity::client_id(der) {
-            Ok(id) if id.trust_domain == self.trust_domain => Ok(id),
-            // The same workload by another name: what it is given is in the trust domain's own.
-            Ok(id) if self.aliases.contains(&id.trust_domain) => Ok(id.workload.within(&self.trust_domain)),
-            Ok(id) => Err(format!("{id} is not of the trust domain \"{}\"", self.trust_domain).into()),
+        let certificate = certificate.map(|der| match ClientCertificate::read(der) {
+            Ok(read) if read.id.trust_domain == self.trust_domain => Ok(Arc::new(read)),
+            Ok(read) if self.aliases.contains(&read.id.trust_domain) => {
+                // The same workload by another name: what it is given is in the trust domain's own.
+                let id = read.id.workload.within(&self.trust_domain);
+                Ok(Arc::new(ClientCertificate { id, ..read }))
+            }
+            Ok(read) => Err(format!("{} is not of the trust domain \"{}\"", read.id, self.trust_domain).into()),
             Err(error) => Err(error.to_string().into()),
         });
-        Channel { gate: self.clone(), certificate }
+        Channel { gate: self.clone(), certificate, user: None }
     }
 
-    fn redeem(&self, token: &str) -> Result<(Workload, Proof), String> {
+    /// The connection of a process of this user, as the kernel says.
+    pub(super) fn local_channel(self: &Arc<Self>, user: u32) -> Channel {
+        Channel { gate: self.clone(), certificate: None, user: self.users.get(&user).cloned() }
+    }
+
+    /// Ends the streams of those who are here by a join token that was revoked. Blocks on the disk.
+    pub(super) fn end_revoked(&self) {
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        leases.retain(|id, lease| {
+            let Some(lease) = lease.upgrade() else { return false };
+            let holds = self.state.has_token(id);
+            if !holds {
+                tracing::info!(token = %id, "a join token was revoked: streams by it end");
+                lease.cancel();
+            }
+            holds
+        });
+    }
+
+    fn lease(&self, id: &TokenId) -> Arc<CancellationToken> {
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lease) = leases.get(id).and_then(Weak::upgrade) {
+            return lease;
+        }
+        let lease = Arc::new(CancellationToken::new());
+        leases.insert(id.clone(), Arc::downgrade(&lease));
+        lease
+    }
+
+    fn redeem(&self, token: &str) -> Result<Caller, String> {
+        let now = SystemTime::now();
+        let caller = |who: Workload, proof, until, lease| Caller {
+            id: who.within(&self.trust_domain),
+            proof,
+            until: Some(until),
+            lease,
+            signer_key_id: Arc::default(),
+        };
         if JoinToken::is_one(token) {
-            let redeemed = token.parse().and_then(|token| self.state.redeem(&token, SystemTime::now()));
-            return redeemed.map(|who| (who, Proof::JoinToken)).map_err(|error: InvalidToken| error.to_string());
+            let redeemed = token.parse().and_then(|token| self.state.redeem(&token, now));
+            let (who, record) = redeemed.map_err(|error: InvalidToken| error.to_string())?;
+            let until = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(record.expires)).unwrap_or(now);
+            // One for one use is used up; there is nothing left to revoke.
+            let lease = (record.uses == Uses::Many).then(|| self.lease(&record.id));
+            return Ok(caller(who, Proof::JoinToken, until, lease));
         }
         let accounts =
             self.accounts.as_ref().ok_or("service account tokens are not taken: no key set is configured")?;
         let keys = accounts.current().ok_or("the key set of service accounts could not be read yet")?;
-        let verified = keys.verify(token, SystemTime::now());
-        verified.map(|who| (who, Proof::ServiceAccountToken)).map_err(|error| error.to_string())
+        let (who, until) = keys.verify(token, now).map_err(|error| error.to_string())?;
+        Ok(caller(who, Proof::ServiceAccountToken, until, None))
     }
 }
 
 impl Channel {
     /// Whether a call with this head brings any proof at all.
     pub(crate) fn has_proof(&self, headers: &HeaderMap) -> bool {
-        self.certificate.is_some() || headers.contains_key(header::AUTHORIZATION)
+        self.certificate.is_some() || self.user.is_some() || headers.contains_key(header::AUTHORIZATION)
     }
 
-    /// Who calls: whom the certificate is for, else for whom the bearer token stands. A join token for one use is used
+    /// Until when the connection's certificate holds, if it counts for anything.
+    pub(crate) fn until(&self) -> Option<SystemTime> {
+        Some(self.certificate.as_ref()?.as_ref().ok()?.not_after)
+    }
+
+    /// Who calls: whom the certificate is for, else for whom the bearer token stands, else who the user is. A join token for one use is used
     /// by this.
     ///
     /// # Errors
@@ -120,9 +190,19 @@ impl Channel {
     pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Status> {
         let token = bearer(headers);
         match (&self.certificate, token) {
-            (Some(Ok(id)), _) => Ok(Caller { id: id.clone(), proof: Proof::Certificate }),
+            (Some(Ok(certificate)), _) if SystemTime::now() >= certificate.not_after => {
+                tracing::warn!(identity = %certificate.id, "a client certificate has expired");
+                Err(expired())
+            }
+            (Some(Ok(certificate)), _) => Ok(Caller {
+                id: certificate.id.clone(),
+                proof: Proof::Certificate,
+                until: None,
+                lease: None,
+                signer_key_id: certificate.signer_key_id.as_slice().into(),
+            }),
             (_, Some(token)) => match self.gate.redeem(token) {
-                Ok((who, proof)) => Ok(Caller { id: who.within(&self.gate.trust_domain), proof }),
+                Ok(caller) => Ok(caller),
                 Err(reason) => {
                     tracing::warn!(reason, "a bearer token was refused");
                     Err(Status::unauthenticated(BAD_TOKEN))
@@ -132,7 +212,12 @@ impl Channel {
                 tracing::warn!(reason = &**reason, "a client certificate was refused");
                 Err(Status::unauthenticated(BAD_CERTIFICATE))
             }
-            (None, None) => Err(no_proof()),
+            (None, None) => {
+                let who = self.user.clone().ok_or_else(no_proof)?;
+                let id = who.within(&self.gate.trust_domain);
+                let signer_key_id = Arc::default();
+                Ok(Caller { id, proof: Proof::User, until: None, lease: None, signer_key_id })
+            }
         }
     }
 }
@@ -142,7 +227,17 @@ pub(crate) fn no_proof() -> Status {
     Status::unauthenticated(NO_PROOF)
 }
 
+/// What a connection ends with whose certificate is over.
+pub(crate) fn expired() -> Status {
+    Status::unauthenticated("the client certificate has expired; connect again with another one")
+}
+
 impl Caller {
+    /// Whether the certificate that this was proved by was signed by `authority`; `None` when it was proved otherwise.
+    pub(crate) fn is_signed_by(&self, authority: &Authority) -> Option<bool> {
+        (self.proof == Proof::Certificate).then(|| authority.has_key_id(&self.signer_key_id))
+    }
+
     /// Whether this may be the node that it says it is.
     ///
     /// # Errors

@@ -19,9 +19,14 @@ pub(crate) async fn keep(trust: Trust, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let certificate = trust.certificate.clone();
+        let (certificate, issuer, gate) = (trust.certificate.clone(), trust.issuer.clone(), trust.gate.clone());
         // Files are looked at where blocking hurts nobody. It cannot fail but by a panic, which was reported then.
-        let _ = tokio::task::spawn_blocking(move || certificate.refresh(SystemTime::now())).await;
+        let looking = move || {
+            issuer.refresh();
+            certificate.refresh(SystemTime::now());
+            gate.end_revoked();
+        };
+        let _ = tokio::task::spawn_blocking(looking).await;
         if let Some(accounts) = trust.gate.accounts() {
             tokio::select! {
                 () = stop.cancelled() => return,

@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use super::signer::Signer;
 use super::{CertificateSource, Issuer, StateError, TlsSettings};
 
 /// The certificate in force, and where the next one comes from.
@@ -23,16 +24,20 @@ pub(crate) struct ServerCertificate {
     due: Mutex<Due>,
 }
 
+/// A certificate with what follows from where it came from.
+type Obtained = (Arc<CertifiedKey>, Due);
+
 /// When it is to be replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 enum Due {
-    At(SystemTime),
+    /// At that time, or as soon as somebody else signs.
+    At(SystemTime, Arc<Signer>),
     /// When the files are other ones than these.
     When([Stamp; 2]),
 }
 
 /// Tells whether a file has changed.
-type Stamp = Option<(SystemTime, u64)>;
+pub(super) type Stamp = Option<(SystemTime, u64)>;
 
 impl fmt::Debug for ServerCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,7 +57,7 @@ impl ServerCertificate {
     pub(super) fn refresh(&self, now: SystemTime) {
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = match (&*due, &self.source) {
-            (Due::At(at), _) => now >= *at,
+            (Due::At(at, signer), _) => now >= *at || !self.issuer.signer().signs_like(signer),
             (Due::When(before), CertificateSource::Files { certificate, key }) => {
                 *before != [stamp(certificate), stamp(key)]
             }
@@ -83,12 +88,13 @@ impl ResolvesServerCert for ServerCertificate {
     }
 }
 
-fn obtain(source: &CertificateSource, issuer: &Issuer) -> Result<(Arc<CertifiedKey>, Due), StateError> {
+fn obtain(source: &CertificateSource, issuer: &Issuer) -> Result<Obtained, StateError> {
     match source {
         CertificateSource::Signed { names } => {
-            let (issued, key, rotation) = issuer.server(names)?;
+            let (issued, key, rotation, signer) = issuer.server(names)?;
             let chain = issued.chain.concat();
-            Ok((certified(chain.as_bytes(), key.to_pem().as_bytes(), "the listeners' certificate")?, Due::At(rotation)))
+            let certified = certified(chain.as_bytes(), key.to_pem().as_bytes(), "the listeners' certificate")?;
+            Ok((certified, Due::At(rotation, signer)))
         }
         CertificateSource::Files { certificate, key } => {
             // Before reading: what changes in between is seen next time.
@@ -116,7 +122,7 @@ fn certified(chain: &[u8], key: &[u8], whose: &str) -> Result<Arc<CertifiedKey>,
     Ok(Arc::new(certified))
 }
 
-fn stamp(path: &Path) -> Stamp {
+pub(super) fn stamp(path: &Path) -> Stamp {
     let read = || -> io::Result<(SystemTime, u64)> {
         let metadata = fs::metadata(path)?;
         Ok((metadata.modified()?, metadata.len()))

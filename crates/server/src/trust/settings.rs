@@ -1,16 +1,21 @@
 //! What the operator decides about TLS and identities.
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use identity::{KeyType, TrustDomain};
+use identity::{KeyType, TrustDomain, Workload};
+
+use crate::Listen;
 
 /// The TLS listeners, and who may connect to them.
 #[derive(Clone, Debug)]
 pub struct TlsSettings {
-    /// Where xDS and the certificate service are served over TLS.
-    pub listen: Vec<SocketAddr>,
+    /// Where xDS and the certificate service are served to those who prove who they are: at TCP addresses over TLS, at
+    /// Unix sockets to users and tokens. The file of such a socket gets mode 0666: who may be served is decided here.
+    pub listen: Vec<Listen>,
+    /// Who the users of this machine are that connect by Unix sockets; the kernel says which user a peer is.
+    pub users: BTreeMap<u32, Workload>,
     /// Where the authority's key, join tokens and the audit log are kept. Made if it is not there.
     pub state_directory: PathBuf,
     /// Within which workloads have their names.
@@ -25,6 +30,9 @@ pub struct TlsSettings {
     pub key_type: KeyType,
     /// How long workloads' certificates hold. They are replaced at half of that.
     pub workload_ttl: Duration,
+    /// How old a stage of a rotation of the root must be before the next one begins: clients that were cut off come back
+    /// within this time.
+    pub rotation_settle: Duration,
     /// Whose service account tokens count; none when absent.
     pub service_accounts: Option<ServiceAccountSource>,
 }

@@ -2,20 +2,24 @@
 //!
 //! ```text
 //! ca/root-cert.pem  ca/root-key.pem     the root, if it is our own
+//! ca/crossed.pem                        certificates of its key by the roots before it
+//! ca/next/...                           the same three of the root that is to follow, while roots are rotated
+//! ca/rotation.json                      how far that is
 //! tokens/<id>.json                      join tokens, hashed; used ones are gone
 //! audit/issued.jsonl                    what was signed; audit/issued.jsonl.1 is older
+//! audit/authority.jsonl                 what was done to the authority
 //! ```
 //!
 //! Directories have mode 0700 and files 0600. Files appear whole or not at all: they are written beside their place and
 //! renamed. So a full disk leaves what was there.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use identity::{InvalidToken, JoinRecord, JoinToken, TokenId, Uses, Workload};
+use identity::{InvalidToken, JoinRecord, JoinToken, Rotation, TokenId, Uses, Workload};
 
 use super::random;
 
@@ -118,8 +122,8 @@ impl StateDirectory {
         }
     }
 
-    /// For whom a join token stands. One that can be used once is used by this.
-    pub(super) fn redeem(&self, token: &JoinToken, now: SystemTime) -> Result<Workload, InvalidToken> {
+    /// For whom a join token stands, and its record. One that can be used once is used by this.
+    pub(super) fn redeem(&self, token: &JoinToken, now: SystemTime) -> Result<(Workload, JoinRecord), InvalidToken> {
         let path = self.token(token.id());
         let text = fs::read(&path).map_err(|_| InvalidToken::Unknown)?;
         let record: JoinRecord = serde_json::from_slice(&text).map_err(|_| InvalidToken::Unknown)?;
@@ -128,12 +132,89 @@ impl StateDirectory {
         if record.uses == Uses::Once && fs::remove_file(&path).is_err() {
             return Err(InvalidToken::Unknown);
         }
-        Ok(workload)
+        Ok((workload, record))
+    }
+
+    /// Whether a join token for many uses is still there. When that cannot be found out, it counts as there: a directory
+    /// that is away for a moment must not cut everybody off.
+    pub(super) fn has_token(&self, id: &TokenId) -> bool {
+        !matches!(fs::metadata(self.token(id)), Err(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
     /// Certificate and key of the root, if there is one.
     pub(super) fn root(&self) -> Result<Option<(String, String)>, StateError> {
-        let (certificate, key) = (self.path.join("ca/root-cert.pem"), self.path.join("ca/root-key.pem"));
+        Self::root_in(&self.authority())
+    }
+
+    /// Certificate and key of the root that is to follow, and its certificates by the roots before it.
+    pub(super) fn next_root(&self) -> Result<Option<(String, String, Vec<String>)>, StateError> {
+        let next = self.authority().join("next");
+        let Some((certificate, key)) = Self::root_in(&next)? else { return Ok(None) };
+        Ok(Some((certificate, key, sections(&read(&next.join("crossed.pem"))?))))
+    }
+
+    /// Certificates of the root's key by the roots before it, the newest first; none if there was no root before it.
+    pub(super) fn crossed(&self) -> Result<Vec<String>, StateError> {
+        let path = self.authority().join("crossed.pem");
+        if path.exists() { Ok(sections(&read(&path)?)) } else { Ok(Vec::new()) }
+    }
+
+    /// Keeps the root that is to follow, instead of one that was kept before.
+    pub(super) fn keep_next_root(&self, certificate: &str, key: &str, crossed: &str) -> Result<(), StateError> {
+        let next = self.authority().join("next");
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&next);
+        made.map_err(|source| StateError::File { what: "make the directory", path: next.clone(), source })?;
+        write_private(&next.join("root-key.pem"), key)?;
+        write_private(&next.join("root-cert.pem"), certificate)?;
+        write_private(&next.join("crossed.pem"), crossed)
+    }
+
+    /// How far a rotation of the root is, if there is one.
+    pub(super) fn rotation(&self) -> Result<Option<Rotation>, StateError> {
+        let path = self.rotation_file();
+        if !path.exists() {
+            return Ok(None);
+        }
+        let broken = |error| StateError::Settings(format!("\"{}\" cannot be understood: {error}", path.display()));
+        serde_json::from_str(&read(&path)?).map(Some).map_err(broken)
+    }
+
+    /// Keeps how far a rotation of the root is.
+    pub(super) fn keep_rotation(&self, rotation: &Rotation) -> Result<(), StateError> {
+        let text = serde_json::to_string(rotation).expect("texts and numbers can always be written as JSON");
+        write_private(&self.rotation_file(), &text)
+    }
+
+    /// The rotation of the root is given up; the root that was to follow is gone.
+    pub(super) fn end_rotation(&self) -> Result<(), StateError> {
+        let (path, next) = (self.rotation_file(), self.authority().join("next"));
+        // Without it what else is there does not count.
+        fs::remove_file(&path).map_err(|source| StateError::File { what: "remove", path, source })?;
+        fs::remove_dir_all(&next).map_err(|source| StateError::File { what: "remove", path: next, source })
+    }
+
+    /// The root that was to follow takes the place of the root. What was done of that before it was broken off is not
+    /// done again.
+    pub(super) fn promote_next_root(&self) -> Result<(), StateError> {
+        for file in ["crossed.pem", "root-key.pem", "root-cert.pem"] {
+            let (from, to) = (self.authority().join("next").join(file), self.authority().join(file));
+            match fs::rename(&from, &to) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StateError::File { what: "rename", path: from, source: error });
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        sync(&self.authority())?;
+        let path = self.rotation_file();
+        fs::remove_file(&path).map_err(|source| StateError::File { what: "remove", path, source })?;
+        // Empty by now; it would not be in the way.
+        let _ = fs::remove_dir(self.authority().join("next"));
+        Ok(())
+    }
+
+    fn root_in(place: &Path) -> Result<Option<(String, String)>, StateError> {
+        let (certificate, key) = (place.join("root-cert.pem"), place.join("root-key.pem"));
         match fs::metadata(&key) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Ok(metadata) if metadata.mode() & 0o077 != 0 => return Err(StateError::NotPrivate { path: key }),
@@ -145,7 +226,7 @@ impl StateDirectory {
 
     /// Keeps a root, unless there is one by now. Then [`StateDirectory::root`] has it.
     pub(super) fn keep_root(&self, certificate: &str, key: &str) -> Result<(), StateError> {
-        let (place, beside) = (self.path.join("ca"), self.path.join(format!(".ca.{}", std::process::id())));
+        let (place, beside) = (self.authority(), self.path.join(format!(".ca.{}", std::process::id())));
         let failed = |source| StateError::File { what: "make the directory", path: beside.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(&beside).map_err(failed)?;
         write_private(&beside.join("root-key.pem"), key)?;
@@ -166,6 +247,19 @@ impl StateDirectory {
         self.path.join("audit/issued.jsonl")
     }
 
+    /// Where the log of what was done to the authority is.
+    pub(super) fn authority_log(&self) -> PathBuf {
+        self.path.join("audit/authority.jsonl")
+    }
+
+    fn authority(&self) -> PathBuf {
+        self.path.join("ca")
+    }
+
+    fn rotation_file(&self) -> PathBuf {
+        self.authority().join("rotation.json")
+    }
+
     fn tokens(&self) -> PathBuf {
         self.path.join("tokens")
     }
@@ -180,6 +274,18 @@ pub(super) fn read(path: &Path) -> Result<String, StateError> {
     fs::read_to_string(path).map_err(|source| StateError::File { what: "read", path: path.to_owned(), source })
 }
 
+/// The sections of a PEM file, each with its end.
+fn sections(text: &str) -> Vec<String> {
+    const END: &str = "-----END CERTIFICATE-----\n";
+    text.split_inclusive(END).filter(|section| section.ends_with(END)).map(str::to_owned).collect()
+}
+
+/// What was renamed in a directory is not undone by a loss of power.
+fn sync(directory: &Path) -> Result<(), StateError> {
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|source| StateError::File { what: "write", path: directory.to_owned(), source })
+}
+
 /// Writes a file that its owner alone can read.
 fn write_private(path: &Path, text: &str) -> Result<(), StateError> {
     let beside = path.with_extension("new");
@@ -187,7 +293,8 @@ fn write_private(path: &Path, text: &str) -> Result<(), StateError> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&beside)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&beside, path)
+        fs::rename(&beside, path)?;
+        path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
     };
     // What a process that was killed has left would be in the way for ever.
     let _ = fs::remove_file(&beside);
@@ -229,7 +336,7 @@ mod tests {
         let (_directory, state) = state();
         let token = state.create_token(&front(), Uses::Many, Duration::from_secs(60)).unwrap();
         for _ in 0..3 {
-            assert_eq!(state.redeem(&token, SystemTime::now()), Ok(front()));
+            assert_eq!(state.redeem(&token, SystemTime::now()).map(|(who, _)| who), Ok(front()));
         }
         assert_eq!(state.list_tokens().unwrap()[0].id, *token.id());
         assert!(state.revoke_token(token.id()).unwrap());

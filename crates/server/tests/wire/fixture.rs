@@ -64,6 +64,7 @@ pub struct Running {
     pub addresses: Addresses,
     pub input: Input,
     pub telemetry: Arc<Telemetry>,
+    pub secrets: server::GatewaySecrets,
     pub shutdown: CancellationToken,
     pub run: JoinHandle<Result<(), Error>>,
 }
@@ -87,9 +88,10 @@ pub async fn start(config: Config) -> Running {
     let plane = plane::Plane::new(world::Settings::default(), compile::Options::default());
     let server = Server::bind(config, plane).await.unwrap();
     let (addresses, input, telemetry) = (server.addresses().clone(), server.input(), server.telemetry());
+    let secrets = server.gateway_secrets();
     let shutdown = CancellationToken::new();
     let run = tokio::spawn(server.run(shutdown.clone()));
-    Running { addresses, input, telemetry, shutdown, run }
+    Running { addresses, input, telemetry, secrets, shutdown, run }
 }
 
 /// A server that has read this.

@@ -15,11 +15,12 @@ use tonic::{Code, Status};
 use crate::fixture::{NODE, REVIEWS, Running, SOON, config, eventually, serving};
 
 const CREATE: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
-const OTHER_NODE: &str = "sidecar~10.9.0.2~client-1.bank~bank.svc.cluster.local";
+pub const OTHER_NODE: &str = "sidecar~10.9.0.2~client-1.bank~bank.svc.cluster.local";
 
-fn settings(state: &Path) -> TlsSettings {
+pub fn settings(state: &Path) -> TlsSettings {
     TlsSettings {
-        listen: vec![([127, 0, 0, 1], 0).into()],
+        listen: vec![Listen::Tcp(([127, 0, 0, 1], 0).into())],
+        users: Default::default(),
         state_directory: state.to_owned(),
         trust_domain: "cluster.local".parse().unwrap(),
         trust_domain_aliases: Vec::new(),
@@ -27,22 +28,23 @@ fn settings(state: &Path) -> TlsSettings {
         certificate: CertificateSource::Signed { names: vec!["istiod.istio-system.svc".to_owned()] },
         key_type: KeyType::EcdsaP256,
         workload_ttl: Duration::from_secs(3600),
+        rotation_settle: Duration::ZERO,
         service_accounts: None,
     }
 }
 
 /// A server with TLS, and its state directory.
-struct Guarded {
-    running: Running,
-    state: TempDir,
+pub struct Guarded {
+    pub running: Running,
+    pub state: TempDir,
 }
 
 impl Guarded {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
 
-    async fn start_with(change: impl FnOnce(&mut TlsSettings)) -> Self {
+    pub async fn start_with(change: impl FnOnce(&mut TlsSettings)) -> Self {
         let state = TempDir::new().unwrap();
         let mut settings = settings(state.path());
         change(&mut settings);
@@ -50,33 +52,33 @@ impl Guarded {
         Self { running, state }
     }
 
-    fn address(&self) -> std::net::SocketAddr {
+    pub fn address(&self) -> std::net::SocketAddr {
         match &self.running.addresses.xds_tls[0] {
             Listen::Tcp(address) => *address,
             Listen::Unix(_) => unreachable!("TLS is served over TCP"),
         }
     }
 
-    fn credentials(&self) -> Credentials {
+    pub fn credentials(&self) -> Credentials {
         let roots = std::fs::read_to_string(self.state.path().join("ca/root-cert.pem")).unwrap();
         Credentials { roots, name: "istiod.istio-system.svc".to_owned(), certificate: None }
     }
 
-    async fn wire(&self) -> Wire {
+    pub async fn wire(&self) -> Wire {
         Wire::connect_tls(self.address(), &self.credentials()).await.unwrap()
     }
 
-    async fn wire_with(&self, certificate: (String, String)) -> anyhow::Result<Wire> {
+    pub async fn wire_with(&self, certificate: (String, String)) -> anyhow::Result<Wire> {
         Wire::connect_tls(self.address(), &Credentials { certificate: Some(certificate), ..self.credentials() }).await
     }
 
-    fn token(&self, identity: &str, uses: Uses) -> String {
+    pub fn token(&self, identity: &str, uses: Uses) -> String {
         let state = StateDirectory::open(self.state.path()).unwrap();
         state.create_token(&identity.parse().unwrap(), uses, Duration::from_secs(60)).unwrap().reveal()
     }
 
     /// A server with the same root for another trust domain.
-    async fn elsewhere(&self, aliases: &[&str]) -> Self {
+    pub async fn elsewhere(&self, aliases: &[&str]) -> Self {
         let state = TempDir::new().unwrap();
         std::fs::create_dir(state.path().join("ca")).unwrap();
         for file in ["ca/root-cert.pem", "ca/root-key.pem"] {
@@ -89,8 +91,16 @@ impl Guarded {
         Self { running, state }
     }
 
+    /// The same after a restart.
+    pub async fn restarted(self) -> Self {
+        let Self { running, state } = self;
+        running.stop().await.unwrap();
+        let running = serving(Config { tls: Some(settings(state.path())), ..config() }, REVIEWS).await;
+        Self { running, state }
+    }
+
     /// A certificate and its key, by a join token.
-    async fn certificate(&self, identity: &str) -> (String, String) {
+    pub async fn certificate(&self, identity: &str) -> (String, String) {
         let wire = self.wire().await.with_token(&self.token(identity, Uses::Once)).unwrap();
         let key = KeyPair::generate().unwrap();
         let chain = create(&wire, &request(&key, "spiffe://cluster.local/ns/kube-system/sa/admin")).await.unwrap();
@@ -98,19 +108,19 @@ impl Guarded {
     }
 }
 
-fn request(key: &KeyPair, name: &str) -> String {
+pub fn request(key: &KeyPair, name: &str) -> String {
     let mut params = CertificateParams::default();
     params.subject_alt_names = vec![SanType::URI(name.try_into().unwrap())];
     params.serialize_request(key).unwrap().pem().unwrap()
 }
 
-async fn create(wire: &Wire, csr: &str) -> Result<Vec<String>, Status> {
+pub async fn create(wire: &Wire, csr: &str) -> Result<Vec<String>, Status> {
     let request = IstioCertificateRequest { csr: csr.to_owned(), ..IstioCertificateRequest::default() };
     wire.call::<_, IstioCertificateResponse>(CREATE, request).await.map(|answer| answer.cert_chain)
 }
 
 /// How a stream of this node ends, or its first clusters.
-async fn clusters(wire: &Wire, id: &str) -> Result<usize, (Code, String)> {
+pub async fn clusters(wire: &Wire, id: &str) -> Result<usize, (Code, String)> {
     let mut stream = wire.sotw(node(id, "client"));
     stream.subscribe(ResourceType::Cluster, &[]).await;
     match stream.next(SOON).await {
@@ -120,10 +130,10 @@ async fn clusters(wire: &Wire, id: &str) -> Result<usize, (Code, String)> {
     }
 }
 
-fn id_of(chain: &str) -> SpiffeId {
+pub fn id_of(chain: &str) -> SpiffeId {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
-    identity::client_id(&CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()).unwrap()
+    identity::ClientCertificate::read(&CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()).unwrap().id
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -299,7 +309,7 @@ async fn secrets_are_for_whoever_proved_to_be_their_owner_and_are_replaced_in_ti
 }
 
 /// The workload's own certificate and key of a response.
-fn own(response: &proto::pb::envoy::service::discovery::v3::DeltaDiscoveryResponse) -> (String, String) {
+pub fn own(response: &proto::pb::envoy::service::discovery::v3::DeltaDiscoveryResponse) -> (String, String) {
     use proto::pb::envoy::config::core::v3::data_source::Specifier;
     let found = response.resources.iter().find(|resource| resource.name == "default").unwrap();
     let secret = unpack::<Secret>(found.resource.iter()).unwrap().remove(0);

@@ -63,6 +63,7 @@ impl Kept {
         let shelf = Shelf::open(state.path()).unwrap();
         let options = source::watch::Options::default();
         let (first, opened) = source::watch::open(&[files.path().to_owned()], options, Some(shelf));
+        let secrets = server.gateway_secrets();
         let shutdown = CancellationToken::new();
         let run = tokio::spawn(server.run(shutdown.clone()));
         input.apply(first.changes, first.problems.to_vec(), Instant::now()).await.unwrap();
@@ -80,7 +81,7 @@ impl Kept {
             // Joining its thread takes a moment.
             tokio::task::spawn_blocking(move || drop(watch)).await.unwrap();
         });
-        let server = Running { addresses, input, telemetry, shutdown, run };
+        let server = Running { addresses, input, telemetry, secrets, shutdown, run };
         server.ready().await;
         Self { server, files }
     }

@@ -13,6 +13,7 @@ use super::decode::{Failure, Unknown, decode};
 use super::fields::{self, Standing};
 use super::kinds::{self, Recognised};
 use super::node::{Node, Value};
+use super::secret::{self, Reading};
 use super::{Reader, split, suggest, tree};
 use crate::validate::authorization_policy::doubtful;
 use crate::validate::{self, REFUSED, Verdict};
@@ -158,6 +159,7 @@ impl Reader<'_> {
         let mut draft = Draft { reader: self, node, reference };
         match recognised {
             Recognised::Supported(_) => draft.supported(&world_kind),
+            Recognised::Foreign if kind == "Secret" && api_version == "v1" => draft.secret(),
             Recognised::Foreign => draft.reader.parsed.others.push(draft.reference),
             Recognised::NotYet(consequence) => {
                 let problem = Problem::warning(&draft.reference, "", format!("{kind} is not supported yet"));
@@ -210,6 +212,18 @@ impl Draft<'_, '_, '_> {
             return self.refuse();
         }
         self.reader.parsed.objects.push(Arc::new(object));
+    }
+
+    fn secret(&mut self) {
+        match secret::read(self.node, &self.reference) {
+            Reading::Tls(secret) => self.reader.parsed.secrets.push((self.reference.clone(), secret)),
+            Reading::Other => self.reader.parsed.others.push(self.reference.clone()),
+            Reading::Refused(problem) => {
+                let field = problem.field.clone();
+                self.report(&field, *problem);
+                self.refuse();
+            }
+        }
     }
 
     fn meta(&mut self) -> Option<Meta> {

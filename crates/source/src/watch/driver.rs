@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind, RenameMode};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use world::{Change, Problem, Refusal};
+use world::{Change, Refusal};
 
 use super::{Options, Seen, Submitted};
 use crate::disk::{self, Root, Stamp};
@@ -193,12 +193,12 @@ impl Driver {
         changes.extend(self.files.settle());
         self.removal = None;
         self.is_changed = false;
-        Update { changes, problems: self.files.problems() }
+        self.files.update(changes)
     }
 
     pub(super) fn run(mut self, inbox: &Receiver<Signal>, mut deliver: impl FnMut(Seen) -> ControlFlow<()>) {
         let mut next_poll = Instant::now() + self.options.poll;
-        let mut told = self.files.problems();
+        let mut told = self.files.update(Vec::new());
         while !self.is_stopped {
             let woken = self.wait(inbox, next_poll);
             let mut changes = Vec::new();
@@ -260,7 +260,7 @@ impl Driver {
     fn carry_out(
         &mut self,
         submitted: Submitted,
-        told: &mut Arc<[Problem]>,
+        told: &mut Update,
         deliver: &mut impl FnMut(Seen) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let Submitted { submission, time, reply } = submitted;
@@ -280,17 +280,18 @@ impl Driver {
         delivered
     }
 
-    /// The update that says so, if there is anything to say; `told` are the problems that the last one had.
-    fn update(&mut self, changes: Vec<Change>, at: Instant, told: &mut Arc<[Problem]>) -> Option<Seen> {
+    /// The update that says so, if there is anything to say; `told` is the last one without its changes.
+    fn update(&mut self, changes: Vec<Change>, at: Instant, told: &mut Update) -> Option<Seen> {
         if !std::mem::take(&mut self.is_changed) {
             return None;
         }
-        let problems = self.files.problems();
-        if changes.is_empty() && problems == *told {
+        let update = self.files.update(changes);
+        if update.changes.is_empty() && update.problems == told.problems && update.secrets == told.secrets {
             return None;
         }
-        told.clone_from(&problems);
-        Some(Seen { update: Update { changes, problems }, at })
+        let (problems, secrets) = (update.problems.clone(), update.secrets.clone());
+        *told = Update { changes: Vec::new(), problems, secrets };
+        Some(Seen { update, at })
     }
 
     /// Waits for the first event or the next deadline, then takes every event that is there.

@@ -116,6 +116,7 @@ impl Client {
             standings: self.stream.standings(),
             holdings: Vec::new(),
             missing: Vec::new(),
+            trust: None,
             target: Some(self.snapshot.clone()),
             generation: 1,
             settled: None,

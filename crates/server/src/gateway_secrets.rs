@@ -1,0 +1,45 @@
+//! Certificates and keys of gateways, as their sources say them.
+//!
+//! They come by a way of their own, not through the plane: nothing that is compiled, compared or shown ever has them.
+//! Streams of gateways follow them and take what their identity may have.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use identity::TlsSecret;
+use tokio::sync::watch;
+
+/// All secrets, by namespace and name.
+pub type TlsSecrets = BTreeMap<(Arc<str>, Arc<str>), Arc<TlsSecret>>;
+
+/// The secrets that there are now; clones are the same.
+#[derive(Clone, Debug)]
+pub struct GatewaySecrets {
+    current: Arc<watch::Sender<Arc<TlsSecrets>>>,
+}
+
+impl Default for GatewaySecrets {
+    /// None yet.
+    fn default() -> Self {
+        Self { current: Arc::new(watch::Sender::new(Arc::default())) }
+    }
+}
+
+impl GatewaySecrets {
+    /// Replaces all of them. Whoever has one that is different gets it at once; whoever has one that is gone keeps it
+    /// until it connects anew.
+    pub fn replace(&self, secrets: TlsSecrets) {
+        self.current.send_if_modified(|current| {
+            let is_different = **current != secrets;
+            if is_different {
+                *current = Arc::new(secrets);
+            }
+            is_different
+        });
+    }
+
+    /// What there is now, and what follows.
+    pub(crate) fn follow(&self) -> watch::Receiver<Arc<TlsSecrets>> {
+        self.current.subscribe()
+    }
+}

@@ -1,0 +1,111 @@
+//! Secrets of gateways go to whoever proved to be a gateway of their namespace, and to nobody else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use identity::{TlsSecret, Uses};
+use proto::pb::envoy::extensions::transport_sockets::tls::v3::{Secret, secret};
+use proto::pb::envoy::service::discovery::v3::DeltaDiscoveryResponse;
+use rcgen::{CertificateParams, KeyPair};
+use server::TlsSecrets;
+use testkit::wire::{Delta, ResourceType, Wire, node, unpack};
+
+use crate::fixture::SOON;
+use crate::identity::Guarded;
+
+const GATEWAY: &str = "router~10.0.0.9~edge-1.edge~edge.svc.cluster.local";
+const SIDECAR: &str = "sidecar~10.0.0.9~edge-1.edge~edge.svc.cluster.local";
+
+fn pair(name: &str) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new([name.to_owned()]).unwrap().self_signed(&key).unwrap();
+    (certificate.pem(), key.serialize_pem())
+}
+
+fn secrets<const N: usize>(all: [(&str, &str, TlsSecret); N]) -> TlsSecrets {
+    all.into_iter().map(|(namespace, name, secret)| ((namespace.into(), name.into()), Arc::new(secret))).collect()
+}
+
+fn tls((chain, key): &(String, String)) -> TlsSecret {
+    TlsSecret::new(Some(chain), Some(key), None).unwrap()
+}
+
+/// Names of the secrets in a response, and all of their texts.
+fn content(response: &DeltaDiscoveryResponse) -> (Vec<&str>, String) {
+    let names = response.resources.iter().map(|resource| &*resource.name).collect();
+    let texts = response.resources.iter().map(|resource| {
+        match unpack::<Secret>(resource.resource.iter()).unwrap().remove(0).r#type.unwrap() {
+            secret::Type::TlsCertificate(pair) => format!("{:?}{:?}", pair.certificate_chain, pair.private_key),
+            secret::Type::ValidationContext(context) => format!("{:?}", context.trusted_ca),
+            other => panic!("{other:?}"),
+        }
+    });
+    (names, texts.collect())
+}
+
+fn holds(text: &str, pem: &str) -> bool {
+    text.contains(&format!("{:?}", pem.as_bytes()).trim_matches(['[', ']']).to_owned())
+        || text.contains(&format!("{:?}", bytes::Bytes::from(pem.to_owned())))
+}
+
+async fn gateway(server: &Guarded, identity: &str, id: &str, names: &[&str]) -> (Wire, Delta) {
+    let wire = server.wire().await.with_token(&server.token(identity, Uses::Many)).unwrap();
+    let mut stream = wire.delta(node(id, "edge"));
+    stream.subscribe(ResourceType::Secret, names).await;
+    (wire, stream)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_gets_the_secrets_of_its_namespace_and_what_replaces_them() {
+    let server = Guarded::start().await;
+    let (first, second, authorities) = (pair("shop.test"), pair("shop.test"), pair("authority").0);
+    let own = |pair| ("edge", "shop", tls(pair));
+    let trusted = || ("edge", "shop-cacert", TlsSecret::new(None, None, Some(&authorities)).unwrap());
+    server.running.secrets.replace(secrets([own(&first), trusted(), ("bank", "vault", tls(&second))]));
+    let names = ["kubernetes://shop", "kubernetes://shop-cacert", "kubernetes://vault", "kubernetes://bank/vault"];
+    let (_wire, mut stream) = gateway(&server, "edge/gateway", GATEWAY, &names).await;
+    let response = stream.next(SOON).await.unwrap();
+    let (mut found, text) = content(&response);
+    found.sort_unstable();
+    assert_eq!(found, ["kubernetes://shop", "kubernetes://shop-cacert"]);
+    assert!(holds(&text, &first.1) && holds(&text, &authorities), "{text}");
+    stream.ack(&response).await;
+
+    server.running.secrets.replace(secrets([own(&second), trusted()]));
+    let response = stream.next(SOON).await.unwrap();
+    let (found, text) = content(&response);
+    assert_eq!(found, ["kubernetes://shop"], "the rest is the same");
+    assert!(holds(&text, &second.1));
+    stream.ack(&response).await;
+
+    // What is taken away stays with whoever has it, and is not given to anybody else.
+    server.running.secrets.replace(TlsSecrets::new());
+    stream.exchange().silence(Duration::from_millis(200)).await.unwrap();
+    let (_wire, mut late) = gateway(&server, "edge/gateway", GATEWAY, &["kubernetes://shop"]).await;
+    assert_eq!(late.next(SOON).await.unwrap().resources, []);
+    server.running.secrets.replace(secrets([own(&first)]));
+    assert_eq!(content(&late.next(SOON).await.unwrap()).0, ["kubernetes://shop"], "it comes when it is there");
+    // Nobody else is shown the key.
+    for path in [format!("/api/v1/nodes/{GATEWAY}/config"), "/metrics".to_owned(), "/api/v1/problems".to_owned()] {
+        let (status, text) = server.running.get(&path).await;
+        assert_eq!(status, 200, "{text}");
+        for key in [&first.1, &second.1] {
+            assert!(!text.contains(key.lines().nth(1).unwrap()), "{path}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_else_gets_them() {
+    let server = Guarded::start().await;
+    server.running.secrets.replace(secrets([("edge", "shop", tls(&pair("shop.test")))]));
+    let names = ["kubernetes://shop", "kubernetes://edge/shop"];
+    let elsewhere = "router~10.0.0.9~edge-1.bank~bank.svc.cluster.local";
+    for (identity, id) in [("edge/gateway", SIDECAR), ("bank/gateway", elsewhere)] {
+        let (_wire, mut stream) = gateway(&server, identity, id, &names).await;
+        assert_eq!(stream.next(SOON).await.unwrap().resources, [], "{id}");
+    }
+    let mut plain = server.running.wire().await.delta(node(GATEWAY, "edge"));
+    plain.subscribe(ResourceType::Secret, &names).await;
+    assert_eq!(plain.next(SOON).await.unwrap().resources, []);
+}

@@ -1,0 +1,102 @@
+//! `Secret`s with certificates for gateways.
+//!
+//! They never become objects of the world: they go to whoever serves them by a way of their own, and no text of a problem
+//! holds any of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use identity::{TlsSecret, TlsSecretError};
+use world::{ObjectRef, Problem};
+
+use super::node::{Node, Value};
+use crate::validate::REFUSED;
+
+/// Names of the parts, the first that is there counts: Kubernetes' own, then Istio's.
+const CERTIFICATE: [&str; 2] = ["tls.crt", "cert"];
+const KEY: [&str; 2] = ["tls.key", "key"];
+const AUTHORITIES: [&str; 2] = ["ca.crt", "cacert"];
+
+/// What a document of kind `Secret` says.
+#[derive(Debug)]
+pub(super) enum Reading {
+    /// Certificates and keys.
+    Tls(Arc<TlsSecret>),
+    /// Something that is nobody's business here.
+    Other,
+    /// It was meant to be certificates; the problem has no location yet.
+    Refused(Box<Problem>),
+}
+
+/// Reads `type`, `data` and `stringData`. A secret of another type, or without any of the parts, is not for gateways.
+pub(super) fn read(node: &Node, reference: &ObjectRef) -> Reading {
+    let kind = node.get("type").and_then(Node::as_str).unwrap_or("Opaque");
+    if !matches!(kind, "kubernetes.io/tls" | "Opaque" | "") {
+        return Reading::Other;
+    }
+    let mut parts = BTreeMap::new();
+    for name in CERTIFICATE.iter().chain(&KEY).chain(&AUTHORITIES) {
+        match part(node, name) {
+            Ok(Some(text)) => _ = parts.insert(*name, text),
+            Ok(None) => {}
+            Err((field, message)) => {
+                let hint = "Values of data are base64; write others under stringData.";
+                return Reading::Refused(Box::new(problem(reference, &field, message.to_owned(), hint)));
+            }
+        }
+    }
+    if parts.is_empty() && kind != "kubernetes.io/tls" {
+        return Reading::Other;
+    }
+    let found = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, parts.get(name)?)));
+    let text = |names| found(names).map(|(_, text)| text.as_str());
+    // Istio's form for authorities alone has them as `cacert`, beside which `key` may mean something else.
+    match TlsSecret::new(text(CERTIFICATE), text(KEY), text(AUTHORITIES)) {
+        Ok(secret) => Reading::Tls(Arc::new(secret)),
+        Err(error) => {
+            let (names, hint) = match &error {
+                TlsSecretError::Empty | TlsSecretError::NoCertificate | TlsSecretError::Certificate(_) => {
+                    (CERTIFICATE, "Put the certificate chain in PEM form there, the server's own first.")
+                }
+                TlsSecretError::NoKey | TlsSecretError::Key => {
+                    (KEY, "Put the private key of the certificate there, PEM, PKCS#8.")
+                }
+                TlsSecretError::Mismatch => (KEY, "Put certificate and key of the same pair there."),
+                TlsSecretError::Authorities(_) => {
+                    (AUTHORITIES, "Put the certificates of authorities there, in PEM form.")
+                }
+            };
+            let name = found(names).map_or(names[0], |(name, _)| name);
+            Reading::Refused(Box::new(problem(reference, &format!("data[{name}]"), error.to_string(), hint)))
+        }
+    }
+}
+
+fn problem(reference: &ObjectRef, field: &str, message: String, hint: &str) -> Problem {
+    Problem::error(reference, field, message).consequence(REFUSED).hint(hint)
+}
+
+/// The text of one part; what is written plainly counts before what is encoded.
+fn part(node: &Node, name: &str) -> Result<Option<String>, (String, &'static str)> {
+    let in_map = |map: &str| match &node.get(map)?.get(name)?.value {
+        Value::Null => None,
+        value => Some(value.clone()),
+    };
+    let text = |map: &str, value| match value {
+        Value::String(text) => Ok(text),
+        _ => Err((format!("{map}[{name}]"), "it is not a text")),
+    };
+    if let Some(value) = in_map("stringData") {
+        return Ok(Some(text("stringData", value)?.into()));
+    }
+    let Some(value) = in_map("data") else { return Ok(None) };
+    let encoded: String = text("data", value)?.split_whitespace().collect();
+    let bytes = BASE64_STANDARD.decode(encoded).map_err(|_| (format!("data[{name}]"), "it is not base64"))?;
+    match String::from_utf8(bytes) {
+        Ok(text) if text.is_empty() => Ok(None),
+        Ok(text) => Ok(Some(text)),
+        Err(_) => Err((format!("data[{name}]"), "it is not text in PEM form")),
+    }
+}
