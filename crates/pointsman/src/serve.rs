@@ -74,7 +74,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SECONDS", value_parser = parse_age)]
     max_connection_age: Option<Duration>,
     /// Count what Global limits of RateLimitPolicies let through in this Redis, so that all replicas count together:
-    /// redis://[user:password@]host[:port][/database], or rediss:// with TLS. Each counts for itself without.
+    /// `redis://[user:password@]host[:port][/database]`, or rediss:// with TLS. Each counts for itself without.
     #[arg(long, env = "POINTSMAN_REDIS_URL", hide_env_values = true, value_name = "URL")]
     redis: Option<QuotaStore>,
 }
