@@ -109,6 +109,7 @@ fn clusters(criterion: &mut Criterion) {
             subset,
             rule,
             rollout: None,
+            mutual_tls: None,
             endpoints: &[],
         };
         group.bench_function(BenchmarkId::new("bytes", case), |bench| {
@@ -153,6 +154,7 @@ fn endpoint(index: u32) -> Endpoint {
         health: Health::Healthy,
         workload: None,
         service_account: None,
+        mutual_tls: false,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::raw::get_where;
 /// A server with TLS, and the files of its clients.
 pub struct Guarded {
     pub mesh: Mesh,
-    tls: SocketAddr,
+    pub tls: SocketAddr,
     pub state: TempDir,
     clients: TempDir,
 }
@@ -34,7 +34,7 @@ impl Guarded {
         Guarded { mesh, tls, state, clients }
     }
 
-    fn root(&self) -> String {
+    pub fn root(&self) -> String {
         self.state.path().join("ca/root-cert.pem").to_str().unwrap().to_owned()
     }
 

@@ -27,6 +27,7 @@ mod load;
 mod matches;
 mod mesh;
 mod missing;
+mod mutual;
 mod nack;
 mod rate_limits;
 mod raw;

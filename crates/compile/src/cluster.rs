@@ -12,6 +12,7 @@ mod fixed;
 mod http;
 mod identity;
 mod load_balancer;
+mod mutual;
 mod number;
 mod outlier;
 mod settings;
@@ -24,6 +25,7 @@ use proto::pb::envoy::config::cluster::v3::Cluster;
 use world::{EffectiveRule, Endpoint, ObjectRef, Service, ServicePort, Subset};
 
 use crate::policy::Policy;
+use crate::security::MutualTls;
 use crate::{Audience, Built};
 
 pub use discovery::Discovery;
@@ -46,6 +48,8 @@ pub struct ClusterInput<'a> {
     pub rule: &'a EffectiveRule,
     /// The rollout that the cluster is there for, or that divides its connections.
     pub rollout: Option<ClusterRollout<'a>>,
+    /// How to speak mutual TLS of the mesh to it; `None` for clients that cannot.
+    pub mutual_tls: Option<&'a MutualTls>,
     /// The service's endpoints behind the port, of all subsets. Looked at only when the service's resolution is DNS
     /// of either kind; so that other clusters need not be built again when endpoints change, leave it empty for them.
     pub endpoints: &'a [Endpoint],

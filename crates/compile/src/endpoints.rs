@@ -1,8 +1,8 @@
 //! Assignments: which endpoints a cluster has.
 //!
 //! [`assignment`] writes the `ClusterLoadAssignment` byte by byte, because endpoints are what a mesh has most of;
-//! tests hold it to the bytes that prost gives for the same message. Metadata is left out: nothing in a stock Envoy
-//! reads Istio's `workload` entry, and it would double the size of an endpoint.
+//! tests hold it to the bytes that prost gives for the same message. The only metadata is what chooses TLS: nothing in a
+//! stock Envoy reads Istio's `workload` entry, and it would double the size of an endpoint.
 
 mod divided;
 mod selection;
@@ -105,7 +105,7 @@ fn write_locality(
     }
 }
 
-/// `LbEndpoint` as field 2: `endpoint` 1, `health_status` 2, `load_balancing_weight` 4. Its lengths are worked out
+/// `LbEndpoint` as field 2: `endpoint` 1, `health_status` 2, `metadata` 3, `load_balancing_weight` 4. Its lengths are worked out
 /// beforehand: they are nested five deep and nearly always below 128.
 fn write_endpoint(out: &mut Vec<u8>, endpoint: &Endpoint, weight: u32) {
     let mut buffer = text::Buffer::new();
@@ -122,7 +122,8 @@ fn write_endpoint(out: &mut Vec<u8>, endpoint: &Endpoint, weight: u32) {
     let address_len = field_len(socket_len);
     let host_len = field_len(address_len);
     let weight_len = 1 + flat::varint_len(weight.into());
-    let len = field_len(host_len) + 2 + field_len(weight_len);
+    let metadata = if endpoint.mutual_tls { MUTUAL_TLS } else { &[] };
+    let len = field_len(host_len) + 2 + metadata.len() + field_len(weight_len);
     head(out, 2, len);
     head(out, 1, host_len);
     head(out, 1, address_len);
@@ -134,8 +135,14 @@ fn write_endpoint(out: &mut Vec<u8>, endpoint: &Endpoint, weight: u32) {
         flat::bytes(out, 1, text);
     }
     flat::number(out, 2, health(endpoint.health));
+    out.extend_from_slice(metadata);
     write_weight(out, 4, weight);
 }
+
+/// `metadata` (3) that has the one entry `envoy.transport_socket_match: {tlsMode: istio}`, by which a cluster chooses its
+/// transport socket.
+const MUTUAL_TLS: &[u8] =
+    b"\x1a\x36\x0a\x34\x0a\x1cenvoy.transport_socket_match\x12\x14\x0a\x12\x0a\x07tlsMode\x12\x07\x1a\x05istio";
 
 /// `Address.socket_address`.
 const ADDRESS_SOCKET: u32 = 1;

@@ -34,4 +34,5 @@ pub use layers::{LayerId, Turn};
 pub use listener::Served;
 pub use options::{MissingDestination, Options, OutboundPolicy};
 pub use proto::{Extension, Extensions};
+pub use security::{MutualTls, Peers};
 pub use target::{Missing, Resolve, Target};

@@ -27,6 +27,9 @@ pub struct Options {
     pub missing_destination: MissingDestination,
     /// What unknown destinations do.
     pub outbound_policy: OutboundPolicy,
+    /// Whether clients that can begin mutual TLS of the mesh by themselves, towards endpoints that take it, where no
+    /// DestinationRule says anything.
+    pub auto_mtls: bool,
     /// With a label key such as `version`: a subset that no DestinationRule defines stands for the endpoints whose
     /// label of this key has the subset's name as its value, provided there is at least one such endpoint.
     pub infer_subsets: Option<String>,
@@ -45,6 +48,7 @@ impl Default for Options {
         Self {
             missing_destination: MissingDestination::default(),
             outbound_policy: OutboundPolicy::default(),
+            auto_mtls: true,
             infer_subsets: None,
             max_regex_instructions: Self::DEFAULT_REGEX_INSTRUCTIONS,
         }

@@ -7,11 +7,14 @@
 mod authentication;
 mod authorization;
 mod guards;
+mod mutual;
 mod peer;
 mod sockets;
 
 pub(crate) use authentication::{AuthenticationInput, JWT_FILTER, JWT_PAYLOAD, authentication};
 pub(crate) use authorization::{AuthorizationInput, ResolvedProvider, authorization};
 pub(crate) use guards::Guards;
+pub use mutual::{MutualTls, Peers};
+pub(crate) use mutual::{mark, mutual_tls_mark};
 pub(crate) use peer::{Mtls, Peer, Stated};
-pub(crate) use sockets::downstream;
+pub(crate) use sockets::{ServerName, downstream, upstream};

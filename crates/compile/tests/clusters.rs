@@ -1,7 +1,7 @@
 //! Golden tests of clusters and assignments: one feature a file.
 //!
 //! `tests/golden/cluster-<feature>.yaml` holds manifests under a first line `# audience: sidecar` (or `bare`, a
-//! sidecar without interception; `gateway`; `grpc`). Beside it, `cluster-<feature>.golden.json` holds every cluster
+//! sidecar without interception; `proved` or `agent`, a sidecar with a certificate; `gateway`; `grpc`). Beside it, `cluster-<feature>.golden.json` holds every cluster
 //! that the services give, the assignments of those that ask for one, and the problems. `POINTSMAN_GOLDEN=write` writes
 //! those files anew; read the difference before committing it.
 // Reading and writing golden files is what IO there is.
@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use compile::cluster::{self, ClusterInput, Discovery, InboundInput};
-use compile::{Audience, HostDelivery, Interception, Proxy, endpoints, names};
+use compile::{Audience, HostDelivery, Interception, MutualTls, Peers, Proxy, Secrets, endpoints, names};
 use prost::Message;
 use proto::ResourceType;
 use proto::pb::envoy::config::cluster::v3::Cluster;
@@ -87,6 +87,11 @@ fn compiled(case: &Path) -> Value {
         let rule = reader.rule(host, &service.namespace, &audience.scope(), &audience.labels);
         for port in &service.ports {
             let found = reader.endpoints(service, port.number);
+            let mutual_tls = (audience.secrets != Secrets::None).then(|| MutualTls {
+                peers: Peers::of(&found, service, reader.settings()),
+                is_automatic: !service.external,
+                is_taken_by_all: true,
+            });
             let is_inline = matches!(service.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
             for subset in std::iter::once(None).chain(rule.subsets.iter().map(Some)) {
                 let name = names::outbound_cluster(port.number, subset.map_or("", |subset| &subset.name), host);
@@ -99,6 +104,7 @@ fn compiled(case: &Path) -> Value {
                     subset,
                     rule: &rule,
                     rollout: None,
+                    mutual_tls: mutual_tls.as_ref(),
                     endpoints: inline,
                 };
                 let built = cluster::encoded(&input);
@@ -124,7 +130,7 @@ fn compiled(case: &Path) -> Value {
 fn audience(word: &str) -> Audience {
     let sidecar = |interception| Proxy::Sidecar { interception, http_proxy_port: None };
     let proxy = match word {
-        "sidecar" => sidecar(Interception::Redirect),
+        "sidecar" | "proved" | "agent" => sidecar(Interception::Redirect),
         "bare" => sidecar(Interception::None),
         "gateway" => Proxy::Gateway,
         "grpc" => Proxy::Grpc,
@@ -137,7 +143,11 @@ fn audience(word: &str) -> Audience {
         addresses: Vec::new(),
         hosts: HostDelivery::default(),
         lacks: proto::Extensions::default(),
-        secrets: Default::default(),
+        secrets: match word {
+            "proved" => Secrets::Stream,
+            "agent" => Secrets::Agent,
+            _ => Secrets::None,
+        },
     }
 }
 

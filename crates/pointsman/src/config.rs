@@ -23,6 +23,10 @@ pub(crate) struct Compilation {
     /// in its names that an authority of --ca-root has signed are accepted.
     #[arg(long, value_name = "NAME")]
     pub(crate) trust_domain_alias: Vec<TrustDomain>,
+    /// Leave it to DestinationRules whether clients begin mutual TLS of the mesh. Without it they do towards every
+    /// workload that says that it takes it.
+    #[arg(long)]
+    pub(crate) no_auto_mtls: bool,
     /// Take subsets that no DestinationRule defines from this label of the pods, such as `version`.
     #[arg(long, value_name = "LABEL")]
     pub(crate) infer_subsets: Option<String>,
@@ -88,6 +92,7 @@ impl Compilation {
                 Outbound::AllowAny => OutboundPolicy::AllowAny,
                 Outbound::RegistryOnly => OutboundPolicy::RegistryOnly,
             },
+            auto_mtls: !self.no_auto_mtls,
             infer_subsets: self.infer_subsets.clone(),
             max_regex_instructions: self.max_regex_instructions,
         }

@@ -14,6 +14,7 @@ mod kubernetes;
 mod mesh_config;
 mod names;
 mod pattern;
+mod peer_authentication;
 mod rate_limit_policy;
 mod request_authentication;
 mod request_match;
@@ -43,7 +44,8 @@ pub(crate) fn object(object: &Object) -> Verdict {
     let mut findings = Findings::new(&object.reference);
     identity(object, &mut findings);
     match &object.spec {
-        Spec::Namespace(_) | Spec::PeerAuthentication(_) => {}
+        Spec::Namespace(_) => {}
+        Spec::PeerAuthentication(spec) => peer_authentication::peer_authentication(spec, &mut findings),
         Spec::RequestAuthentication(spec) => request_authentication::request_authentication(spec, &mut findings),
         Spec::AuthorizationPolicy(spec) => {
             authorization_policy::authorization_policy(spec, object, &mut findings);

@@ -97,6 +97,11 @@ fn secrets_of_gateways_are_checked_and_never_shown() {
 }
 
 #[test]
+fn peer_authentications_are_checked() {
+    check("peer_authentication.txt");
+}
+
+#[test]
 fn kubernetes_objects_are_checked() {
     check("kubernetes.txt");
 }

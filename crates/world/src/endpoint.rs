@@ -62,6 +62,9 @@ pub struct Endpoint {
     pub workload: Option<(Arc<str>, Arc<str>)>,
     /// The workload's service account, when known.
     pub service_account: Option<Arc<str>>,
+    /// Whether a client is to speak mutual TLS of the mesh to it. That depends on the client and on policies: a world says
+    /// `false` everywhere.
+    pub mutual_tls: bool,
 }
 
 impl Endpoint {

@@ -35,6 +35,8 @@ pub enum Key {
     XdsResources(Arc<str>),
     /// The policies of this kind without a selector in this namespace.
     Policies(PolicyKind, Arc<str>),
+    /// All policies of this kind in this namespace.
+    PoliciesIn(PolicyKind, Arc<str>),
     /// The policies of security in this namespace, of any kind, whose selector begins with this label, `name=value`: all that
     /// a workload has to look at, because a selector that matches it begins with one of its labels.
     SelectingPolicies(Arc<str>, Arc<str>),
@@ -212,6 +214,16 @@ impl<'w> Reader<'w> {
     pub fn key_set(&self, source: &KeySource) -> Option<&'w Fetched> {
         self.note(Key::KeySet(source.clone()));
         self.world.key_set(source)
+    }
+
+    /// The same for one of many workloads of a namespace: noted is the namespace, so that the notes are few and a change
+    /// there asks about all of them again.
+    pub fn policies_nearby(&self, kind: PolicyKind, namespace: &Arc<str>, labels: &Labels) -> Policies<'w> {
+        let root = &self.world.settings().root_namespace;
+        for namespace in [Some(root), (namespace != root).then_some(namespace)].into_iter().flatten() {
+            self.note(Key::PoliciesIn(kind, namespace.clone()));
+        }
+        self.world.policies(kind, namespace, labels)
     }
 
     /// The services that select a workload of `namespace` with these labels, and the workload's port for each of

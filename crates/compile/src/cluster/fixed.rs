@@ -119,6 +119,7 @@ fn local(name: &str, upstream: Upstream, address: &Address, port: u16) -> Cluste
         health: Health::Healthy,
         workload: None,
         service_account: None,
+        mutual_tls: false,
     };
     let selection = Selection::new([&endpoint], Receiver::Envoy);
     let mut cluster = Cluster {

@@ -13,7 +13,7 @@ use proto::pb::envoy::config::core::v3::{ConfigSource, SelfConfigSource};
 use proto::pb::envoy::r#type::v3::Percent;
 
 use super::http::Upstream;
-use super::{ClusterInput, Discovery, connection_pool, discovery, dns, http, load_balancer, outlier, tls};
+use super::{ClusterInput, Discovery, connection_pool, discovery, dns, http, load_balancer, mutual, outlier, tls};
 use crate::Built;
 use crate::policy::Policy;
 
@@ -36,9 +36,9 @@ fn build(input: &ClusterInput<'_>, policy: &Policy<'_>) -> Built<Cluster> {
         cluster.lrs_server = Some(own_server());
     } else {
         connection_pool::set(cluster, policy, problems);
-        let tls = tls::of(policy, http::upstream(input, policy), problems);
+        let tls = tls::of(input, policy, http::upstream(input, policy), problems);
         http::set(cluster, input, policy, tls.as_ref(), problems);
-        cluster.transport_socket = tls.map(|tls| tls.socket);
+        cluster.transport_socket = tls.map(|tls| tls.socket).or_else(|| mutual::for_all(input, policy, discovery));
         outlier::set(cluster, policy, problems);
         set_common(cluster, input, policy, discovery);
     }

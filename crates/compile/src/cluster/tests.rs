@@ -13,7 +13,7 @@ use world::api::istio::{
 use world::{Address, Export, Health, Hostname, Kind, Labels, Locality, ObjectRef, Protocol, Resolution, TargetPort};
 
 use super::*;
-use crate::{HostDelivery, Interception, Proxy};
+use crate::{HostDelivery, Interception, Peers, Proxy, Secrets};
 
 const PROTOCOLS: [Protocol; 9] = [
     Protocol::Http,
@@ -79,6 +79,7 @@ fn endpoint(address: Address) -> Endpoint {
         health: Health::Healthy,
         workload: None,
         service_account: None,
+        mutual_tls: false,
     }
 }
 
@@ -91,10 +92,26 @@ fn with_input<T>(
     endpoints: &[Endpoint],
     look: impl FnOnce(&ClusterInput<'_>) -> T,
 ) -> T {
-    let audience = audience(proxy);
+    with_mutual(proxy, service, rule, subset, endpoints, None, look)
+}
+
+/// The same for a client that speaks mutual TLS of the mesh in this way.
+fn with_mutual<T>(
+    proxy: Proxy,
+    service: &Service,
+    rule: &EffectiveRule,
+    subset: Option<&Subset>,
+    endpoints: &[Endpoint],
+    mutual_tls: Option<&MutualTls>,
+    look: impl FnOnce(&ClusterInput<'_>) -> T,
+) -> T {
+    let secrets = if mutual_tls.is_some() { Secrets::Stream } else { Secrets::None };
+    let audience = Audience { secrets, ..audience(proxy) };
     let name = crate::names::outbound_cluster(80, subset.map_or("", |subset| &subset.name), &service.host);
     let port = &service.ports[0];
-    look(&ClusterInput { audience: &audience, name: &name, service, port, subset, rule, rollout: None, endpoints })
+    let audience = &audience;
+    let rollout = None;
+    look(&ClusterInput { audience, name: &name, service, port, subset, rule, rollout, mutual_tls, endpoints })
 }
 
 /// What must hold for any input.
@@ -134,6 +151,15 @@ fn bytes_and_structs_say_the_same_for_every_kind_of_cluster_without_policy() {
                     for subset in [None, Some(&subset)] {
                         let rule = EffectiveRule::default();
                         with_input(proxy.clone(), &service, &rule, subset, endpoints, assert_sound);
+                        if proxy == Proxy::Grpc {
+                            continue;
+                        }
+                        let mutual = MutualTls {
+                            peers: Peers::of(endpoints, &service, &world::Settings::default()),
+                            is_automatic: protocol != Protocol::Tls,
+                            is_taken_by_all: true,
+                        };
+                        with_mutual(proxy.clone(), &service, &rule, subset, endpoints, Some(&mutual), assert_sound);
                     }
                 }
             }

@@ -1,4 +1,4 @@
-//! TLS towards the endpoints, with certificates from the proxy's own files.
+//! TLS towards the endpoints, as a rule asks for it: with certificates from the proxy's own files, or mutual TLS of the mesh.
 
 use proto::pb::envoy::config::core::v3::data_source::Specifier;
 use proto::pb::envoy::config::core::v3::transport_socket::ConfigType;
@@ -16,8 +16,10 @@ use world::Problem;
 use world::api::istio::ClientTls;
 
 use super::http::Upstream;
+use super::{ClusterInput, mutual};
 use crate::pack;
 use crate::policy::{Part, Policy};
+use crate::security::Peers;
 
 /// The certificate authorities that a rule trusts when it names none: the file of Debian, Ubuntu, Alpine and Envoy's
 /// own images. Envoy has no notion of "the system's".
@@ -33,13 +35,19 @@ pub(super) struct Tls {
 }
 
 /// The TLS that the policy asks for; `None` for plaintext.
-pub(super) fn of(policy: &Policy<'_>, upstream: Upstream, problems: &mut Vec<Problem>) -> Option<Tls> {
+pub(super) fn of(
+    input: &ClusterInput<'_>,
+    policy: &Policy<'_>,
+    upstream: Upstream,
+    problems: &mut Vec<Problem>,
+) -> Option<Tls> {
     let part = policy.tls.as_ref()?;
     let asked = part.value;
     let certificate = match Mode::of(part, problems) {
         Mode::Plaintext => return None,
         Mode::Simple => None,
         Mode::Mutual => client_certificate(part, problems),
+        Mode::Mesh => return of_mesh(input, part, upstream, problems),
     };
     if asked.credential_name.as_deref().is_some_and(|name| !name.is_empty()) {
         problems.push(part.error("credentialName", "secrets are not supported yet", "plaintext is used"));
@@ -77,12 +85,34 @@ pub(super) fn of(policy: &Policy<'_>, upstream: Upstream, problems: &mut Vec<Pro
     Some(Tls { socket, automatic })
 }
 
+/// Mutual TLS of the mesh; names that the rule gives stand in for the accounts behind the service.
+fn of_mesh(
+    input: &ClusterInput<'_>,
+    part: &Part<'_, ClientTls>,
+    upstream: Upstream,
+    problems: &mut Vec<Problem>,
+) -> Option<Tls> {
+    let asked = part.value;
+    let named = Peers::named(&asked.subject_alt_names);
+    let peers = input.mutual_tls.map(|mutual| if asked.subject_alt_names.is_empty() { &mutual.peers } else { &named });
+    let sni = asked.sni.as_deref().unwrap_or_default();
+    let socket = peers.and_then(|peers| mutual::socket(input, upstream, sni, peers));
+    if socket.is_none() {
+        problems.push(part.error(
+            "mode",
+            "ISTIO_MUTUAL needs a certificate, and a client has none because it has not proved who it is",
+            "that client uses plaintext",
+        ));
+    }
+    Some(Tls { socket: socket?, automatic: None })
+}
+
 /// gRPC takes certificates from its own bootstrap only (rule G-06).
 pub(super) fn refuse_for_grpc(policy: &Policy<'_>, problems: &mut Vec<Problem>) {
     let Some(part) = &policy.tls else { return };
     match Mode::of(part, problems) {
         Mode::Plaintext => {}
-        Mode::Simple | Mode::Mutual => problems.push(part.error(
+        Mode::Simple | Mode::Mutual | Mode::Mesh => problems.push(part.error(
             "mode",
             "gRPC clients do not take certificates from a rule",
             "gRPC clients use plaintext",
@@ -94,6 +124,7 @@ enum Mode {
     Plaintext,
     Simple,
     Mutual,
+    Mesh,
 }
 
 impl Mode {
@@ -102,10 +133,7 @@ impl Mode {
             None | Some("" | "DISABLE") => Mode::Plaintext,
             Some("SIMPLE") => Mode::Simple,
             Some("MUTUAL") => Mode::Mutual,
-            Some("ISTIO_MUTUAL") => {
-                problems.push(part.error("mode", "ISTIO_MUTUAL is not supported yet", "plaintext is used"));
-                Mode::Plaintext
-            }
+            Some("ISTIO_MUTUAL") => Mode::Mesh,
             Some(other) => {
                 let message = format!("\"{other}\" is none of DISABLE, SIMPLE, MUTUAL, ISTIO_MUTUAL");
                 problems.push(part.error("mode", message, "plaintext is used"));

@@ -1,13 +1,15 @@
 //! The same assignment in prost's types, for clusters that carry theirs inside.
 
+use std::collections::HashMap;
+
 use proto::pb::envoy::config::core::v3::address::Address as AnyAddress;
 use proto::pb::envoy::config::core::v3::socket_address::PortSpecifier;
-use proto::pb::envoy::config::core::v3::{Address, Locality, Pipe, SocketAddress};
+use proto::pb::envoy::config::core::v3::{Address, Locality, Metadata, Pipe, SocketAddress};
 use proto::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use proto::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints};
 
 use super::selection::Selection;
-use crate::pack;
+use crate::{pack, security};
 
 /// What [`super::write`] writes.
 pub(crate) fn message(cluster: &str, selection: &Selection<'_>) -> ClusterLoadAssignment {
@@ -37,11 +39,19 @@ fn lb_endpoint(endpoint: &world::Endpoint, weight: u32) -> LbEndpoint {
     LbEndpoint {
         health_status: super::health(endpoint.health) as i32,
         load_balancing_weight: Some(pack::uint32(weight)),
+        metadata: endpoint.mutual_tls.then(mutual_tls),
         host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
             address: Some(address(&endpoint.address, endpoint.port)),
             ..Endpoint::default()
         })),
-        ..LbEndpoint::default()
+    }
+}
+
+/// What a cluster chooses its transport socket by.
+fn mutual_tls() -> Metadata {
+    Metadata {
+        filter_metadata: HashMap::from([("envoy.transport_socket_match".to_owned(), security::mutual_tls_mark())]),
+        ..Metadata::default()
     }
 }
 

@@ -25,6 +25,7 @@ fn endpoint(address: &str, port: u16) -> Endpoint {
         health: Health::Healthy,
         workload: None,
         service_account: None,
+        mutual_tls: false,
     }
 }
 
@@ -156,7 +157,9 @@ fn any_endpoint() -> impl Strategy<Value = Endpoint> {
     ];
     let weight = prop_oneof![4 => Just(1), 2 => 0u32..300, 1 => any::<u32>()];
     let health = prop_oneof![Just(Health::Healthy), Just(Health::Unhealthy), Just(Health::Draining)];
-    (address, any::<u16>(), locality, weight, health).prop_map(|(address, port, locality, weight, health)| Endpoint {
+    let all = (address, any::<u16>(), locality, weight, health, any::<bool>());
+    all.prop_map(|(address, port, locality, weight, health, mutual_tls)| Endpoint {
+        mutual_tls,
         locality,
         weight,
         health,

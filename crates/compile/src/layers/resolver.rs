@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use world::api::istio::{Destination, TrafficPolicy};
-use world::{EffectiveRule, Hostname, Labels, Reader, Scope, Service, Subset};
+use world::{EffectiveRule, Endpoint, Hostname, Labels, ObjectRef, Reader, Scope, Service, Subset};
 
 use super::rollout::Via;
-use crate::{Audience, Missing, Options, Rollout, Target, names, policy, target};
+use crate::security::{self, MutualTls, Peers};
+use crate::{Audience, Missing, Options, Rollout, Secrets, Target, names, policy, target};
 
 /// Longest chain of `ExternalName` services that is followed.
 const MOST_ALIASES: usize = 4;
@@ -68,6 +69,38 @@ impl<'r, 'w> Resolver<'r, 'w> {
             }
         }
         subsets
+    }
+
+    /// The endpoints of a service's port, those marked to which the client is to speak mutual TLS; with the policies that
+    /// have a say in that.
+    pub(super) fn endpoints(&self, service: &Service, port: u16) -> (Vec<Endpoint>, BTreeSet<ObjectRef>) {
+        self.marked(service, self.reader.endpoints(service, port))
+    }
+
+    /// The same for endpoints of the service that were found in another way.
+    pub(super) fn marked(&self, service: &Service, mut found: Vec<Endpoint>) -> (Vec<Endpoint>, BTreeSet<ObjectRef>) {
+        let mut policies = BTreeSet::new();
+        if self.speaks_mutual_tls() && self.options.auto_mtls && !service.external {
+            security::mark(&mut found, service, self.reader, &mut policies);
+        }
+        (found, policies)
+    }
+
+    /// How the client speaks mutual TLS to a service's port, if it can.
+    pub(super) fn mutual_tls(&self, service: &Service, port: u16) -> Option<MutualTls> {
+        if !self.speaks_mutual_tls() {
+            return None;
+        }
+        let (endpoints, _) = self.endpoints(service, port);
+        Some(MutualTls {
+            peers: Peers::of(&endpoints, service, self.reader.settings()),
+            is_automatic: self.options.auto_mtls && !service.external,
+            is_taken_by_all: !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.mutual_tls),
+        })
+    }
+
+    fn speaks_mutual_tls(&self) -> bool {
+        self.audience.secrets != Secrets::None && !self.audience.is_grpc()
     }
 
     /// Follows a destination; `wanted` are all subsets that the same object asks of hosts, for the suggestion;

@@ -15,12 +15,13 @@ use proto::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_m
 use proto::pb::envoy::extensions::transport_sockets::tls::v3::tls_parameters::TlsProtocol;
 use proto::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, SubjectAltNameMatcher,
-    TlsParameters,
+    TlsParameters, UpstreamTlsContext,
 };
 use proto::pb::envoy::r#type::matcher::v3::StringMatcher;
 use proto::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use world::Settings;
 
+use super::Peers;
 use crate::Secrets;
 use crate::pack::{any, boolean, duration};
 
@@ -38,6 +39,8 @@ const CIPHER_SUITES: [&str; 6] = [
     "AES256-GCM-SHA384",
     "AES128-GCM-SHA256",
 ];
+/// `UpstreamTlsContext.sni` takes no more bytes.
+const LONGEST_SNI: usize = 255;
 /// What servers agree to. Clients of Istio's build offer `istio-peer-exchange` too, and whoever agrees to it promises a
 /// preface to the bytes that only that build reads and writes.
 const SERVER_PROTOCOLS: [&str; 2] = ["h2", "http/1.1"];
@@ -66,8 +69,41 @@ pub(crate) fn downstream(secrets: Secrets, settings: &Settings) -> Option<Transp
     Some(socket(&context))
 }
 
+/// What a client says that it wants, in the clear: where the connection goes, and what for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ServerName<'a> {
+    /// SNI; left out where it is longer than Envoy takes.
+    pub(crate) sni: &'a str,
+    /// Application protocols, the most telling one first.
+    pub(crate) protocols: &'a [&'a str],
+}
+
+/// The socket of a cluster that begins mutual TLS with one of `peers`; with anybody of whom the authority says who he is
+/// where there are none. `None` for clients without a certificate.
+///
+/// A cluster waits for its certificate as a listener does, see [`downstream`].
+pub(crate) fn upstream(secrets: Secrets, name: ServerName<'_>, peers: &Peers) -> Option<TransportSocket> {
+    let source = source(secrets)?;
+    let (exact, prefixes) = peers.patterns();
+    let exact = exact.map(|id| MatchPattern::Exact(id.clone()));
+    let patterns = exact.chain(prefixes.map(|prefix| MatchPattern::Prefix(prefix.clone())));
+    let context = UpstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            tls_params: Some(TlsParameters {
+                tls_minimum_protocol_version: TlsProtocol::TlSv12 as i32,
+                tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
+                ..TlsParameters::default()
+            }),
+            ..common(source, name.protocols, patterns)
+        }),
+        sni: if name.sni.len() <= LONGEST_SNI { name.sni.to_owned() } else { String::new() },
+        ..UpstreamTlsContext::default()
+    };
+    Some(socket(&context))
+}
+
 /// The trust domain and its aliases.
-fn trust_domains(settings: &Settings) -> impl Iterator<Item = &str> {
+pub(super) fn trust_domains(settings: &Settings) -> impl Iterator<Item = &str> {
     [&settings.trust_domain].into_iter().chain(&settings.trust_domain_aliases).map(|domain| &**domain)
 }
 

@@ -33,6 +33,7 @@ const SUPPORTED: &[(&str, Kind, &[&str])] = &[
     ("networking.istio.io", Kind::ServiceEntry, ISTIO_VERSIONS),
     ("networking.istio.io", Kind::WorkloadEntry, ISTIO_VERSIONS),
     ("networking.istio.io", Kind::Gateway, ISTIO_VERSIONS),
+    ("security.istio.io", Kind::PeerAuthentication, SECURITY_VERSIONS),
     ("security.istio.io", Kind::RequestAuthentication, SECURITY_VERSIONS),
     ("security.istio.io", Kind::AuthorizationPolicy, SECURITY_VERSIONS),
     ("networking.pointsman.dev", Kind::XdsResource, &["v1alpha1"]),
@@ -49,7 +50,6 @@ const NO_GROUP: &str = "workloads do not register themselves";
 const NO_PROXY_SETTINGS: &str = "proxies keep their defaults";
 const NO_PLUGIN: &str = "the plugin is not loaded";
 const NO_TELEMETRY: &str = "telemetry stays at its defaults";
-const NO_MTLS: &str = "it does not change which traffic is encrypted or accepted";
 const NO_ROUTES: &str = "its routes have no effect";
 const NO_LISTENERS: &str = "its listeners are not opened";
 const NO_GRANT: &str = "it grants nothing";
@@ -67,7 +67,6 @@ const NOT_YET: &[(&str, &str, &str)] = &[
     ("extensions.istio.io", "WasmPlugin", NO_PLUGIN),
     ("extensions.istio.io", "TrafficExtension", NO_PLUGIN),
     ("telemetry.istio.io", "Telemetry", NO_TELEMETRY),
-    ("security.istio.io", "PeerAuthentication", NO_MTLS),
     ("install.istio.io", "IstioOperator", "its mesh settings are not read"),
     ("gateway.networking.k8s.io", "GatewayClass", NO_LISTENERS),
     ("gateway.networking.k8s.io", "Gateway", NO_LISTENERS),

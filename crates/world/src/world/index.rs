@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crate::api::delivery::RolloutRun;
 use crate::api::istio::VirtualService;
 use crate::api::kube::EndpointSlice;
-use crate::{Few, Hostname, Key, Labels, Object, ObjectRef, Service, Settings, Spec};
+use crate::{Few, Hostname, Key, Labels, Object, ObjectRef, PolicyKind, Service, Settings, Spec};
 
 /// Label that names the Service of an EndpointSlice.
 const SLICE_SERVICE: &str = "kubernetes.io/service-name";
@@ -44,7 +44,7 @@ pub(super) struct Index {
     pub(super) rules: BTreeMap<Hostname, Few<ObjectRef>>,
     pub(super) gateways: BTreeSet<ObjectRef>,
     pub(super) xds_resources: HashMap<Name, Few<ObjectRef>>,
-    policies: HashMap<policies::Slot, Few<ObjectRef>>,
+    policies: HashMap<(PolicyKind, Name), policies::OfNamespace>,
     pub(super) request_authentications: BTreeSet<ObjectRef>,
     pub(super) intents: BTreeSet<ObjectRef>,
     /// Runs that have an assignment, by the host of their service.

@@ -167,6 +167,9 @@ fn answers(world: &World) -> BTreeMap<String, (String, BTreeSet<Key>)> {
         }
         for kind in [PolicyKind::PeerAuthentication, PolicyKind::AuthorizationPolicy] {
             ask(format!("{kind:?} {namespace}"), &|r| format!("{:?}", r.policies(kind, &namespace, &own)));
+            ask(format!("{kind:?} around {namespace}"), &|r| {
+                format!("{:?}", r.policies_nearby(kind, &namespace, &own))
+            });
         }
         ask(format!("raw {namespace}"), &|r| format!("{:?}", r.xds_resources(&scope, &own)));
         ask(format!("gateways {namespace}"), &|r| format!("{:?}", r.gateways(&own)));

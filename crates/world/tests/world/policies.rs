@@ -65,7 +65,8 @@ fn a_change_of_a_policy_touches_the_workloads_that_it_can_concern_and_no_others(
     let other_kind = reads_of(&world, PolicyKind::PeerAuthentication, "shop", &labels());
 
     let touched = apply(&mut world, policy("shop/web", r#"{"app": "web", "version": "v2"}"#));
-    assert_eq!(touched, [Key::SelectingPolicies("shop".into(), "app=web".into())].into());
+    let selecting = Key::SelectingPolicies("shop".into(), "app=web".into());
+    assert_eq!(touched, [Key::PoliciesIn(KIND, "shop".into()), selecting].into());
     assert!(!web.is_disjoint(&touched));
     assert!(other.is_disjoint(&touched) && elsewhere.is_disjoint(&touched));
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proto::ResourceType;
 use world::api::delivery::Revision;
-use world::{Endpoint, Hostname, Object, Problem, Protocol, Resolution, Service, ServicePort, Subset};
+use world::{Endpoint, Hostname, Object, ObjectRef, Problem, Protocol, Resolution, Service, ServicePort, Subset};
 
 use crate::cluster::{self, ClusterInput, ClusterRollout, Discovery};
 use crate::layers::output::Output;
@@ -53,7 +53,7 @@ pub(in crate::layers) fn statics(resolver: &Resolver<'_, '_>) -> Output {
 /// The clusters of a host: for each port one of the whole service, one of each subset and one of each revision.
 pub(in crate::layers) fn clusters(resolver: &Resolver<'_, '_>, host: &Hostname) -> Output {
     let mut output = Output::default();
-    each_cluster(resolver, host, |input, divided| {
+    each_cluster(resolver, host, Wanted::Clusters, |input, divided| {
         let built = cluster::encoded(input);
         let discovery = input.discovery();
         let assignment = (discovery == Discovery::Eds).then(|| (ResourceType::Endpoints, input.name.clone()));
@@ -71,18 +71,18 @@ pub(in crate::layers) fn clusters(resolver: &Resolver<'_, '_>, host: &Hostname) 
 pub(in crate::layers) fn assignments(resolver: &Resolver<'_, '_>, host: &Hostname) -> Output {
     let mut output = Output::default();
     let proxy = &resolver.audience.proxy;
-    let mut known: Option<(u16, Vec<Endpoint>)> = None;
-    each_cluster(resolver, host, |input, divided| {
+    let mut known: Option<(u16, Vec<Endpoint>, BTreeSet<ObjectRef>)> = None;
+    each_cluster(resolver, host, Wanted::Assignments, |input, divided| {
         if input.discovery() != Discovery::Eds {
             return;
         }
         let port = input.port.number;
-        if known.as_ref().is_none_or(|(of, _)| *of != port) {
-            let found = resolver.reader.endpoints(input.service, port);
+        if known.as_ref().is_none_or(|(of, ..)| *of != port) {
+            let (found, policies) = resolver.endpoints(input.service, port);
             output.problems.extend(endpoints::problems(&input.service.origin, &found, proxy));
-            known = Some((port, found));
+            known = Some((port, found, policies));
         }
-        let all = known.as_ref().map(|(_, all)| all.as_slice()).unwrap_or_default();
+        let all = known.as_ref().map(|(_, all, _)| all.as_slice()).unwrap_or_default();
         let bytes = match (input.subset, divided) {
             (None, Some(Divided { in_force, .. })) => whole(resolver, input, in_force, all, &mut output.problems),
             (Some(subset), Some(Divided { fallback, revision, .. })) => {
@@ -100,6 +100,7 @@ pub(in crate::layers) fn assignments(resolver: &Resolver<'_, '_>, host: &Hostnam
         let mut origins = BTreeSet::from([input.service.origin.clone()]);
         origins.extend(resolver.reader.endpoint_objects(input.service));
         origins.extend(input.rollout.map(|rollout| rollout.run.clone()));
+        origins.extend(known.iter().flat_map(|(.., policies)| policies).cloned());
         output.add_encoded(ResourceType::Endpoints, input.name.clone(), &bytes, None, &origins);
     });
     output
@@ -117,7 +118,7 @@ fn with_kept<'a>(
         revision.map_or(&[][..], |revision| resolver.reader.kept_endpoints(input.service, input.port.number, revision));
     match kept.is_empty() || endpoints::of_subset(all, &subset.labels).next().is_some() {
         true => Cow::Borrowed(all),
-        false => Cow::Owned([all, kept].concat()),
+        false => Cow::Owned([all, &resolver.marked(input.service, kept.to_vec()).0].concat()),
     }
 }
 
@@ -157,11 +158,19 @@ struct Divided<'a> {
     revision: Option<Revision>,
 }
 
+/// What the clusters of a host are gone through for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Clusters,
+    Assignments,
+}
+
 /// Calls `with` for every cluster of a host, ports outside, subsets and revisions inside, the whole service first; with
 /// the rollout where the cluster is its own or divided by it.
 fn each_cluster(
     resolver: &Resolver<'_, '_>,
     host: &Hostname,
+    wanted: Wanted,
     mut with: impl FnMut(&ClusterInput<'_>, Option<&Divided<'_>>),
 ) {
     let Some(service) = resolver.own_service(host) else { return };
@@ -169,6 +178,7 @@ fn each_cluster(
     let subsets = resolver.subsets(service, &rule);
     for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
         let inline = inline_endpoints(resolver, service, port);
+        let mutual_tls = (wanted == Wanted::Clusters).then(|| resolver.mutual_tls(service, port.number)).flatten();
         let in_force = resolver.in_force(service, &rule, port.number);
         let mut one = |subset: Option<&Subset>, divided: Option<&Divided<'_>>| {
             let name = subset.map_or("", |subset| &subset.name);
@@ -180,7 +190,10 @@ fn each_cluster(
                 by_localities: subset.is_none() && divided.in_force.by_localities(port),
             });
             let (rule, endpoints) = (&rule, &inline);
-            with(&ClusterInput { audience, name: &name, service, port, subset, rule, rollout, endpoints }, divided);
+            let mutual_tls = mutual_tls.as_ref();
+            let input =
+                ClusterInput { audience, name: &name, service, port, subset, rule, rollout, mutual_tls, endpoints };
+            with(&input, divided);
         };
         let whole = in_force.as_ref().filter(|in_force| in_force.by_endpoints(port));
         one(None, whole.map(|in_force| Divided { in_force, fallback: None, revision: None }).as_ref());
@@ -203,7 +216,7 @@ fn each_cluster(
 /// Endpoints that are part of the cluster itself.
 fn inline_endpoints(resolver: &Resolver<'_, '_>, service: &Service, port: &ServicePort) -> Vec<Endpoint> {
     match service.resolution {
-        Resolution::Dns | Resolution::DnsRoundRobin => resolver.reader.endpoints(service, port.number),
+        Resolution::Dns | Resolution::DnsRoundRobin => resolver.endpoints(service, port.number).0,
         Resolution::Static | Resolution::Passthrough => Vec::new(),
     }
 }

@@ -181,6 +181,7 @@ fn from_pod(address: Address, port: u16, pod: Option<&Arc<Object>>) -> Endpoint 
         health: Health::Healthy,
         workload: pod.map(|p| (p.reference.namespace.clone(), p.reference.name.clone())),
         service_account: account.map(Arc::from),
+        mutual_tls: false,
     }
 }
 
@@ -203,5 +204,6 @@ fn from_entry(entry: &WorkloadEntry, port: &ServicePort, labels: Arc<Labels>, ob
         health: Health::Healthy,
         workload: object.map(|o| (o.namespace.clone(), o.name.clone())),
         service_account: entry.service_account.as_deref().map(Arc::from),
+        mutual_tls: false,
     }
 }

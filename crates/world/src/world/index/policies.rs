@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::{Index, Name, Objects, Way, mark, shift};
 use crate::policies::{Selection, selection};
 use crate::world::age;
-use crate::{Key, Labels, Object, PolicyKind, Problem, Settings};
+use crate::{Few, Key, Labels, Object, ObjectRef, PolicyKind, Problem, Settings};
 
-/// Where a policy is indexed: its kind, its namespace, and one pair of its selector, if it has one.
-pub(super) type Slot = (PolicyKind, Name, Option<(String, String)>);
+/// The policies of one kind in one namespace, by one pair of their selectors, or none.
+pub(super) type OfNamespace = BTreeMap<Option<(String, String)>, Few<ObjectRef>>;
 
 impl Index {
     pub(super) fn shift_policy(&mut self, object: &Object, touched: &mut BTreeSet<Key>, way: Way) {
@@ -27,7 +27,12 @@ impl Index {
             None => Key::Policies(kind, namespace.clone()),
             Some((label, value)) => Key::SelectingPolicies(namespace.clone(), format!("{label}={value}").into()),
         });
-        shift(&mut self.policies, (kind, namespace.clone(), pair), &object.reference, way);
+        touched.insert(Key::PoliciesIn(kind, namespace.clone()));
+        let of_namespace = self.policies.entry((kind, namespace.clone())).or_default();
+        shift(of_namespace, pair, &object.reference, way);
+        if of_namespace.is_empty() {
+            self.policies.remove(&(kind, namespace.clone()));
+        }
     }
 
     /// The policies of `kind` in `namespace` without a selector, in no useful order.
@@ -37,7 +42,7 @@ impl Index {
         namespace: &Name,
         objects: &'o Objects,
     ) -> Vec<&'o Arc<Object>> {
-        let found = self.policies.get(&(kind, namespace.clone(), None)).into_iter().flatten();
+        let found = self.policies.get(&(kind, namespace.clone())).and_then(|all| all.get(&None)).into_iter().flatten();
         found.map(|reference| &objects[reference]).collect()
     }
 
@@ -49,8 +54,9 @@ impl Index {
         labels: &Labels,
         objects: &'o Objects,
     ) -> Vec<&'o Arc<Object>> {
-        let pairs = labels.iter().map(|(label, value)| (label.clone(), value.clone()));
-        let slots = pairs.filter_map(|pair| self.policies.get(&(kind, namespace.clone(), Some(pair))));
+        let Some(of_namespace) = self.policies.get(&(kind, namespace.clone())) else { return Vec::new() };
+        let pairs = labels.iter().map(|(label, value)| Some((label.clone(), value.clone())));
+        let slots = pairs.filter_map(|pair| of_namespace.get(&pair));
         let matches = |object: &&Arc<Object>| match selection(&object.spec) {
             Some((_, Selection::Labels(wanted))) => wanted.iter().all(|(k, v)| labels.get(k) == Some(v)),
             Some((_, Selection::All | Selection::Nothing)) | None => false,
@@ -63,7 +69,7 @@ impl Index {
     pub(super) fn peer_authentications(&self, objects: &Objects, settings: &Settings, problems: &mut Vec<Problem>) {
         let mut said_by: BTreeMap<_, Vec<&Arc<Object>>> = BTreeMap::new();
         let of_peers = self.policies.iter().filter(|((kind, ..), _)| *kind == PolicyKind::PeerAuthentication);
-        for object in of_peers.flat_map(|(_, references)| references).map(|reference| &objects[reference]) {
+        for object in of_peers.flat_map(|(_, slots)| slots.values().flatten()).map(|reference| &objects[reference]) {
             let labels = match selection(&object.spec) {
                 Some((_, Selection::Labels(labels))) => Some(labels),
                 Some((_, Selection::All | Selection::Nothing)) | None => None,

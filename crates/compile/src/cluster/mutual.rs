@@ -1,0 +1,76 @@
+//! Mutual TLS of the mesh towards the endpoints.
+
+use std::sync::LazyLock;
+
+use proto::pb::envoy::config::cluster::v3::cluster::TransportSocketMatch;
+use proto::pb::envoy::config::core::v3::TransportSocket;
+use proto::pb::envoy::config::core::v3::transport_socket::ConfigType;
+use proto::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
+use proto::pb::google::protobuf::Struct;
+
+use super::http::{self, Upstream};
+use super::{ClusterInput, Discovery};
+use crate::pack;
+use crate::policy::Policy;
+use crate::security::{self, Peers, ServerName};
+
+/// The sockets among which each endpoint's mark chooses, where nobody says whether to use TLS: none for other clusters.
+pub(super) fn by_mark(input: &ClusterInput<'_>) -> Vec<TransportSocketMatch> {
+    static PLAIN: LazyLock<TransportSocketMatch> = LazyLock::new(|| TransportSocketMatch {
+        name: "tlsMode-disabled".to_owned(),
+        r#match: Some(Struct::default()),
+        transport_socket: Some(TransportSocket {
+            name: "envoy.transport_sockets.raw_buffer".to_owned(),
+            config_type: Some(ConfigType::TypedConfig(pack::any(&RawBuffer {}))),
+        }),
+    });
+    if input.mutual_tls.is_none() {
+        return Vec::new();
+    }
+    let policy = input.policy();
+    if input.discovery() == Discovery::OriginalDestination {
+        return Vec::new();
+    }
+    let Some(socket) = automatic(input, &policy) else { return Vec::new() };
+    let mutual = TransportSocketMatch {
+        name: "tlsMode-istio".to_owned(),
+        r#match: Some(security::mutual_tls_mark()),
+        transport_socket: Some(socket),
+    };
+    vec![mutual, PLAIN.clone()]
+}
+
+/// The socket of a cluster that knows no endpoints, and so has to use the same for all: if all take mutual TLS, and
+/// nobody says whether to use it.
+pub(super) fn for_all(input: &ClusterInput<'_>, policy: &Policy<'_>, discovery: Discovery) -> Option<TransportSocket> {
+    let is_taken = input.mutual_tls.is_some_and(|mutual| mutual.is_taken_by_all);
+    (discovery == Discovery::OriginalDestination && is_taken).then(|| automatic(input, policy)).flatten()
+}
+
+fn automatic(input: &ClusterInput<'_>, policy: &Policy<'_>) -> Option<TransportSocket> {
+    let mutual = input.mutual_tls.filter(|mutual| mutual.is_automatic && policy.tls.is_none())?;
+    socket(input, http::upstream(input, policy), "", &mutual.peers)
+}
+
+/// Mutual TLS with one of `peers`. SNI says which cluster it is for, unless it is given.
+pub(super) fn socket(
+    input: &ClusterInput<'_>,
+    upstream: Upstream,
+    sni: &str,
+    peers: &Peers,
+) -> Option<TransportSocket> {
+    let subset = input.subset.map_or("", |subset| &subset.name);
+    let own = format!("outbound_.{}_.{subset}_.{}", input.port.number, input.service.host);
+    let sni = if sni.is_empty() { &own } else { sni };
+    security::upstream(input.audience.secrets, ServerName { sni, protocols: protocols(upstream) }, peers)
+}
+
+/// What is offered: first what inspectors of the mesh know the contents by, last what Envoy itself may agree to. What the
+/// client of the proxy speaks is not known here, so those connections are taken for bytes on a port that is not declared.
+fn protocols(upstream: Upstream) -> &'static [&'static str] {
+    match upstream {
+        Upstream::Http1 => &["istio-http/1.1", "istio", "http/1.1"],
+        Upstream::Http2 => &["istio-h2", "istio", "h2"],
+        Upstream::Same | Upstream::Opaque => &["istio"],
+    }
+}
