@@ -119,7 +119,7 @@ fn what_is_imported_passes_the_check_and_losses_are_told() {
         serde_json::from_slice(&pointsman(&["import", "-o", "json", &path("lossy.yaml")]).stdout).unwrap();
     assert_eq!(json["objects"][0]["kind"], "DeploymentIntent");
     let crds: Value = serde_json::from_slice(&pointsman(&["crds", "-o", "json"]).stdout).unwrap();
-    assert_eq!(crds["items"].as_array().unwrap().len(), 5);
+    assert_eq!(crds["items"].as_array().unwrap().len(), 6);
 }
 
 #[test]

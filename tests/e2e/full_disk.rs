@@ -16,8 +16,10 @@ use crate::mesh::{Mesh, PATIENCE, Reviews, Variant, answering};
 use crate::rollouts::intent;
 
 const ROLLOUT: &str = "/api/v1/rollouts/default/reviews";
-/// Mounts a small disk over the state directory, where only the server sees it.
-const WITH_DISK: &str = "mount -t tmpfs -o size=4m none \"$1\" && shift && exec \"$@\"";
+/// Mounts a small disk over the state directory, where only the server sees it, and another for the trail of calls: a
+/// call that cannot be recorded is refused, and here the question is what follows when it can be.
+const WITH_DISK: &str = "mount -t tmpfs -o size=4m none \"$1\" && mkdir -m 700 \"$1/audit\" \
+    && mount -t tmpfs -o size=4m,mode=700 none \"$1/audit\" && shift && exec \"$@\"";
 
 /// A server whose state is on a disk of its own, and where that disk is seen from outside.
 async fn start(files: &TempDir, state: &TempDir) -> (Mesh, PathBuf) {

@@ -83,7 +83,10 @@ mod tests {
         assert_eq!(Extensions::lacking([]), Extensions::default());
         assert_eq!(Extensions::lacking(Extension::ALL.map(Extension::name)), Extensions::default());
         let lacking = Extensions::lacking(["envoy.filters.http.cors", "other", "envoy.filters.http.grpc_web"]);
-        assert_eq!(lacking.iter().collect::<Vec<_>>(), [Extension::GrpcStats, Extension::Fault]);
+        assert_eq!(
+            lacking.iter().collect::<Vec<_>>(),
+            [Extension::GrpcStats, Extension::Fault, Extension::AccessLogService]
+        );
         assert!(lacking.contains(Extension::Fault) && !lacking.contains(Extension::Cors));
     }
 }

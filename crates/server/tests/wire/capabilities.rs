@@ -21,11 +21,15 @@ fn names(resources: &[pb::google::protobuf::Any], name: &str) -> bool {
 async fn a_client_without_a_filter_gets_listeners_without_it_and_is_shown_to_lack_it() {
     let server = serving(config(), REVIEWS).await;
     let wire = server.wire().await;
-    let fault = "envoy.filters.http.fault";
+    let (fault, log) = ("envoy.filters.http.fault", "envoy.access_loggers.http_grpc");
     let listed = ["envoy.filters.http.router", "envoy.filters.http.cors", "envoy.filters.http.grpc_stats"];
     for (id, listed, lacks) in [
         (NODE, &[][..], &[][..]),
-        ("sidecar~10.9.0.2~bare.default~default.svc.cluster.local", &listed, &["envoy.filters.http.grpc_web", fault]),
+        (
+            "sidecar~10.9.0.2~bare.default~default.svc.cluster.local",
+            &listed,
+            &["envoy.filters.http.grpc_web", fault, log],
+        ),
     ] {
         let mut stream = wire.sotw(built_with(id, listed));
         stream.subscribe(ResourceType::Listener, &[]).await;

@@ -60,7 +60,7 @@ async fn reflection_lists_what_is_served_and_describes_it() {
     ] {
         assert!(names.contains(&name), "{name} is not among {names:?}");
     }
-    assert!(!names.iter().any(|name| name.contains("RateLimit")), "{names:?}");
+    assert!(!names.iter().any(|name| name.contains("RateLimitQuota")), "{names:?}");
     let Some(MessageResponse::FileDescriptorResponse(files)) = next().await.message_response else { panic!() };
     assert!(!files.file_descriptor_proto.is_empty());
 }
