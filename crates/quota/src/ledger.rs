@@ -58,15 +58,14 @@ impl Ledger {
     /// that has gone back counts as one that stands still.
     pub fn take(&mut self, key: &str, rate: Rate, hits: u64, now: Duration) -> Standing {
         let (window, passed) = rate.place(now);
-        if !self.counts.contains_key(key) && !self.has_room(now) {
-            let until_reset = rate.window().mul_f64(1.0 - passed);
-            return Standing { is_allowed: true, remaining: rate.requests(), until_reset, is_uncounted: true };
-        }
         let fresh = Count { rate, window, now: 0, before: 0 };
         if !self.counts.contains_key(key) {
+            if !self.has_room(now) {
+                return Standing { is_uncounted: true, ..fresh.standing(true, passed) };
+            }
             self.counts.insert(key.into(), fresh);
         }
-        let count = self.counts.get_mut(key).expect("it was just inserted");
+        let count = self.counts.get_mut(key).expect("it is there, or was just inserted");
         if count.rate != rate {
             *count = fresh;
         }

@@ -13,7 +13,7 @@ use world::api::istio::{AddressRange, ValueMatch};
 
 use crate::pack::uint32;
 
-/// Names of headers, whose presence has a matcher of its own.
+/// How letters are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Case {
     /// As it is written.
