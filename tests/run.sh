@@ -8,6 +8,9 @@ cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}" CARGO_TERM_PROGRESS_WHEN=never
 # Everything is built once; what helps to build it again takes gigabytes.
 export CARGO_INCREMENTAL="${CARGO_INCREMENTAL:-0}"
+# Properties are tried with the same cases each time, so that a change is judged by what it does;
+# `PROPTEST_RNG_SEED=$RANDOM tests/run.sh` looks for others.
+export PROPTEST_RNG_SEED="${PROPTEST_RNG_SEED:-1}"
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
 

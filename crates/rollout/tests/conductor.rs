@@ -182,6 +182,41 @@ fn deleting_an_intent_takes_traffic_back_and_leaves_it_there() {
 }
 
 #[test]
+fn an_intent_that_comes_again_before_its_end_is_durable_goes_on() {
+    let mut stage = settled();
+    stage.disk_is_full = true;
+    stage.delete("web");
+    stage.endpoints("web", "v4", 2);
+    stage.intend("web", BY_HAND);
+    stage.pass(10);
+    assert_eq!((stage.weight("web", "v1"), stage.runs.len()), (Weight::FULL, 0));
+    stage.disk_is_full = false;
+    stage.crash_after = Some(stage.deeds + 1);
+    stage.pass(3);
+    assert_eq!(stage.crashes, 1);
+    assert_eq!((stage.weight("web", "v4").to_string().as_str(), stage.phase("web").as_str()), ("10%", "Waiting"));
+}
+
+#[test]
+fn for_another_service_an_intent_begins_when_its_end_is_durable() {
+    let mut stage = settled();
+    stage.disk_is_full = true;
+    stage.delete("web");
+    stage.intend("web", BY_HAND);
+    stage.delete("web");
+    stage.picture.sights.get_mut(&intent_named("web")).unwrap().service = Some(("shop".into(), "other".into()));
+    let wish = stage.wish(BY_HAND);
+    stage.picture.intents.insert(intent_named("web"), wish);
+    stage.look();
+    stage.pass(10);
+    assert_eq!(stage.world.values().next().unwrap().service.name, "web");
+    stage.disk_is_full = false;
+    stage.pass(3);
+    assert_eq!(stage.world.values().next().unwrap().service.name, "other");
+    assert_eq!(stage.weight("web", "v1"), Weight::FULL);
+}
+
+#[test]
 fn a_freeze_holds_what_has_not_begun_for_as_long_as_it_lasts() {
     let mut stage = settled();
     let freeze = world::api::delivery::Freeze {

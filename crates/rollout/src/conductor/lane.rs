@@ -260,7 +260,9 @@ impl Lane {
         self.tell_run(now, &sight);
         self.follow(now, versions, fence, deeds);
         match is_wanted {
-            true if self.saved.generation > 0 => self.want(now, &sight, versions, fence, deeds),
+            true if self.saved.generation > 0 && !self.saved.is_released => {
+                self.want(now, &sight, versions, fence, deeds);
+            }
             true => {}
             false => self.wind_up(now, &sight),
         }
@@ -274,6 +276,14 @@ impl Lane {
         let Some(wish) = &self.wish else { return };
         let Some((namespace, name)) = sight.service.as_ref().filter(|_| !wish.is_refused) else { return };
         let service = (namespace.to_string(), name.to_string());
+        if self.saved.is_released && self.in_force.is_some() {
+            // Its end is not durable yet, or not carried out.
+            if service != self.saved.service {
+                return;
+            }
+            self.saved.is_released = false;
+            self.pending = None;
+        }
         let is_new = self.saved.generation == 0 || self.saved.is_released;
         if !is_new && service != self.saved.service {
             let (namespace, name) = &self.saved.service;

@@ -82,13 +82,19 @@ impl Stage {
 
     /// The intent says this now; a service of its name is there.
     pub fn intend(&mut self, name: &str, rest: &str) {
-        let spec: DeploymentIntent = serde_json::from_str(&format!(r#"{{"service":{{"name":"web"}}{rest}}}"#)).unwrap();
-        let profiles = BTreeMap::from([(DEFAULT_PROFILE.to_owned(), AnalysisProfile::envoy_default().metrics)]);
+        let wish = self.wish(rest);
         let sight = self.picture.sights.entry(intent_named(name)).or_default();
         sight.service = Some(("shop".into(), "web".into()));
         self.note(format!("intent {name} says {rest}"));
-        self.picture.intents.insert(intent_named(name), Wish { spec, profiles, is_refused: false });
+        self.picture.intents.insert(intent_named(name), wish);
         self.look();
+    }
+
+    /// What an intent with these further fields asks for.
+    pub fn wish(&self, rest: &str) -> Wish {
+        let spec: DeploymentIntent = serde_json::from_str(&format!(r#"{{"service":{{"name":"web"}}{rest}}}"#)).unwrap();
+        let profiles = BTreeMap::from([(DEFAULT_PROFILE.to_owned(), AnalysisProfile::envoy_default().metrics)]);
+        Wish { spec, profiles, is_refused: false }
     }
 
     pub fn delete(&mut self, name: &str) {
