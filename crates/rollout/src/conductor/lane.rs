@@ -1,19 +1,19 @@
 //! One intent: its runs, one after the other, and what is in force between them.
 
+mod in_force;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
-use world::api::delivery::{
-    Choice, EvidenceSource, NewRevision, RolloutRun, ServiceSelector, Split, Stickiness, Weight,
-};
-use world::{Change, Meta, Object, ObjectRef, Problem, Spec};
+use in_force::Pending;
+use world::api::delivery::{Choice, NewRevision};
+use world::{ObjectRef, Problem};
 
 use super::picture::{listed, run_reference};
 use super::{Deed, IntentRecord, Picture, Sight, Wish};
 use crate::effect::{Effect, Successor};
 use crate::event::{Endpoints, Event};
-use crate::{Action, Assignment, Phase, Plan, Record, Revision, Run, Time, Verb};
+use crate::{Action, Phase, Plan, Record, Revision, Run, Time, Verb};
 
 /// Revisions that completed runs left which are remembered; as many as `rollback.window` may ask for.
 const KNOWN_GOOD: usize = 10;
@@ -45,13 +45,6 @@ pub struct Lane {
     pending: Option<(u64, Pending)>,
     /// What holds it now.
     frozen: Option<String>,
-}
-
-/// A change of what is in force that a record has to say first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pending {
-    Baseline,
-    Removal,
 }
 
 /// What the current run was told last.
@@ -516,14 +509,7 @@ impl Lane {
                 Effect::StartRun(_) => {}
             }
         }
-        if let Some((_, pending)) = self.pending.take_if(|(needed, _)| *needed <= self.durable) {
-            match pending {
-                Pending::Baseline => self.put_baseline(deeds),
-                Pending::Removal => {
-                    deeds.extend(self.in_force.take().map(|run| Deed::Change(vec![Change::Remove(run)])))
-                }
-            }
-        }
+        self.carry_out_pending(deeds);
     }
 
     /// A run that has promoted its candidate says where traffic is.
@@ -556,62 +542,6 @@ impl Lane {
             self.handed_out = self.saved.clone();
             deeds.push_back(Deed::SaveIntent(Box::new(self.saved.clone())));
         }
-    }
-
-    /// Everything to stable, before the first run.
-    fn put_baseline(&mut self, deeds: &mut VecDeque<Deed>) {
-        let Some((stable, version)) = self.saved.baseline.clone() else { return };
-        let assignment = Assignment {
-            version,
-            split: Split::Weights(vec![(stable.clone(), Weight::FULL)]),
-            routes: Vec::new(),
-            mirror: None,
-            stickiness: Stickiness::default(),
-            fallback: None,
-        };
-        let plan = Plan {
-            run: format!("{}-0", self.intent.name),
-            generation: self.saved.generation,
-            spec: self.saved.spec.clone(),
-            profiles: BTreeMap::new(),
-            stable: stable.clone(),
-            candidate: stable,
-            attempt: 0,
-            is_fast: false,
-            known_good: Vec::new(),
-            lingering: Vec::new(),
-            first_version: version,
-            fence: 0,
-        };
-        self.put_in_force(&plan, assignment, deeds);
-    }
-
-    /// The world gets this assignment in place of what it has of the intent.
-    fn put_in_force(&mut self, plan: &Plan, assignment: Assignment, deeds: &mut VecDeque<Deed>) {
-        // Whatever was to come instead is overtaken.
-        self.pending = None;
-        self.saved.is_released = false;
-        let reference = run_reference(&self.intent.namespace, &plan.run);
-        let before = self.in_force.replace(reference.clone()).filter(|before| *before != reference);
-        let generation = i64::try_from(assignment.version).unwrap_or(i64::MAX);
-        let (namespace, name) = self.saved.service.clone();
-        let spec = RolloutRun {
-            intent: self.intent.name.to_string(),
-            intent_generation: plan.generation,
-            service: ServiceSelector { name, namespace: Some(namespace), ports: plan.spec.service.ports.clone() },
-            attach: plan.spec.attach.clone(),
-            protocol: plan.spec.protocol,
-            label: plan.spec.revisions.label.clone(),
-            stable: plan.stable.to_string(),
-            candidate: plan.candidate.to_string(),
-            attempt: plan.attempt,
-            access_log: plan.spec.analysis.source == EvidenceSource::AccessLog,
-            assignment: Some(assignment),
-        };
-        let object =
-            Object { reference, meta: Meta { generation, ..Meta::default() }, spec: Spec::RolloutRun(Box::new(spec)) };
-        let removal = before.map(Change::Remove);
-        deeds.push_back(Deed::Change(removal.into_iter().chain([Change::Apply(Arc::new(object))]).collect()));
     }
 }
 
