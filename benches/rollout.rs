@@ -34,6 +34,8 @@ const RATE: f64 = 1000.0;
 const FAILING: usize = 5;
 const HEALTHY: usize = 20;
 const KILLS: usize = 50;
+/// Servers that are killed side by side; each has its own mesh.
+const LANES: usize = 5;
 /// No kill is begun after this, so that the benchmark ends in time on a slow machine.
 const KILLING: Duration = Duration::from_secs(480);
 /// Imitated nodes beside one Envoy.
@@ -264,19 +266,38 @@ async fn healthy(bed: &mut Bed, written: &mut Map<String, Value>) {
     written.insert("healthy".to_owned(), json!({"runs": HEALTHY, "completed": completed}));
 }
 
-/// The server killed at any moment of a run.
-async fn kills(written: &mut Map<String, Value>) {
+/// How runs with a killed server ended.
+#[derive(Default)]
+struct Ends {
+    kills: usize,
+    completed: usize,
+    rolled_back: usize,
+    others: Vec<String>,
+    failed: usize,
+}
+
+impl Ends {
+    fn add(&mut self, more: Self) {
+        self.kills += more.kills;
+        self.completed += more.completed;
+        self.rolled_back += more.rolled_back;
+        self.others.extend(more.others);
+        self.failed += more.failed;
+    }
+}
+
+/// One server, killed once in each of its runs; the moments follow from the seed.
+async fn killed(seed: u64) -> Ends {
     let mut bed = Bed::start(1, 200.0, &intent(UNJUDGED)).await;
-    // Seeded, so that two runs of the benchmark kill at the same moments.
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut state = 0x2545_f491_4f6c_dd1d_u64.wrapping_mul(seed);
     let mut random = move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as f64 / (1u64 << 31) as f64
     };
-    let (mut completed, mut rolled_back, mut others, mut failed) = (0, 0, Vec::new(), 0);
+    let mut ends = Ends::default();
     let mut length = Duration::from_secs(12);
     let begun = Instant::now();
-    while completed + rolled_back + others.len() < KILLS && begun.elapsed() < KILLING {
+    while ends.kills < KILLS / LANES && begun.elapsed() < KILLING {
         let due = Instant::now() + length.mul_f64(random());
         let mut is_killed = false;
         let story = bed
@@ -289,23 +310,35 @@ async fn kills(written: &mut Map<String, Value>) {
             })
             .await;
         match story.phase() {
-            "Completed" => completed += 1,
-            "RolledBack" => rolled_back += 1,
-            other => others.push(other.to_owned()),
+            "Completed" => ends.completed += 1,
+            "RolledBack" => ends.rolled_back += 1,
+            other => ends.others.push(other.to_owned()),
         }
-        if !is_killed {
+        if is_killed {
+            ends.kills += 1;
+        } else {
             length = story.looks.last().unwrap().at - story.begun;
         }
-        failed += bed.load.since(story.begun).await.failures().count();
+        ends.failed += bed.load.since(story.begun).await.failures().count();
         rest().await;
     }
     bed.stop().await;
+    ends
+}
+
+/// The server killed at any moment of a run, several of them side by side.
+async fn kills(written: &mut Map<String, Value>) {
+    // Seeded, so that two runs of the benchmark kill at the same shares of a run.
+    let beside = tokio::join!(killed(1), killed(2), killed(3), killed(4), killed(5));
+    let mut all = Ends::default();
+    <[Ends; LANES]>::from(beside).into_iter().for_each(|ends| all.add(ends));
+    let Ends { kills, completed, rolled_back, others, failed } = all;
     let mut table = Table::new(
         "The server killed (SIGKILL) at a random moment of a run, and started again",
         ["kills", "completed", "rolled back", "anything else", "failed requests", "kept"],
     );
     table.row([
-        format!("{} of {KILLS}", completed + rolled_back + others.len()),
+        format!("{kills} of {KILLS}"),
         completed.to_string(),
         rolled_back.to_string(),
         others.len().to_string(),
