@@ -6,6 +6,7 @@
 
 mod authentication;
 mod authorization;
+mod credential;
 mod guards;
 mod mutual;
 mod peer;
@@ -13,8 +14,9 @@ mod sockets;
 
 pub(crate) use authentication::{AuthenticationInput, JWT_FILTER, JWT_PAYLOAD, authentication};
 pub(crate) use authorization::{AuthorizationInput, ResolvedProvider, authorization};
+pub(crate) use credential::{PROVE, authorities_of, credential, on_the_stream};
 pub(crate) use guards::Guards;
 pub use mutual::{MutualTls, Peers};
 pub(crate) use mutual::{mark, mutual_tls_mark};
 pub(crate) use peer::{Mtls, Peer, Stated};
-pub(crate) use sockets::{ServerName, downstream, upstream};
+pub(crate) use sockets::{ServerName, downstream, downstream_of, upstream};

@@ -64,6 +64,7 @@ fn service(protocol: Protocol, resolution: Resolution) -> Service {
         external: false,
         alias_of: None,
         selector: Arc::default(),
+        subject_alt_names: Arc::default(),
         publish_not_ready: false,
         export: Export::All,
     }
