@@ -15,6 +15,7 @@ mod forms;
 mod full_disk;
 mod gateway;
 mod gateway_secrets;
+mod gateway_tls;
 mod grpc;
 mod guard;
 mod hosts;
