@@ -53,6 +53,7 @@ fn service(protocol: Protocol) -> Service {
         external: false,
         alias_of: None,
         selector: Arc::default(),
+        subject_alt_names: Arc::default(),
         publish_not_ready: false,
         export: Export::All,
     }

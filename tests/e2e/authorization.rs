@@ -65,7 +65,7 @@ fn objects(pod: IpAddr, web: SocketAddr, database: SocketAddr) -> String {
 
 /// A request as it goes over the wire.
 #[derive(Clone, Debug)]
-struct Sent {
+pub struct Sent {
     from: Ipv4Addr,
     method: &'static str,
     host: &'static str,
@@ -73,29 +73,29 @@ struct Sent {
     headers: &'static [(&'static str, &'static str)],
 }
 
-fn get(path: impl Into<String>) -> Sent {
+pub fn get(path: impl Into<String>) -> Sent {
     Sent { from: Ipv4Addr::LOCALHOST, method: "GET", host: "web.example", path: path.into(), headers: &[] }
 }
 
 impl Sent {
-    fn method(self, method: &'static str) -> Self {
+    pub fn method(self, method: &'static str) -> Self {
         Self { method, ..self }
     }
 
-    fn host(self, host: &'static str) -> Self {
+    pub fn host(self, host: &'static str) -> Self {
         Self { host, ..self }
     }
 
-    fn from(self, last: u8) -> Self {
+    pub fn from(self, last: u8) -> Self {
         Self { from: Ipv4Addr::new(127, 0, 0, last), ..self }
     }
 
-    fn headers(self, headers: &'static [(&'static str, &'static str)]) -> Self {
+    pub fn headers(self, headers: &'static [(&'static str, &'static str)]) -> Self {
         Self { headers, ..self }
     }
 
     /// Status, headers and body of the answer, as text.
-    async fn answer(&self, address: SocketAddr) -> io::Result<(u16, String)> {
+    pub async fn answer(&self, address: SocketAddr) -> io::Result<(u16, String)> {
         let Sent { method, host, path, .. } = self;
         let mut text =
             format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: 0\r\n");

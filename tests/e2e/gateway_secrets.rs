@@ -14,13 +14,13 @@ use crate::identity::Guarded;
 use crate::mesh::PATIENCE;
 
 /// Signs certificates for the gateway's names.
-struct Authority {
-    pem: String,
+pub struct Authority {
+    pub pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let (mut params, key) = (CertificateParams::default(), KeyPair::generate().unwrap());
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -28,7 +28,7 @@ impl Authority {
         Self { pem, issuer: Issuer::new(params, key) }
     }
 
-    fn pair(&self, name: &str) -> (String, String) {
+    pub fn pair(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -46,7 +46,7 @@ fn secret(name: &str, parts: &[(&str, &str)]) -> String {
 }
 
 /// What a client gets: the status and the certificate's text as `curl -v` shows it, or why it gets nothing.
-fn ask(entry: SocketAddr, host: &str, roots: &str, more: &[&str]) -> Result<String, String> {
+pub fn ask(entry: SocketAddr, host: &str, roots: &str, more: &[&str]) -> Result<String, String> {
     let (at, url) = (format!("{host}:{}:127.0.0.1", entry.port()), format!("https://{host}:{}/", entry.port()));
     let mut command = Command::new("curl");
     command.args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "10", "--cacert", roots]);

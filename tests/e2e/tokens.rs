@@ -1,7 +1,7 @@
 //! Tokens of requests: RequestAuthentication with real Envoys, tokens that are signed here, and key sets that are
 //! fetched from a server of the test.
 
-mod issuer;
+pub mod issuer;
 
 use std::net::SocketAddr;
 
@@ -11,6 +11,7 @@ use testkit::envoy::Envoy;
 use testkit::load::{Plan, Reply};
 use testkit::{ports, wait};
 
+use crate::gateway_secrets::Authority;
 use crate::mesh::{Mesh, PATIENCE, Variant};
 use issuer::{Documents, Issuer, now};
 
@@ -235,6 +236,31 @@ async fn an_authorization_policy_goes_by_what_tokens_say() {
         assert_eq!(reply.status, status, "{path} with {claims:?}: {reply:?}");
     }
     workload.mesh.assert_no_problems().await;
+}
+
+#[tokio::test]
+async fn keys_come_over_https_from_servers_that_the_operators_authority_has_signed_for() {
+    let (authority, other) = (Authority::new("operator"), Authority::new("nobody"));
+    let roots = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(roots.path(), &authority.pem).unwrap();
+    let (known, unknown) = (Issuer::new("https://known.test"), Issuer::new("https://unknown.test"));
+    let mut rules = Vec::new();
+    let mut servers = Vec::new();
+    for (issuer, authority) in [(&known, &authority), (&unknown, &other)] {
+        let documents = Documents::start_tls(&authority.pair("127.0.0.1"), None).await;
+        documents.set("/keys", 200, &issuer.key_set());
+        rules.push(json!({"issuer": issuer.name, "jwksUri": documents.url("/keys")}));
+        servers.push(documents);
+    }
+    let arguments = ["--jwks-ca", roots.path().to_str().unwrap()];
+    let workload = Workload::start(Variant::Delta, &policy("tokens", &rules), &arguments).await;
+    workload.answers(workload.with(&known.token(json!({}))), 200).await;
+    // Nobody is believed whose certificate nobody vouches for, and it is told.
+    workload
+        .problems_where("the untrusted server to be told", |problems| problems.contains(&servers[1].url("/keys")))
+        .await;
+    assert_eq!(workload.with(&unknown.token(json!({}))).once().await.unwrap().status, 401);
+    assert_eq!((servers[0].asked(), servers[1].asked()), (1, 0));
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Servers of several Gateways on one port share it. Where they cannot, the older Gateway has the port. Certificates
-//! come from files on the proxy's machine; certificates from secrets, and mutual TLS of the mesh, are not served yet.
+//! come from files on the proxy's machine, from secrets by SDS, or are the mesh's own.
 
 mod hosts;
 mod listeners;
@@ -18,7 +18,7 @@ mod tls;
 
 use std::sync::Arc;
 
-use world::{Object, ObjectRef, Service};
+use world::{Object, ObjectRef, Service, Settings};
 
 use crate::listener::Policies;
 use crate::security::Guards;
@@ -45,8 +45,8 @@ pub(crate) struct GatewayInput<'a> {
     pub(crate) policies: &'a Policies<'a>,
     /// What to do with destinations that do not exist.
     pub(crate) options: &'a Options,
-    /// The cluster's DNS domain.
-    pub(crate) domain: &'a str,
+    /// The cluster's DNS domain and the mesh's trust domains.
+    pub(crate) settings: &'a Settings,
     /// What everything passes first.
     pub(crate) guards: &'a Guards,
     /// File that requests are logged to.

@@ -133,7 +133,7 @@ fn audience(word: &str) -> Audience {
         "sidecar" | "proved" | "agent" => sidecar(Interception::Redirect),
         "bare" => sidecar(Interception::None),
         "gateway" => Proxy::Gateway,
-        "grpc" | "provided" => Proxy::Grpc,
+        "grpc" => Proxy::Grpc,
         other => panic!("no audience is called {other}"),
     };
     Audience {
@@ -146,7 +146,6 @@ fn audience(word: &str) -> Audience {
         secrets: match word {
             "proved" => Secrets::Stream,
             "agent" => Secrets::Agent,
-            "provided" => Secrets::Provider,
             _ => Secrets::None,
         },
     }

@@ -86,9 +86,6 @@ impl Node {
 
     fn in_place(&self, proxy: Proxy, namespace: Arc<str>, labels: Arc<Labels>, addresses: Vec<IpAddr>) -> Audience {
         let Self { hosts, lacks, secrets, .. } = *self;
-        // gRPC knows no SDS, and nobody else has certificate providers.
-        let is_usable = (secrets == Secrets::Provider) == (proxy == Proxy::Grpc);
-        let secrets = if is_usable { secrets } else { Secrets::None };
         Audience { proxy, namespace, labels, addresses, hosts, lacks, secrets }
     }
 

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use compile::{Audience, Interception, Options, Proxy, Secrets};
+use compile::{Audience, Interception, Options, Proxy};
 use plane::{Node, NodeError, Plane};
 use serde_json::{Map, Value, json};
 use world::{Change, Reader, Settings};
@@ -55,21 +55,6 @@ fn grpc_clients_are_known_by_their_user_agent_or_generator() {
     assert_eq!(audience(&plane, &by_agent).proxy, Proxy::Grpc);
     let by_generator = node("sidecar~10.0.0.7~a.b~b.svc.cluster.local", json!({"GENERATOR": "grpc"}));
     assert_eq!(audience(&plane, &by_generator).proxy, Proxy::Grpc);
-}
-
-#[test]
-fn certificate_providers_are_of_grpc_and_secrets_of_all_others() {
-    let plane = plane("");
-    for (metadata, secrets, wanted) in [
-        (json!({"GENERATOR": "grpc"}), Secrets::Provider, Secrets::Provider),
-        (json!({"GENERATOR": "grpc"}), Secrets::Stream, Secrets::None),
-        (json!({}), Secrets::Provider, Secrets::None),
-        (json!({}), Secrets::Stream, Secrets::Stream),
-    ] {
-        let mut node = node("sidecar~10.0.0.7~a.b~b.svc.cluster.local", metadata);
-        node.secrets = secrets;
-        assert_eq!(audience(&plane, &node).secrets, wanted, "{secrets:?} {:?}", node.metadata);
-    }
 }
 
 #[test]

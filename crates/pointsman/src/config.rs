@@ -105,6 +105,10 @@ pub(crate) struct Files {
     /// A file or directory of YAML or JSON; may be repeated, or be given several paths.
     #[arg(long, short, required = true, num_args = 1.., value_name = "PATH")]
     pub(crate) config: Vec<PathBuf>,
+    /// A directory with secrets of gateways as plain files, `<namespace>/<name>/tls.crt`, `tls.key` and `ca.crt`, as
+    /// Kubernetes mounts a Secret; may be repeated. They are watched like everything else.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) secret_dir: Vec<PathBuf>,
     /// The namespace of objects that name none.
     #[arg(long, default_value = "default", value_name = "NAMESPACE")]
     pub(crate) default_namespace: String,
@@ -124,6 +128,7 @@ impl Files {
     pub(crate) fn watch_options(&self) -> source::watch::Options {
         let mut options = source::watch::Options::default();
         options.text.default_namespace = self.default_namespace.as_str().into();
+        options.secrets.clone_from(&self.secret_dir);
         options
     }
 }

@@ -12,6 +12,7 @@
 //! Removals are a step of their own so that an object that moves between files, or whose file is replaced in several
 //! steps, is never gone in between: the caller settles when nothing has happened for a moment.
 
+use std::collections::btree_map::Entry as BTreeEntry;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use std::sync::Arc;
 use identity::TlsSecret;
 use world::{Change, Location, Object, ObjectRef, Problem, Severity};
 
-use crate::text::{self, Options, Parsed};
+use crate::SecretFolders;
+use crate::text::{self, Options, Parsed, SecretDefinition};
 
 /// What a file holds now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +65,8 @@ pub struct Files {
     gone: BTreeMap<Arc<str>, File>,
     /// Configured paths that are gone, with the reason.
     missing: BTreeMap<Arc<str>, String>,
+    /// What directories of secrets hold.
+    folders: SecretFolders,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -77,7 +81,9 @@ struct File {
     kept: BTreeMap<ObjectRef, Arc<Object>>,
     refused: BTreeSet<ObjectRef>,
     /// Last good versions among them, as with objects. The first definition counts.
-    secrets: TlsSecrets,
+    secrets: BTreeMap<ObjectRef, SecretDefinition>,
+    /// Further definitions of secrets that this file has defined already.
+    repeated_secrets: Vec<SecretDefinition>,
     others: Vec<ObjectRef>,
     problems: Vec<Problem>,
     /// It is no file, but an object that was handed over: it stands behind every file.
@@ -110,6 +116,7 @@ impl Files {
             vanished: BTreeSet::new(),
             gone: BTreeMap::new(),
             missing: BTreeMap::new(),
+            folders: SecretFolders::default(),
         }
     }
 
@@ -128,11 +135,22 @@ impl Files {
     /// The certificates and keys of gateways that are in force: of several definitions the first by file and position.
     /// What only a file has that is gone counts until that is settled.
     pub fn secrets(&self) -> TlsSecrets {
+        let files = self.files.values().chain(self.gone.values());
         let mut all = TlsSecrets::new();
-        for (reference, secret) in self.files.values().chain(self.gone.values()).flat_map(|file| &file.secrets) {
-            all.entry(reference.clone()).or_insert_with(|| secret.clone());
+        for secret in files.flat_map(|file| file.secrets.values()) {
+            all.entry(secret.reference.clone()).or_insert_with(|| secret.content.clone());
+        }
+        for secret in self.folders.definitions() {
+            all.entry(secret.reference.clone()).or_insert_with(|| secret.content.clone());
         }
         all
+    }
+
+    /// Takes in what directories of secrets hold now. What files define counts before it. True if that is anything new.
+    pub(crate) fn set_folders(&mut self, folders: SecretFolders) -> bool {
+        let is_new = self.folders != folders;
+        self.folders = folders;
+        is_new
     }
 
     /// Takes in what `file` holds now and returns the objects that are new or different because of it. Objects that it
@@ -273,6 +291,8 @@ impl Files {
     pub fn problems(&self) -> Arc<[Problem]> {
         let mut problems: Vec<Problem> = self.files.values().flat_map(|f| f.problems.iter().cloned()).collect();
         problems.extend(self.repeated());
+        problems.extend(self.repeated_secrets());
+        problems.extend(self.folders.problems().cloned());
         for (path, reason) in &self.missing {
             problems.push(file_problem(path, format!("the path cannot be read: {reason}"), KEPT));
         }
@@ -340,15 +360,32 @@ impl Files {
 
     fn taken(&self, loser: &Object) -> Option<Problem> {
         let winner = self.definitions(&loser.reference).next()?;
-        let place = winner.meta.location.as_ref().map(Location::to_string).unwrap_or_default();
-        let problem = Problem::error(&loser.reference, "", format!("the object is already defined at {place}"));
-        let problem = problem.consequence("this definition is not applied");
-        let problem = problem.hint("Remove one of the two, or give it another name or namespace.");
-        Some(problem.at(loser.meta.location.clone()))
+        Some(defined_twice(&loser.reference, winner.meta.location.as_ref(), loser.meta.location.clone()))
+    }
+
+    /// The same of secrets.
+    fn repeated_secrets(&self) -> Vec<Problem> {
+        let mut first: BTreeMap<&ObjectRef, &Location> = BTreeMap::new();
+        let mut problems = Vec::new();
+        let of_files = self.files.values().flat_map(|file| file.secrets.values().chain(&file.repeated_secrets));
+        for secret in of_files.chain(self.folders.definitions()) {
+            let winner = *first.entry(&secret.reference).or_insert(&secret.location);
+            if *winner != secret.location {
+                problems.push(defined_twice(&secret.reference, Some(winner), Some(secret.location.clone())));
+            }
+        }
+        problems
     }
 }
 
-const KEPT: &str = "what it said before stays in force until it can be read again";
+fn defined_twice(reference: &ObjectRef, winner: Option<&Location>, loser: Option<Location>) -> Problem {
+    let place = winner.map(Location::to_string).unwrap_or_default();
+    let problem = Problem::error(reference, "", format!("the object is already defined at {place}"));
+    let problem = problem.consequence("this definition is not applied");
+    problem.hint("Remove one of the two, or give it another name or namespace.").at(loser)
+}
+
+pub(crate) const KEPT: &str = "what it said before stays in force until it can be read again";
 
 fn file_problem(file: &str, message: String, consequence: &str) -> Problem {
     Problem {
@@ -377,8 +414,11 @@ fn succeed(old: &File, parsed: Parsed, name: &Arc<str>) -> File {
             }
         }
     }
-    for (reference, secret) in secrets {
-        file.secrets.entry(reference).or_insert(secret);
+    for secret in secrets {
+        match file.secrets.entry(secret.reference.clone()) {
+            BTreeEntry::Occupied(_) => file.repeated_secrets.push(secret),
+            BTreeEntry::Vacant(free) => _ = free.insert(secret),
+        }
     }
     for (reference, secret) in &old.secrets {
         if unreadable || refused.contains(reference) {

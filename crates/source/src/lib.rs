@@ -22,6 +22,7 @@ pub mod crds;
 mod disk;
 pub mod files;
 pub mod import;
+mod secret_folders;
 pub mod text;
 mod validate;
 #[allow(clippy::disallowed_methods, reason = "this module owns the thread that looks at the disk and the clock")]
@@ -29,4 +30,5 @@ pub mod watch;
 
 pub use applied::{Shelf, ShelfError};
 pub use files::{Content, Files, TlsSecrets, Update};
+pub(crate) use secret_folders::SecretFolders;
 pub use text::{Options, Parsed};

@@ -22,6 +22,7 @@ use identity::TlsSecret;
 use world::{Location, Object, ObjectRef, Problem, Severity};
 
 pub(crate) use node::{Node, Value};
+pub(crate) use secret::{Flaw, PARTS, Parts, assemble};
 use split::Document;
 
 /// What is done when a document cannot be attributed to an object.
@@ -48,6 +49,17 @@ impl Default for Options {
     }
 }
 
+/// A `Secret` with certificates and keys, and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SecretDefinition {
+    /// The `Secret`.
+    pub reference: ObjectRef,
+    /// Where it begins.
+    pub location: Location,
+    /// What it holds.
+    pub content: Arc<TlsSecret>,
+}
+
 /// What one file says.
 #[derive(Debug, Default)]
 pub struct Parsed {
@@ -60,7 +72,7 @@ pub struct Parsed {
     pub refused: Vec<ObjectRef>,
     /// Certificates and keys of gateways, in the order of the text. They are no objects: nothing but their server may have
     /// them.
-    pub secrets: Vec<(ObjectRef, Arc<TlsSecret>)>,
+    pub secrets: Vec<SecretDefinition>,
     /// Kubernetes objects without a meaning for traffic (Deployments, ConfigMaps), in the order of the text.
     pub others: Vec<ObjectRef>,
     /// Whether some part of the text could not be attributed to an object: then an object that is missing here is not

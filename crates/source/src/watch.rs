@@ -18,6 +18,7 @@
 //! back empty under another inode (an unmounted volume), removes nothing and is reported until it is back.
 
 mod driver;
+mod secret_roots;
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -43,6 +44,17 @@ pub struct Options {
     pub quiet: Duration,
     /// How long nothing must have happened before objects that no file holds any more are removed.
     pub removal_delay: Duration,
+    /// Directories with secrets of gateways as plain files, `<namespace>/<name>/tls.crt` and so on.
+    pub secrets: Vec<PathBuf>,
+}
+
+/// What a look at files does with those that are being written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writers {
+    /// Reads them as they are.
+    Ignored,
+    /// Leaves them until their writer is done.
+    Awaited,
 }
 
 impl Default for Options {
@@ -52,6 +64,7 @@ impl Default for Options {
             poll: Duration::from_secs(2),
             quiet: Duration::from_millis(50),
             removal_delay: Duration::from_millis(100),
+            secrets: Vec::new(),
         }
     }
 }

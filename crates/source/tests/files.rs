@@ -189,6 +189,21 @@ fn pair() -> (String, String) {
     (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
 }
 
+#[test]
+fn a_second_definition_of_a_secret_is_told_and_the_first_one_counts() {
+    let (first, second) = (pair(), pair());
+    let mut files = files();
+    files.apply("a.yaml", text(secret("shop", &first) + &secret("shop", &second)));
+    let update = files.apply("b.yaml", text(secret("shop", &second)));
+    assert_eq!(key_in_force(&update), first.1);
+    let said: Vec<_> = update.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 2, "{said:#?}");
+    assert!(said[0].contains("Secret edge/shop: the object is already defined at a.yaml:1:1"), "{said:#?}");
+    assert!(said[1].starts_with("error: b.yaml:1:1: Secret edge/shop: the object is already defined at a.yaml"));
+    let update = files.apply("a.yaml", Content::Gone);
+    assert_eq!((key_in_force(&update), update.problems.len()), (&*second.1, 0));
+}
+
 /// The key of the only secret in force.
 fn key_in_force(update: &Update) -> &str {
     assert_eq!(update.secrets.len(), 1);
@@ -208,7 +223,7 @@ fn a_broken_secret_leaves_the_last_good_one_in_force_and_never_becomes_an_object
     let update = files.apply("a.yaml", text(secret("shop", &mixed)));
     assert_eq!(key_in_force(&update), first.1);
     let message = update.problems[0].to_string();
-    assert!(message.contains("Secret edge/shop") && message.contains("data[tls.key]"), "{message}");
+    assert!(message.contains("Secret edge/shop: stringData[tls.key]"), "{message}");
     assert!(!message.contains(second.1.lines().nth(1).unwrap()));
     let update = files.apply("a.yaml", Content::Unreadable("gone fishing".to_owned()));
     assert_eq!(key_in_force(&update), first.1);

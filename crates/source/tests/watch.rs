@@ -362,3 +362,99 @@ async fn what_happens_before_a_watch_is_started_is_not_missed() {
     assert_eq!(seen.update.changes.len(), 1);
     drop(updates);
 }
+
+/// A certificate and its key.
+fn pair() -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(["shop.test".to_owned()]).unwrap();
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+/// The newest secrets and problems of a watch.
+struct Secrets {
+    updates: mpsc::Receiver<Seen>,
+    _watch: Watch,
+    _config: TempDir,
+    now: source::Update,
+}
+
+impl Secrets {
+    fn start(directory: &Path) -> Secrets {
+        let config = TempDir::new().unwrap();
+        let options = Options { secrets: vec![directory.to_owned()], ..Options::default() };
+        let (now, opened) = open(&[config.path().to_owned()], options, None);
+        let (sender, updates) = mpsc::channel(1);
+        let deliver = move |seen| match sender.blocking_send(seen) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        };
+        Secrets { updates, _watch: opened.start(deliver).unwrap(), _config: config, now }
+    }
+
+    async fn until(&mut self, wanted: impl Fn(&source::Update) -> bool) {
+        while !wanted(&self.now) {
+            let next = tokio::time::timeout(DEADLINE, self.updates.recv()).await;
+            self.now = next.unwrap_or_else(|_| panic!("{:#?}", self.now.problems)).unwrap().update;
+        }
+    }
+}
+
+fn key_of<'a>(update: &'a source::Update, name: &str) -> Option<&'a str> {
+    let (_, secret) = update.secrets.iter().find(|(reference, _)| &*reference.name == name)?;
+    Some(secret.pair()?.1)
+}
+
+/// Whether all that is wrong is this.
+fn says(update: &source::Update, parts: &[&str]) -> bool {
+    let said: String = update.problems.iter().map(ToString::to_string).collect();
+    update.problems.len() == 1 && parts.iter().all(|part| said.contains(part))
+}
+
+#[tokio::test]
+async fn secrets_of_plain_files_follow_their_directories_and_keep_their_last_good_form() {
+    let directory = TempDir::new().unwrap();
+    let (first, second) = (pair(), pair());
+    let folder = directory.path().join("edge/shop");
+    // As Kubernetes mounts it.
+    let mount = |version: &str, (chain, key): (&str, &str)| {
+        fs::create_dir_all(folder.join(version)).unwrap();
+        fs::write(folder.join(version).join("tls.crt"), chain).unwrap();
+        fs::write(folder.join(version).join("tls.key"), key).unwrap();
+        symlink(version, folder.join("..data_tmp")).unwrap();
+        fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
+    };
+    mount("..1", (&first.0, &first.1));
+    symlink("..data/tls.crt", folder.join("tls.crt")).unwrap();
+    symlink("..data/tls.key", folder.join("tls.key")).unwrap();
+    let mut watched = Secrets::start(directory.path());
+    assert_eq!((key_of(&watched.now, "shop"), watched.now.problems.len()), (Some(&*first.1), 0));
+
+    mount("..2", (&second.0, &first.1));
+    let place = folder.join("tls.key").display().to_string();
+    watched.until(|now| says(now, &["Secret edge/shop", &place, "does not belong to the certificate"])).await;
+    assert_eq!(key_of(&watched.now, "shop"), Some(&*first.1));
+    let shown = format!("{:?}", watched.now);
+    assert!(!shown.contains(first.1.lines().nth(1).unwrap()), "{shown}");
+    mount("..3", (&second.0, &second.1));
+    watched.until(|now| key_of(now, "shop") == Some(&*second.1) && now.problems.is_empty()).await;
+
+    // One that was not there, written file by file.
+    let other = directory.path().join("edge/other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("cert"), &first.0).unwrap();
+    watched.until(|now| says(now, &["Secret edge/other", "without its key"])).await;
+    fs::write(other.join("key"), &first.1).unwrap();
+    watched.until(|now| key_of(now, "other") == Some(&*first.1) && now.problems.is_empty()).await;
+    fs::remove_dir_all(&other).unwrap();
+    watched.until(|now| now.secrets.len() == 1 && now.problems.is_empty()).await;
+
+    // A file in the wrong place, and then everything gone.
+    fs::write(directory.path().join("edge/tls.crt"), &first.0).unwrap();
+    watched.until(|now| says(now, &["edge/tls.crt", "<namespace>/<name>"])).await;
+    let away = directory.path().with_extension("away");
+    fs::rename(directory.path(), &away).unwrap();
+    watched.until(|now| says(now, &["the path cannot be read"])).await;
+    assert_eq!(key_of(&watched.now, "shop"), Some(&*second.1));
+    fs::rename(&away, directory.path()).unwrap();
+    watched.until(|now| says(now, &["<namespace>/<name>"])).await;
+}

@@ -169,6 +169,8 @@ pub struct Service {
     pub alias_of: Option<Hostname>,
     /// Labels of the workloads behind it, empty when it selects none.
     pub selector: Arc<Labels>,
+    /// Names of which its endpoints' certificates must have one (`subjectAltNames` of a ServiceEntry); any if empty.
+    pub subject_alt_names: Arc<[String]>,
     /// Unready endpoints count too.
     pub publish_not_ready: bool,
     /// Who may use it.

@@ -8,10 +8,15 @@ use std::sync::{Arc, Mutex};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::KeyPair;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 /// The time in seconds of Unix.
 pub fn now() -> u64 {
@@ -73,9 +78,10 @@ pub fn unsigned(claims: &Value) -> String {
     format!("{}.{}.", part(&json!({"alg": "none", "typ": "JWT"})), part(claims))
 }
 
-/// A server with documents that change.
+/// A server with documents that change, over TLS or in the clear.
 pub struct Documents {
-    address: SocketAddr,
+    pub address: SocketAddr,
+    scheme: &'static str,
     answers: Arc<Mutex<BTreeMap<String, (u16, String)>>>,
     asked: Arc<AtomicU64>,
     task: JoinHandle<()>,
@@ -83,25 +89,54 @@ pub struct Documents {
 
 impl Documents {
     pub async fn start() -> Documents {
+        Documents::listen(None).await
+    }
+
+    /// With this certificate and key, both PEM, for `127.0.0.1` or any other name; for clients who show a certificate of
+    /// `clients`, if there are any.
+    pub async fn start_tls(pair: &(String, String), clients: Option<&str>) -> Documents {
+        let chain = CertificateDer::pem_slice_iter(pair.0.as_bytes()).collect::<Result<_, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_slice(pair.1.as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder =
+            ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(authorities) => {
+                let mut roots = RootCertStore::empty();
+                let authorities = CertificateDer::pem_slice_iter(authorities.as_bytes());
+                roots.add_parsable_certificates(authorities.map(Result::unwrap));
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        Documents::listen(Some(Arc::new(builder.with_single_cert(chain, key).unwrap()))).await
+    }
+
+    async fn listen(tls: Option<Arc<ServerConfig>>) -> Documents {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answers: Arc<Mutex<BTreeMap<String, (u16, String)>>> = Arc::default();
         let asked = Arc::new(AtomicU64::new(0));
         let (known, count) = (answers.clone(), asked.clone());
         let task = tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut request = vec![0; 4096];
-                let Ok(length) = stream.read(&mut request).await else { continue };
-                let text = String::from_utf8_lossy(&request[..length]).into_owned();
-                let path = text.split(' ').nth(1).unwrap_or_default();
-                let (status, body) = known.lock().unwrap().get(path).cloned().unwrap_or((404, String::new()));
-                count.fetch_add(1, Ordering::SeqCst);
-                let head =
-                    format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
-                let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+            while let Ok((stream, _)) = listener.accept().await {
+                let answer = |path: &str| {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    known.lock().unwrap().get(path).cloned().unwrap_or((404, String::new()))
+                };
+                match &tls {
+                    None => serve(stream, answer).await,
+                    // Whoever does not trust the certificate, or has none to show, is not served.
+                    Some(tls) => match TlsAcceptor::from(tls.clone()).accept(stream).await {
+                        Ok(stream) => serve(stream, answer).await,
+                        Err(_) => continue,
+                    },
+                }
             }
         });
-        Documents { address, answers, asked, task }
+        Documents { address, scheme, answers, asked, task }
     }
 
     /// From now on this is answered.
@@ -110,13 +145,24 @@ impl Documents {
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     /// How many requests have come.
     pub fn asked(&self) -> u64 {
         self.asked.load(Ordering::SeqCst)
     }
+}
+
+/// Answers one request.
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: impl Fn(&str) -> (u16, String)) {
+    let mut request = vec![0; 4096];
+    let Ok(length) = stream.read(&mut request).await else { return };
+    let text = String::from_utf8_lossy(&request[..length]).into_owned();
+    let (status, body) = answer(text.split(' ').nth(1).unwrap_or_default());
+    let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+    let _ = stream.shutdown().await;
 }
 
 impl Drop for Documents {

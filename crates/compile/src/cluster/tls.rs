@@ -1,9 +1,12 @@
-//! TLS towards the endpoints, as a rule asks for it: with certificates from the proxy's own files, or mutual TLS of the mesh.
+//! TLS towards the endpoints, as a rule asks for it: with certificates from the proxy's own files, from a secret, or mutual
+//! TLS of the mesh.
 
 use proto::pb::envoy::config::core::v3::data_source::Specifier;
 use proto::pb::envoy::config::core::v3::transport_socket::ConfigType;
 use proto::pb::envoy::config::core::v3::{DataSource, TransportSocket, UpstreamHttpProtocolOptions};
-use proto::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
+use proto::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::{
+    CombinedCertificateValidationContext, ValidationContextType,
+};
 use proto::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
 use proto::pb::envoy::extensions::transport_sockets::tls::v3::tls_parameters::TlsProtocol;
 use proto::pb::envoy::extensions::transport_sockets::tls::v3::{
@@ -19,7 +22,8 @@ use super::http::Upstream;
 use super::{ClusterInput, mutual};
 use crate::pack;
 use crate::policy::{Part, Policy};
-use crate::security::Peers;
+use crate::security::{self, Peers};
+use crate::{Proxy, Secrets};
 
 /// The certificate authorities that a rule trusts when it names none: the file of Debian, Ubuntu, Alpine and Envoy's
 /// own images. Envoy has no notion of "the system's".
@@ -43,25 +47,34 @@ pub(super) fn of(
 ) -> Option<Tls> {
     let part = policy.tls.as_ref()?;
     let asked = part.value;
-    let certificate = match Mode::of(part, problems) {
+    let shows_certificate = match Mode::of(part, problems) {
         Mode::Plaintext => return None,
-        Mode::Simple => None,
-        Mode::Mutual => client_certificate(part, problems),
+        Mode::Simple => false,
+        Mode::Mutual => true,
         Mode::Mesh => return of_mesh(input, part, upstream, problems),
     };
-    if asked.credential_name.as_deref().is_some_and(|name| !name.is_empty()) {
-        problems.push(part.error("credentialName", "secrets are not supported yet", "plaintext is used"));
-        return None;
-    }
+    let secret = match asked.credential_name.as_deref() {
+        None | Some("") => None,
+        Some(name) => Some(secret(name, input, part, problems)?),
+    };
+    let names = names(input, asked);
     let sni = asked.sni.clone().unwrap_or_default();
     let insecure = asked.insecure_skip_verify == Some(true);
     // The host is known only of HTTP requests.
     let by_host = sni.is_empty() && upstream != Upstream::Opaque;
     let automatic = by_host.then(|| UpstreamHttpProtocolOptions {
         auto_sni: true,
-        auto_san_validation: asked.subject_alt_names.is_empty() && !insecure,
+        auto_san_validation: names.is_empty() && !insecure,
         ..UpstreamHttpProtocolOptions::default()
     });
+    let mut certificates = CommonTlsContext::default();
+    match (&secret, shows_certificate) {
+        (_, false) => {}
+        (Some(name), true) => {
+            certificates.tls_certificate_sds_secret_configs.push(security::on_the_stream(name));
+        }
+        (None, true) => certificates.tls_certificates.extend(client_certificate(part, problems)),
+    }
     let context = UpstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
             tls_params: Some(TlsParameters {
@@ -70,10 +83,9 @@ pub(super) fn of(
                 tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
                 ..TlsParameters::default()
             }),
-            tls_certificates: certificate.into_iter().collect(),
             alpn_protocols: alpn(upstream).iter().map(|&name| name.to_owned()).collect(),
-            validation_context_type: (!insecure).then(|| ValidationContextType::ValidationContext(validation(asked))),
-            ..CommonTlsContext::default()
+            validation_context_type: (!insecure).then(|| validation(asked, names, secret.as_deref())),
+            ..certificates
         }),
         sni,
         ..UpstreamTlsContext::default()
@@ -107,8 +119,20 @@ fn of_mesh(
     Some(Tls { socket: socket?, automatic: None })
 }
 
-/// What a rule asks for.
-pub(super) enum Mode {
+/// gRPC takes certificates from its own bootstrap only (rule G-06).
+pub(super) fn refuse_for_grpc(policy: &Policy<'_>, problems: &mut Vec<Problem>) {
+    let Some(part) = &policy.tls else { return };
+    match Mode::of(part, problems) {
+        Mode::Plaintext => {}
+        Mode::Simple | Mode::Mutual | Mode::Mesh => problems.push(part.error(
+            "mode",
+            "gRPC clients do not take certificates from a rule",
+            "gRPC clients use plaintext",
+        )),
+    }
+}
+
+enum Mode {
     Plaintext,
     Simple,
     Mutual,
@@ -116,7 +140,7 @@ pub(super) enum Mode {
 }
 
 impl Mode {
-    pub(super) fn of(part: &Part<'_, ClientTls>, problems: &mut Vec<Problem>) -> Self {
+    fn of(part: &Part<'_, ClientTls>, problems: &mut Vec<Problem>) -> Self {
         match part.value.mode.as_deref() {
             None | Some("" | "DISABLE") => Mode::Plaintext,
             Some("SIMPLE") => Mode::Simple,
@@ -141,25 +165,70 @@ fn client_certificate(part: &Part<'_, ClientTls>, problems: &mut Vec<Problem>) -
             ..TlsCertificate::default()
         });
     }
-    // With a credentialName the files are not missing; that it is not supported is said elsewhere.
-    if part.value.credential_name.as_deref().unwrap_or("").is_empty() {
-        let field = if chain.is_none() { "clientCertificate" } else { "privateKey" };
-        problems.push(part.error(
-            field,
-            "MUTUAL needs the files of both clientCertificate and privateKey",
-            "TLS is used without a client certificate",
-        ));
-    }
+    let field = if chain.is_none() { "clientCertificate" } else { "privateKey" };
+    problems.push(part.error(
+        field,
+        "MUTUAL needs the files of both clientCertificate and privateKey, or credentialName",
+        "TLS is used without a client certificate",
+    ));
     None
 }
 
-fn validation(asked: &ClientTls) -> CertificateValidationContext {
-    let authorities = asked.ca_certificates.as_deref().filter(|path| !path.is_empty()).unwrap_or(SYSTEM_AUTHORITIES);
-    CertificateValidationContext {
-        trusted_ca: Some(file(authorities)),
-        match_typed_subject_alt_names: asked.subject_alt_names.iter().flat_map(|name| san_matchers(name)).collect(),
-        ..CertificateValidationContext::default()
+/// The name of the secret that the rule names; `None` where TLS cannot be used, because the client has no secrets.
+fn secret(
+    name: &str,
+    input: &ClusterInput<'_>,
+    part: &Part<'_, ClientTls>,
+    problems: &mut Vec<Problem>,
+) -> Option<String> {
+    const FIELD: &str = "credentialName";
+    // As in Istio, where a rule for a gateway does not make every sidecar wait for a secret that it may not have.
+    if input.audience.proxy != Proxy::Gateway {
+        let problem = part.warning(FIELD, "sidecars get no secrets, only gateways do", "sidecars use plaintext");
+        problems
+            .push(problem.hint("Send the traffic by a gateway, or give sidecars files: caCertificates and its like."));
+        return None;
     }
+    if input.audience.secrets == Secrets::None {
+        let message = "a gateway gets no secrets because it has not proved who it is";
+        let consequence = "at that gateway connections to the host fail, and new clusters wait 15 seconds";
+        problems.push(part.error(FIELD, message, consequence).hint(security::PROVE));
+    }
+    let Some(secret) = security::credential(name) else {
+        let message = format!("\"{}\" is no name of a Secret", name.escape_debug());
+        let problem = part.error(FIELD, message, "connections to the host fail");
+        problems.push(problem.hint("Name a Secret in the namespace of the gateway's workload."));
+        // Nobody answers to it, which is what must happen: plaintext was not asked for.
+        return Some("kubernetes://".to_owned());
+    };
+    Some(secret)
+}
+
+/// Of which names the server's certificate must have one: the rule's, else the ServiceEntry's.
+fn names<'a>(input: &ClusterInput<'a>, asked: &'a ClientTls) -> &'a [String] {
+    match &asked.subject_alt_names[..] {
+        [] => &input.service.subject_alt_names,
+        names => names,
+    }
+}
+
+/// By what the server's certificate is verified.
+fn validation(asked: &ClientTls, names: &[String], secret: Option<&str>) -> ValidationContextType {
+    let own = CertificateValidationContext {
+        match_typed_subject_alt_names: names.iter().flat_map(|name| san_matchers(name)).collect(),
+        ..CertificateValidationContext::default()
+    };
+    if let Some(secret) = secret {
+        let authorities = security::on_the_stream(&security::authorities_of(secret));
+        return ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
+            default_validation_context: Some(own),
+            validation_context_sds_secret_config: Some(authorities),
+            ..CombinedCertificateValidationContext::default()
+        });
+    }
+    let authorities = asked.ca_certificates.as_deref().filter(|path| !path.is_empty()).unwrap_or(SYSTEM_AUTHORITIES);
+    let trusted_ca = Some(file(authorities));
+    ValidationContextType::ValidationContext(CertificateValidationContext { trusted_ca, ..own })
 }
 
 /// Istio's rules do not say of which type a name is, so it is tried as both that occur.

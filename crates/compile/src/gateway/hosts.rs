@@ -108,7 +108,7 @@ fn expose(
         if spec.http.is_empty() {
             continue;
         }
-        for host in server.exposed(object, spec, input.domain) {
+        for host in server.exposed(object, spec, &input.settings.domain) {
             let (routes, redirects) = table.hosts.entry(host).or_default();
             *redirects |= redirect;
             let by_gateway = spec.http.iter().flat_map(|route| &route.matches).any(|m| !m.gateways.is_empty());
@@ -128,7 +128,7 @@ fn expose(
 fn is_exposed(input: &GatewayInput<'_>, gateway: &Object, object: &Object) -> bool {
     let (Spec::Gateway(servers), Spec::VirtualService(routes)) = (&gateway.spec, &object.spec) else { return true };
     let mut hosts = servers.servers.iter().map(|server| server_hosts(server, &gateway.reference));
-    hosts.any(|hosts| !exposed(&hosts, object, routes, input.domain).is_empty())
+    hosts.any(|hosts| !exposed(&hosts, object, routes, &input.settings.domain).is_empty())
 }
 
 fn not_exposed(gateway: &Object, object: &Object) -> Problem {

@@ -188,7 +188,7 @@ fn unrouted(server: &Server<'_>, routes: &str) -> Problem {
 
 fn exposed(input: &GatewayInput<'_>, server: &Server<'_>, object: &Arc<Object>) -> Vec<Hostname> {
     match &object.spec {
-        Spec::VirtualService(routes) => server.exposed(object, routes, input.domain),
+        Spec::VirtualService(routes) => server.exposed(object, routes, &input.settings.domain),
         _ => Vec::new(),
     }
 }
@@ -206,6 +206,6 @@ fn l4<'i>(input: &'i GatewayInput<'_>, server: &Server<'_>, gateway: &'i str, ob
         resolve: input.resolve,
         policies: input.policies,
         options: input.options,
-        domain: input.domain,
+        domain: &input.settings.domain,
     }
 }

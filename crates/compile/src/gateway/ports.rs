@@ -10,7 +10,7 @@ use world::{Hostname, Object, ObjectRef, Problem, Spec};
 use super::GatewayInput;
 use super::tls::{Termination, termination};
 use crate::listener::{is_whole, narrower};
-use crate::{Built, names};
+use crate::{Built, Secrets, names, security};
 
 /// An address and port that the proxy listens on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,7 +110,7 @@ pub(super) fn ports<'a>(input: &GatewayInput<'a>) -> Built<Ports<'a>> {
         let Spec::Gateway(spec) = &gateway.spec else { continue };
         built.origins.insert(gateway.reference.clone());
         for (index, server) in spec.servers.iter().enumerate() {
-            let Some((server, bind)) = usable(gateway, index, server, &mut built.problems) else { continue };
+            let Some((server, bind)) = usable(input, gateway, index, server, &mut built.problems) else { continue };
             let port = bound_port(input, server.spec);
             add(&mut built, Socket { bind, port }, server);
         }
@@ -145,6 +145,7 @@ fn bound_port(input: &GatewayInput<'_>, server: &GatewayServer) -> u16 {
 }
 
 fn usable<'a>(
+    input: &GatewayInput<'a>,
     gateway: &'a Arc<Object>,
     index: usize,
     spec: &'a GatewayServer,
@@ -192,13 +193,17 @@ fn usable<'a>(
         },
     };
     let termination = if class == Class::Tls {
-        match termination(spec.tls.as_ref()) {
+        match termination(spec.tls.as_ref(), input.audience.secrets, input.settings) {
             Ok((termination, warnings)) => {
                 problems.extend(warnings.into_iter().map(|(part, message)| {
                     Problem::warning(&gateway.reference, field(index, part), message)
                         .consequence("it is left out")
                         .at(gateway.meta.location.clone())
                 }));
+                let asks = matches!(&termination, Termination::Ended(ended) if ended.asks_for_secrets());
+                if asks && input.audience.secrets == Secrets::None {
+                    problems.push(unproved(gateway, index));
+                }
                 Some(termination)
             }
             Err((part, message, hint)) => return refuse(part, message, hint),
@@ -209,6 +214,16 @@ fn usable<'a>(
     // TLS that passes through is not read, whatever is inside.
     let speaks_http = speaks_http && !matches!(termination, Some(Termination::Passthrough));
     Some((Server { gateway, index, spec, class, speaks_http, termination, hosts }, bind))
+}
+
+/// The server waits for what does not come.
+fn unproved(gateway: &Object, index: usize) -> Problem {
+    let message =
+        "the server has its certificates from secrets, and a gateway gets none because it has not proved who it is";
+    Problem::error(&gateway.reference, field(index, "tls"), message)
+        .consequence("at that gateway the server opens after 15 seconds without them, and refuses every handshake")
+        .hint(security::PROVE)
+        .at(gateway.meta.location.clone())
 }
 
 fn field(index: usize, part: &str) -> String {

@@ -18,6 +18,16 @@ fn certificates_are_asked_for_by_the_names_of_their_secrets() {
 }
 
 #[test]
+fn servers_of_the_mesh_show_the_gateways_own_certificate() {
+    golden("gateway-mesh-tls");
+}
+
+#[test]
+fn a_gateway_that_has_not_proved_who_it_is_is_told_that_it_gets_no_secrets() {
+    golden("gateway-unproved");
+}
+
+#[test]
 fn tcp_servers_follow_tcp_routes() {
     golden("gateway-tcp");
 }

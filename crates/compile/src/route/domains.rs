@@ -78,6 +78,7 @@ mod tests {
             external: false,
             alias_of: None,
             selector: Arc::default(),
+            subject_alt_names: Arc::default(),
             publish_not_ready: false,
             export: Export::All,
         }

@@ -35,18 +35,19 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// The accounts of these endpoints of a service, in the trust domain and its aliases. A workload whose account is not
-    /// known may have any of its namespace.
+    /// The accounts of these endpoints of a service, in the trust domain and its aliases, and the names that the service
+    /// gives. A workload whose account is not known may have any of its namespace where the service gives no names.
     pub fn of(endpoints: &[Endpoint], service: &Service, settings: &Settings) -> Self {
         let mut accounts: BTreeSet<(&str, Option<&str>)> = BTreeSet::new();
         for endpoint in endpoints {
             accounts.insert((namespace(endpoint, service), endpoint.service_account.as_deref()));
         }
-        let mut peers = Self::default();
+        let mut peers = Self::named(&service.subject_alt_names);
         for (namespace, account) in accounts {
             for domain in sockets::trust_domains(settings) {
                 match account {
                     Some(account) => peers.exact.insert(format!("spiffe://{domain}/ns/{namespace}/sa/{account}")),
+                    None if !service.subject_alt_names.is_empty() => continue,
                     None => peers.prefixes.insert(format!("spiffe://{domain}/ns/{namespace}/")),
                 };
             }
@@ -92,8 +93,7 @@ pub(crate) fn mutual_tls_mark() -> Struct {
     Struct { fields: HashMap::from([(MARK.0.to_owned(), value)]) }
 }
 
-/// Whether a workload says that it takes mutual TLS.
-pub(crate) fn is_labelled(labels: &Labels) -> bool {
+fn is_labelled(labels: &Labels) -> bool {
     labels.get(LABEL.0).is_some_and(|value| value == LABEL.1)
 }
 

@@ -51,8 +51,15 @@ const SERVER_PROTOCOLS: [&str; 2] = ["h2", "http/1.1"];
 /// A listener waits for its certificate for as long as Envoy waits by default, 15 seconds; then it is opened, and refuses
 /// handshakes until the certificate is there.
 pub(crate) fn downstream(secrets: Secrets, settings: &Settings) -> Option<TransportSocket> {
+    downstream_of(secrets, settings, &[])
+}
+
+/// The same, of workloads with one of these SPIFFE ids; of any, if there are none.
+pub(crate) fn downstream_of(secrets: Secrets, settings: &Settings, ids: &[String]) -> Option<TransportSocket> {
     let source = source(secrets)?;
     let domains = trust_domains(settings).map(|domain| MatchPattern::Prefix(format!("spiffe://{domain}/")));
+    let ids = ids.iter().map(|id| MatchPattern::Exact(id.clone()));
+    let peers: Vec<_> = if ids.len() > 0 { ids.collect() } else { domains.collect() };
     let context = DownstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
             tls_params: Some(TlsParameters {
@@ -61,7 +68,7 @@ pub(crate) fn downstream(secrets: Secrets, settings: &Settings) -> Option<Transp
                 cipher_suites: CIPHER_SUITES.iter().map(|&suite| suite.to_owned()).collect(),
                 ..TlsParameters::default()
             }),
-            ..common(source, &SERVER_PROTOCOLS, domains)
+            ..common(source, &SERVER_PROTOCOLS, peers.into_iter())
         }),
         require_client_certificate: Some(boolean(true)),
         ..DownstreamTlsContext::default()
@@ -132,7 +139,7 @@ fn common(source: ConfigSource, protocols: &[&str], peers: impl Iterator<Item = 
 
 fn source(secrets: Secrets) -> Option<ConfigSource> {
     let (specifier, timeout) = match secrets {
-        Secrets::None | Secrets::Provider => return None,
+        Secrets::None => return None,
         Secrets::Stream => (ConfigSourceSpecifier::Ads(AggregatedConfigSource {}), None),
         // As Istio has it: the agent answers, or the proxy is of no use.
         Secrets::Agent => (ConfigSourceSpecifier::ApiConfigSource(agent()), Some(Duration::ZERO)),

@@ -73,9 +73,9 @@ fn not_yet(kind: &Kind) -> Table {
         Kind::Service => &[("spec", &["trafficDistribution"])],
         Kind::VirtualService => VIRTUAL_SERVICE,
         Kind::DestinationRule => DESTINATION_RULE,
-        Kind::Gateway => GATEWAY,
         Kind::ConfigMap => MESH_CONFIG,
-        Kind::Pod
+        Kind::Gateway
+        | Kind::Pod
         | Kind::EndpointSlice
         | Kind::Namespace
         | Kind::PeerAuthentication
@@ -239,18 +239,6 @@ const DESTINATION_RULE: Table = &[
     ("spec.trafficPolicy.loadBalancer.consistentHash.httpCookie", &["attributes"]),
     ("spec.trafficPolicy.tls", &["caCrl"]),
 ];
-
-const GATEWAY: Table = &[(
-    "spec.servers[].tls",
-    &[
-        "caCertCredentialName",
-        "caCrl",
-        "credentialNames",
-        "tlsCertificates",
-        "verifyCertificateHash",
-        "verifyCertificateSpki",
-    ],
-)];
 
 /// Arguments that do what a field of the mesh configuration does.
 const INSTEAD: [(&str, &str); 4] = [

@@ -50,17 +50,24 @@ impl Node {
         }
     }
 
-    /// Line and column of the field at `path` (`spec.http[0].match`), or of the deepest part of it that exists. For a
-    /// field this is where its name stands, for a list's item where the item starts.
+    /// Line and column of the field at `path` (`spec.http[0].match`, `data[tls.crt]`), or of the deepest part of it that
+    /// exists. For a field this is where its name stands, for a list's item where the item starts.
     pub(crate) fn locate(&self, path: &str) -> (u32, u32) {
         let (mut node, mut place) = (self, (self.line, self.column));
         let mut rest = path;
         while !rest.is_empty() {
             if let Some(indexed) = rest.strip_prefix('[') {
                 let Some((index, after)) = indexed.split_once(']') else { break };
-                let (Value::List(items), Ok(index)) = (&node.value, index.parse::<usize>()) else { break };
-                let Some(item) = items.get(index) else { break };
-                (node, place) = (item, (item.line, item.column));
+                // Of a map it is a key that may look like a path itself (`data[tls.crt]`).
+                let next = match &node.value {
+                    Value::List(items) => index.parse().ok().and_then(|index: usize| items.get(index)),
+                    _ => None,
+                };
+                match (next, node.entry(index)) {
+                    (Some(item), _) => (node, place) = (item, (item.line, item.column)),
+                    (None, Some((key, value))) => (node, place) = (value, (key.line, key.column)),
+                    (None, None) => break,
+                }
                 rest = after.strip_prefix('.').unwrap_or(after);
                 continue;
             }

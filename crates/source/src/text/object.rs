@@ -14,7 +14,7 @@ use super::fields::{self, Standing};
 use super::kinds::{self, Recognised};
 use super::node::{Node, Value};
 use super::secret::{self, Reading};
-use super::{Reader, split, suggest, tree};
+use super::{Reader, SecretDefinition, split, suggest, tree};
 use crate::validate::authorization_policy::doubtful;
 use crate::validate::{self, REFUSED, Verdict};
 
@@ -216,7 +216,10 @@ impl Draft<'_, '_, '_> {
 
     fn secret(&mut self) {
         match secret::read(self.node, &self.reference) {
-            Reading::Tls(secret) => self.reader.parsed.secrets.push((self.reference.clone(), secret)),
+            Reading::Tls(content) => {
+                let (reference, location) = (self.reference.clone(), self.location(""));
+                self.reader.parsed.secrets.push(SecretDefinition { reference, location, content });
+            }
             Reading::Other => self.reader.parsed.others.push(self.reference.clone()),
             Reading::Refused(problem) => {
                 let field = problem.field.clone();

@@ -14,6 +14,9 @@ use world::{ObjectRef, Problem};
 use super::node::{Node, Value};
 use crate::validate::REFUSED;
 
+/// All that a part may be called.
+pub(crate) const PARTS: [&str; 6] = [CERTIFICATE[0], KEY[0], AUTHORITIES[0], CERTIFICATE[1], KEY[1], AUTHORITIES[1]];
+
 /// Names of the parts, the first that is there counts: Kubernetes' own, then Istio's.
 const CERTIFICATE: [&str; 2] = ["tls.crt", "cert"];
 const KEY: [&str; 2] = ["tls.key", "key"];
@@ -36,10 +39,10 @@ pub(super) fn read(node: &Node, reference: &ObjectRef) -> Reading {
     if !matches!(kind, "kubernetes.io/tls" | "Opaque" | "") {
         return Reading::Other;
     }
-    let mut parts = BTreeMap::new();
-    for name in CERTIFICATE.iter().chain(&KEY).chain(&AUTHORITIES) {
+    let mut parts = Parts::new();
+    for name in PARTS {
         match part(node, name) {
-            Ok(Some(text)) => _ = parts.insert(*name, text),
+            Ok(Some(text)) => _ = parts.insert(name, text),
             Ok(None) => {}
             Err((field, message)) => {
                 let hint = "Values of data are base64; write others under stringData.";
@@ -50,28 +53,52 @@ pub(super) fn read(node: &Node, reference: &ObjectRef) -> Reading {
     if parts.is_empty() && kind != "kubernetes.io/tls" {
         return Reading::Other;
     }
+    match assemble(&parts) {
+        Ok(secret) => Reading::Tls(Arc::new(secret)),
+        Err(Flaw { part, error, hint }) => {
+            let is_plain = node.get("stringData").is_some_and(|plain| plain.get(part).is_some());
+            let field = format!("{}[{part}]", if is_plain { "stringData" } else { "data" });
+            Reading::Refused(Box::new(problem(reference, &field, error.to_string(), hint)))
+        }
+    }
+}
+
+/// The texts of a secret by the names of their parts.
+pub(crate) type Parts = BTreeMap<&'static str, String>;
+
+/// Why parts are no secret.
+#[derive(Debug)]
+pub(crate) struct Flaw {
+    /// Which part.
+    pub(crate) part: &'static str,
+    /// Why it cannot be used.
+    pub(crate) error: TlsSecretError,
+    /// A way out.
+    pub(crate) hint: &'static str,
+}
+
+/// Joins parts that fit together.
+///
+/// # Errors
+/// [`Flaw`] when they do not, without any of their text.
+pub(crate) fn assemble(parts: &Parts) -> Result<TlsSecret, Flaw> {
     let found = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, parts.get(name)?)));
     let text = |names| found(names).map(|(_, text)| text.as_str());
     // Istio's form for authorities alone has them as `cacert`, beside which `key` may mean something else.
-    match TlsSecret::new(text(CERTIFICATE), text(KEY), text(AUTHORITIES)) {
-        Ok(secret) => Reading::Tls(Arc::new(secret)),
-        Err(error) => {
-            let (names, hint) = match &error {
-                TlsSecretError::Empty | TlsSecretError::NoCertificate | TlsSecretError::Certificate(_) => {
-                    (CERTIFICATE, "Put the certificate chain in PEM form there, the server's own first.")
-                }
-                TlsSecretError::NoKey | TlsSecretError::Key => {
-                    (KEY, "Put the private key of the certificate there, PEM, PKCS#8.")
-                }
-                TlsSecretError::Mismatch => (KEY, "Put certificate and key of the same pair there."),
-                TlsSecretError::Authorities(_) => {
-                    (AUTHORITIES, "Put the certificates of authorities there, in PEM form.")
-                }
-            };
-            let name = found(names).map_or(names[0], |(name, _)| name);
-            Reading::Refused(Box::new(problem(reference, &format!("data[{name}]"), error.to_string(), hint)))
-        }
-    }
+    TlsSecret::new(text(CERTIFICATE), text(KEY), text(AUTHORITIES)).map_err(|error| {
+        let (names, hint) = match &error {
+            TlsSecretError::Empty | TlsSecretError::NoCertificate | TlsSecretError::Certificate(_) => {
+                (CERTIFICATE, "Put the certificate chain in PEM form there, the server's own first.")
+            }
+            TlsSecretError::NoKey | TlsSecretError::Key => {
+                (KEY, "Put the private key of the certificate there, PEM, PKCS#8.")
+            }
+            TlsSecretError::Mismatch => (KEY, "Put certificate and key of the same pair there."),
+            TlsSecretError::Authorities(_) => (AUTHORITIES, "Put the certificates of authorities there, in PEM form."),
+        };
+        let part = found(names).map_or(names[0], |(name, _)| name);
+        Flaw { part, error, hint }
+    })
 }
 
 fn problem(reference: &ObjectRef, field: &str, message: String, hint: &str) -> Problem {

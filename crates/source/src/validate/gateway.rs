@@ -66,7 +66,36 @@ fn tls(field: &str, server: &GatewayServer, findings: &mut Findings) {
     let mode = tls.mode.as_deref().unwrap_or("PASSTHROUGH");
     let terminates = matches!(mode, "SIMPLE" | "MUTUAL" | "OPTIONAL_MUTUAL");
     let has_pair = tls.server_certificate.is_some() && tls.private_key.is_some();
-    if is_tls && terminates && tls.credential_name.is_none() && !has_pair {
+    let has_secrets = tls.credential_name.is_some() || !tls.credential_names.is_empty();
+    if is_tls && mode == "ISTIO_MUTUAL" {
+        for (part, is_given) in [
+            ("credentialName", tls.credential_name.is_some()),
+            ("credentialNames", !tls.credential_names.is_empty()),
+            ("caCertCredentialName", tls.ca_cert_credential_name.is_some()),
+            ("serverCertificate", tls.server_certificate.is_some()),
+            ("privateKey", tls.private_key.is_some()),
+            ("caCertificates", tls.ca_certificates.is_some()),
+            ("tlsCertificates", !tls.tls_certificates.is_empty()),
+        ] {
+            if is_given {
+                findings
+                    .error(format_args!("{field}.tls.{part}"), "mode ISTIO_MUTUAL has the mesh's own certificates")
+                    .hint("Leave it out, or use SIMPLE or MUTUAL.");
+            }
+        }
+    }
+    if tls.credential_name.is_some() && !tls.credential_names.is_empty() {
+        findings.error(
+            format_args!("{field}.tls.credentialNames"),
+            "credentialName and credentialNames exclude each other",
+        );
+    }
+    if tls.credential_names.len() > 2 {
+        findings
+            .error(format_args!("{field}.tls.credentialNames"), "a server has two secrets at most")
+            .hint("Name one with an RSA key and one with an ECDSA key.");
+    }
+    if is_tls && terminates && !has_secrets && !has_pair && tls.tls_certificates.is_empty() {
         findings.error(
             format_args!("{field}.tls"),
             format!("mode {mode} needs credentialName, or serverCertificate and privateKey"),

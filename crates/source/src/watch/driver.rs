@@ -12,7 +12,8 @@ use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind, R
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use world::{Change, Refusal};
 
-use super::{Options, Seen, Submitted};
+use super::secret_roots::{Look, SecretRoots};
+use super::{Options, Seen, Submitted, Writers};
 use crate::disk::{self, Root, Stamp};
 use crate::{Content, Files, Shelf, Update};
 
@@ -77,6 +78,8 @@ struct Rooted {
 pub(super) struct Driver {
     options: Options,
     roots: Vec<Rooted>,
+    /// Directories of secrets.
+    secrets: SecretRoots,
     files: Files,
     /// What was handed over; `None` when nothing is kept.
     shelf: Option<Shelf>,
@@ -87,6 +90,8 @@ pub(super) struct Driver {
     signals: Option<SyncSender<Signal>>,
     /// Tells of the directories that hold the roots.
     beside: Option<RecommendedWatcher>,
+    /// Tells of the secrets.
+    secret_watcher: Option<RecommendedWatcher>,
     /// When to look at everything once more, see [`Driver::run`].
     second_look: Option<Instant>,
     /// Whether the files' state may differ from what the last update said.
@@ -116,10 +121,12 @@ impl Driver {
             shelf,
             submitted: Vec::new(),
             roots: roots.map(rooted).collect(),
+            secrets: SecretRoots::new(&options.secrets),
             options,
             writing: BTreeMap::new(),
             signals: None,
             beside: None,
+            secret_watcher: None,
             second_look: None,
             is_changed: false,
             overflow: Arc::default(),
@@ -144,6 +151,13 @@ impl Driver {
         }
         for at in 0..self.roots.len() {
             self.watch_root(at);
+        }
+        self.secret_watcher = self.notifier();
+        for path in self.secrets.paths() {
+            if let Some(watcher) = &mut self.secret_watcher {
+                // One that is made later, or made again, is looked at every so often.
+                let _ = watcher.watch(path, RecursiveMode::Recursive);
+            }
         }
     }
 
@@ -188,6 +202,7 @@ impl Driver {
     /// Reads everything and settles.
     pub(super) fn load(&mut self) -> Update {
         let mut changes = self.scan(Instant::now(), Writers::Ignored);
+        self.look_at_secrets(Instant::now(), Writers::Ignored);
         // Afterwards: what a file defines is never in force in another form before.
         changes.extend(self.shelf.iter().flat_map(|shelf| shelf.fill(&mut self.files)));
         changes.extend(self.files.settle());
@@ -233,6 +248,7 @@ impl Driver {
                     return;
                 }
                 changes = self.scan(now, Writers::Awaited);
+                self.look_at_secrets(now, Writers::Awaited);
             }
             changes.extend(self.finished_writing(now));
             let is_quiet = at.is_none() && changes.is_empty();
@@ -360,7 +376,7 @@ impl Driver {
                 let path = path.clone();
                 // A symbolic link is never half-written.
                 causes.push(if is_open && !path.is_symlink() { Cause::Writing(path) } else { Cause::Complete(path) });
-            } else if self.matters(path, &event.kind) {
+            } else if self.secrets.covers(path) || self.matters(path, &event.kind) {
                 causes.push(Cause::Anything);
             }
         }
@@ -452,6 +468,13 @@ impl Driver {
         self.files.take(name, content)
     }
 
+    fn look_at_secrets(&mut self, now: Instant, writers: Writers) {
+        if self.secrets.look(writers) == Look::Again {
+            self.second_look = Some(now + self.options.quiet);
+        }
+        self.is_changed |= self.files.set_folders(self.secrets.folders().clone());
+    }
+
     /// Compares every file of every root.
     fn scan(&mut self, now: Instant, writers: Writers) -> Vec<Change> {
         (0..self.roots.len()).flat_map(|at| self.scan_root(at, now, writers)).collect()
@@ -540,15 +563,6 @@ impl Driver {
         self.roots.iter_mut().for_each(|rooted| rooted.gone.clear());
         Some((self.files.settle(), since))
     }
-}
-
-/// What a look at all files does with one that is being written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Writers {
-    /// Reads it as it is.
-    Ignored,
-    /// Leaves it until its writer is done.
-    Awaited,
 }
 
 /// Whether somebody has opened, read or closed a file without changing it.

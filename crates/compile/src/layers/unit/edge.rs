@@ -33,7 +33,7 @@ pub(in crate::layers) fn edge(resolver: &Resolver<'_, '_>) -> Output {
         resolve: &|namespace, destination, port| resolver.resolve(namespace, destination, port, &[], Via::Connections),
         policies: &|namespace, destination, port| resolver.policy(namespace, destination, port),
         options: resolver.options,
-        domain: &resolver.reader.settings().domain,
+        settings: resolver.reader.settings(),
         guards: &guards.value,
         access_log: None,
     };

@@ -206,7 +206,7 @@ impl Mesh {
             resolve: &|namespace: &str, to: &Destination, port| self.resolve(reader, namespace, to, port),
             policies: &|namespace: &str, to: &Destination, _| self.policy(reader, namespace, to),
             options: &self.options,
-            domain: "cluster.local",
+            settings: reader.settings(),
             guards: &Guards::default(),
             access_log: None,
         };

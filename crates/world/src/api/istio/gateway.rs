@@ -47,11 +47,27 @@ pub struct ServerTls {
     pub https_redirect: bool,
     pub mode: Option<String>,
     pub credential_name: Option<String>,
+    pub credential_names: Vec<String>,
+    pub ca_cert_credential_name: Option<String>,
     pub server_certificate: Option<String>,
     pub private_key: Option<String>,
     pub ca_certificates: Option<String>,
+    pub ca_crl: Option<String>,
+    pub tls_certificates: Vec<CertificateFiles>,
     pub subject_alt_names: Vec<String>,
+    pub verify_certificate_spki: Vec<String>,
+    pub verify_certificate_hash: Vec<String>,
     pub min_protocol_version: Option<String>,
     pub max_protocol_version: Option<String>,
     pub cipher_suites: Vec<String>,
+}
+
+/// `servers[].tls.tlsCertificates[]`: paths on the proxy's machine.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(missing_docs)]
+pub struct CertificateFiles {
+    pub server_certificate: Option<String>,
+    pub private_key: Option<String>,
+    pub ca_certificates: Option<String>,
 }

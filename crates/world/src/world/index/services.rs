@@ -56,6 +56,7 @@ fn kubernetes(object: &Object, spec: &ServiceSpec, settings: &Settings) -> Servi
         external: false,
         alias_of: external_name.map(Hostname::new),
         selector: spec.selector.clone(),
+        subject_alt_names: Arc::default(),
         publish_not_ready: spec.publish_not_ready_addresses,
         export: Export::parse(&export_to, &reference.namespace),
     }
@@ -92,6 +93,7 @@ fn entry(object: &Object, spec: &ServiceEntry, host: &str) -> Service {
         external: spec.location.as_deref() != Some("MESH_INTERNAL"),
         alias_of: None,
         selector: Arc::new(spec.workload_selector.iter().flat_map(|s| s.labels.clone()).collect()),
+        subject_alt_names: spec.subject_alt_names.as_slice().into(),
         publish_not_ready: false,
         export: Export::parse(&spec.export_to, &reference.namespace),
     }
