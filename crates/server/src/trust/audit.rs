@@ -2,10 +2,11 @@
 //! step of the authority.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use super::StateError;
 
@@ -44,6 +45,31 @@ impl AuditLog {
         }
     }
 
+    /// Reads the lines that may have been written since `since`, oldest first, and older ones with them: a file counts or
+    /// does not. What is no text is passed over.
+    ///
+    /// # Errors
+    /// When a file that is there cannot be read to its end.
+    pub(crate) fn each_since(&self, since: SystemTime, mut with: impl FnMut(&str)) -> io::Result<()> {
+        for path in [self.set_aside(), self.path.clone()] {
+            let file = match File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
+            if file.metadata()?.modified()? < since {
+                continue;
+            }
+            for line in BufReader::new(file).split(b'\n') {
+                with(std::str::from_utf8(&line?).unwrap_or_default());
+            }
+        }
+        Ok(())
+    }
+
+    fn set_aside(&self) -> PathBuf {
+        self.path.with_extension("jsonl.1")
+    }
+
     fn open(&self, held: Option<(File, u64)>) -> io::Result<(File, u64)> {
         if let Some((file, len)) = held
             && len < MAX_BYTES
@@ -57,7 +83,7 @@ impl AuditLog {
         if len < MAX_BYTES {
             return Ok((file, len));
         }
-        fs::rename(&self.path, self.path.with_extension("jsonl.1"))?;
+        fs::rename(&self.path, self.set_aside())?;
         Ok((options.open(&self.path)?, 0))
     }
 }

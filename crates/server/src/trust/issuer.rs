@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -27,6 +27,9 @@ const LONGEST_SPREAD: Duration = Duration::from_secs(30);
 /// Of so many callers it is remembered when they last asked for a certificate.
 const MOST_REQUESTS: usize = 100_000;
 
+/// When a certificate was last signed for whom, from where.
+type Requests = HashMap<(SpiffeId, Option<IpAddr>), SystemTime>;
+
 /// Signs certificates.
 pub(crate) struct Issuer {
     signer: watch::Sender<Arc<Signer>>,
@@ -43,8 +46,8 @@ pub(crate) struct Issuer {
     pub(super) history: AuditLog,
     pub(super) key_type: KeyType,
     ttl: Duration,
-    /// When the certificate service last signed for whom, from where.
-    requests: Mutex<HashMap<(SpiffeId, Option<IpAddr>), SystemTime>>,
+    /// When the certificate service last signed for whom, from where; from before the start all that was signed.
+    requests: Mutex<Requests>,
     no_secrets: Arc<Layer>,
 }
 
@@ -79,6 +82,8 @@ impl Issuer {
         let TlsSettings { authority: source, trust_domain, key_type, .. } = settings;
         let stamps: Vec<_> = files(source).iter().map(|path| stamp(path)).collect();
         let signer = Signer::open(source, state, trust_domain, *key_type)?;
+        let audit = AuditLog::new(state.audit_log());
+        let requests = recall(&audit, settings.workload_ttl);
         Ok(Self {
             signer: watch::Sender::new(Arc::new(signer)),
             stamps: Mutex::new([stamps.clone(), stamps]),
@@ -87,11 +92,11 @@ impl Issuer {
             state: state.clone(),
             trust_domain: trust_domain.clone(),
             lifetimes: Mutex::new(Lifetimes::new(SystemTime::now())),
-            audit: AuditLog::new(state.audit_log()),
+            audit,
             history: AuditLog::new(state.authority_log()),
             key_type: *key_type,
             ttl: settings.workload_ttl,
-            requests: Mutex::default(),
+            requests: Mutex::new(requests),
             no_secrets: Layer::new(),
         })
     }
@@ -266,6 +271,26 @@ impl Issuer {
         tracing::debug!(id = issuance.id, serial = issuance.serial, proof, %peer, "certificate signed");
         Ok(())
     }
+}
+
+/// For whom certificates were signed that may still be in use, by the audit log. It does not tell how they were asked for:
+/// whoever asks by a stream is known by that.
+fn recall(audit: &AuditLog, ttl: Duration) -> Requests {
+    let mut requests = Requests::new();
+    let oldest = SystemTime::now().checked_sub(ttl).unwrap_or(SystemTime::UNIX_EPOCH);
+    let read = audit.each_since(oldest, |line| {
+        let Ok(issuance) = serde_json::from_str::<Issuance>(line) else { return };
+        let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(issuance.at));
+        let (Some(at), Ok(id)) = (at.filter(|at| *at > oldest), issuance.id.parse()) else { return };
+        let peer = issuance.peer.parse().ok().map(|peer: SocketAddr| peer.ip());
+        if requests.len() < MOST_REQUESTS {
+            requests.insert((id, peer), at);
+        }
+    });
+    if let Err(error) = read {
+        tracing::warn!(%error, "the audit log cannot be read: a rotation of the root may not wait for agents");
+    }
+    requests
 }
 
 fn ip(peer: Peer) -> Option<IpAddr> {

@@ -175,6 +175,9 @@ async fn agents_are_waited_for_until_they_ask_for_a_certificate_again_and_force_
     let wire = server.wire().await.with_token(&server.token("default/client", Uses::Many)).unwrap();
     let csr = request(&KeyPair::generate().unwrap(), "spiffe://cluster.local/ns/default/sa/client");
     assert_eq!(create(&wire, &csr).await.unwrap().len(), 2);
+    // A server that comes back still knows who has what.
+    let server = server.restarted().await;
+    let wire = server.wire().await.with_token(&server.token("default/client", Uses::Many)).unwrap();
     let mut stream = wire.delta(node(NODE, "client"));
     stream.subscribe(ResourceType::Cluster, &[]).await;
     stream.next(SOON).await.unwrap();
