@@ -7,8 +7,8 @@ use std::time::Duration;
 use rcgen::KeyPair;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use testkit::envoy::Setup;
-use testkit::load::Plan;
+use testkit::envoy::{Envoy, Setup};
+use testkit::load::{Load, Plan, Reply};
 use testkit::wire::{Credentials, Wire};
 use testkit::{backend::Backend, ports, wait};
 
@@ -163,38 +163,85 @@ fn cluster(name: &str, address: SocketAddr, tls: Option<Value>) -> Value {
     cluster
 }
 
-/// One Envoy proves who it is by a certificate, the other by a token. Both get their secrets by SDS over the stream of
-/// everything else, and speak mutual TLS to each other with them. Certificates hold 8 seconds and are replaced under
+/// Two Envoys that get their secrets by SDS over the stream of everything else, and speak mutual TLS to each other with
+/// them: what comes to `front` goes through `back` to an app. Every request has a connection of its own between them.
+struct Pair {
+    server: Guarded,
+    front: Envoy,
+    back: Envoy,
+    /// Where the front takes requests.
+    address: SocketAddr,
+    /// The file with the token of the back, which has no other proof.
+    token: String,
+    _app: Backend,
+}
+
+/// How the front of a pair proves who it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FrontProof {
+    Token,
+    /// Its agent has to renew it, see [`Guarded::renew`].
+    Certificate,
+}
+
+impl Pair {
+    async fn start(proof: FrontProof, arguments: &[&str]) -> Pair {
+        let app = Backend::start("app", ports::local().unwrap()).unwrap();
+        let (inbound, address) = (ports::local().unwrap(), ports::local().unwrap());
+        let of_back = [cluster("app", app.address(), None), listener("in", inbound, "app", Some(by_sds()))];
+        let of_front = [cluster("back", inbound, Some(by_sds())), listener("out", address, "back", None)];
+        let files = [("back.yaml", resources("back", &of_back)), ("front.yaml", resources("front", &of_front))];
+        let files: Vec<_> = files.iter().map(|(name, text)| (*name, &**text)).collect();
+        let server = Guarded::start(&files, arguments).await;
+
+        let by_token = async |name: &str| {
+            let (token, label) = (server.token(&format!("default/{name}")), format!("app={name}"));
+            let proof = ["--token-file", &*token, "--service-account", name, "--label", &*label];
+            (Setup::new(server.bootstrap(name, &proof)).start().await.unwrap(), token.clone())
+        };
+        let (back, token) = by_token("back").await;
+        let front = match proof {
+            FrontProof::Token => by_token("front").await.0,
+            FrontProof::Certificate => {
+                let (chain, key) = server.certificate("default/front").await;
+                let sds = server.clients.path().join("front-sds.json");
+                let proof = ["--client-cert", &*chain, "--client-key", &*key, "--client-sds", sds.to_str().unwrap()];
+                let who = ["--service-account", "front", "--label", "app=front", "--state-of-the-world"];
+                Setup::new(server.bootstrap("front", &[&proof[..], &who].concat())).start().await.unwrap()
+            }
+        };
+        let pair = Pair { server, front, back, address, token, _app: app };
+        assert_eq!(pair.ask().await.header("x-heard"), Some("spiffe://cluster.local/ns/default/sa/front"));
+        pair.server.mesh.synced(2).await;
+        pair
+    }
+
+    /// The first answer that is one.
+    async fn ask(&self) -> Reply {
+        get_where(self.address, "back", "/", |reply| reply.status == 200).await
+    }
+
+    fn load(&self, per_second: f64) -> Load {
+        Load::start(Plan::get(self.address, "back", "/").per_second(per_second).connections(2)).unwrap()
+    }
+
+    async fn stop(self) {
+        self.front.stop().await.unwrap();
+        self.back.stop().await.unwrap();
+    }
+}
+
+/// One Envoy proves who it is by a certificate, the other by a token. Certificates hold 8 seconds and are replaced under
 /// load.
 #[tokio::test(flavor = "multi_thread")]
 async fn envoys_get_their_secrets_and_trust_each_other_while_they_are_replaced() {
-    let app = Backend::start("app", ports::local().unwrap()).unwrap();
-    let (inbound, outbound) = (ports::local().unwrap(), ports::local().unwrap());
-    let of_back = [cluster("app", app.address(), None), listener("in", inbound, "app", Some(by_sds()))];
-    let of_front = [cluster("back", inbound, Some(by_sds())), listener("out", outbound, "back", None)];
-    let files = [("back.yaml", resources("back", &of_back)), ("front.yaml", resources("front", &of_front))];
-    let files: Vec<_> = files.iter().map(|(name, text)| (*name, &**text)).collect();
-    let server = Guarded::start(&files, &["--workload-cert-ttl", "8"]).await;
-
-    let token = server.token("default/back");
-    let proof = ["--token-file", &*token, "--service-account", "back", "--label", "app=back"];
-    let back = Setup::new(server.bootstrap("back", &proof)).start().await.unwrap();
-
-    let (chain, key) = server.certificate("default/front").await;
-    let sds = server.clients.path().join("front-sds.json");
-    let proof = ["--client-cert", &*chain, "--client-key", &*key, "--service-account", "front", "--label", "app=front"];
-    let proof = [&proof[..], &["--state-of-the-world", "--client-sds", sds.to_str().unwrap()]].concat();
-    let front = Setup::new(server.bootstrap("front", &proof)).start().await.unwrap();
-
-    let heard = get_where(outbound, "back", "/", |reply| reply.status == 200).await;
-    assert_eq!(heard.header("x-heard"), Some("spiffe://cluster.local/ns/default/sa/front"));
-    server.mesh.synced(2).await;
-
-    let load = testkit::load::Load::start(Plan::get(outbound, "back", "/").per_second(50.0).connections(2)).unwrap();
+    let pair = Pair::start(FrontProof::Certificate, &["--workload-cert-ttl", "8"]).await;
+    let Pair { server, front, back, .. } = &pair;
+    let load = pair.load(50.0);
     let updates = |envoy| async move { wait_for_updates(envoy, 4).await };
     // Its stream ends with each of its certificates, and it comes back with the next one.
     tokio::select! {
-        _ = async { tokio::join!(updates(&front), updates(&back)) } => {}
+        _ = async { tokio::join!(updates(front), updates(back)) } => {}
         () = server.renew("default/front", Duration::from_secs(3)) => {}
     }
     let log = server.mesh.server.output();
@@ -212,21 +259,47 @@ async fn envoys_get_their_secrets_and_trust_each_other_while_they_are_replaced()
         let text = config.to_string();
         assert!(text.contains("[redacted]") && !text.contains("PRIVATE KEY"), "{text}");
     }
-    let bearer = std::fs::read_to_string(&token).unwrap();
+    let bearer = std::fs::read_to_string(&pair.token).unwrap();
     let log = server.mesh.server.output();
     for secret in [secret, "PRIVATE KEY", bearer.trim(), bearer.trim().rsplit_once('_').unwrap().1] {
         assert!(!log.contains(secret), "{secret}");
     }
-    front.stop().await.unwrap();
-    back.stop().await.unwrap();
+    pair.stop().await;
+}
+
+/// Certificates of 20 seconds for three minutes: each is replaced after 10 seconds, give or take a tenth.
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_replaced_for_three_minutes_without_a_failed_request() {
+    const SPAN: Duration = Duration::from_secs(180);
+    let pair = Pair::start(FrontProof::Certificate, &["--workload-cert-ttl", "20"]).await;
+    let load = pair.load(20.0);
+    tokio::select! {
+        () = tokio::time::sleep(SPAN) => {}
+        () = pair.server.renew("default/front", Duration::from_secs(8)) => {}
+    }
+    let window = load.stop().await;
+    window.assert_no_failures();
+    assert!(window.len() > 3_000, "{window}");
+    for (name, envoy) in [("front", &pair.front), ("back", &pair.back)] {
+        let count = updates(envoy).await.unwrap();
+        println!("{name} went through {count} certificates");
+        assert!(count >= 15, "{name} went through {count} certificates");
+    }
+    pair.stop().await;
+}
+
+/// How often an Envoy took a certificate by SDS.
+async fn updates(envoy: &Envoy) -> Result<u64, String> {
+    let stats = envoy.stats().await.map_err(|error| format!("{error:#}"))?;
+    let updates = stats.iter().filter(|(name, _)| name.ends_with("ssl_context_update_by_sds"));
+    Ok(updates.map(|(_, value)| *value).max().unwrap_or(0))
 }
 
 /// Waits until a secret was updated so many times.
-async fn wait_for_updates(envoy: &testkit::envoy::Envoy, count: u64) {
-    wait::until("certificates to be replaced", PATIENCE, async || {
-        let stats = envoy.stats().await.map_err(|error| format!("{error:#}"))?;
-        let updates: Vec<_> = stats.iter().filter(|(name, _)| name.ends_with("ssl_context_update_by_sds")).collect();
-        if updates.iter().any(|(_, value)| **value >= count) { Ok(()) } else { Err(format!("{updates:?}")) }
+async fn wait_for_updates(envoy: &Envoy, count: u64) {
+    wait::until("certificates to be replaced", PATIENCE, async || match updates(envoy).await? {
+        updates if updates >= count => Ok(()),
+        updates => Err(format!("{updates} updates")),
     })
     .await
     .unwrap();
@@ -257,26 +330,11 @@ async fn an_envoy_of_another_namespace_gets_nothing() {
 /// The root is replaced under load, between Envoys that get their secrets by SDS: nobody trusts too little at any moment.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_root_is_replaced_under_load_without_a_failed_request() {
-    let app = Backend::start("app", ports::local().unwrap()).unwrap();
-    let (inbound, outbound) = (ports::local().unwrap(), ports::local().unwrap());
-    let of_back = [cluster("app", app.address(), None), listener("in", inbound, "app", Some(by_sds()))];
-    let of_front = [cluster("back", inbound, Some(by_sds())), listener("out", outbound, "back", None)];
-    let files = [("back.yaml", resources("back", &of_back)), ("front.yaml", resources("front", &of_front))];
-    let files: Vec<_> = files.iter().map(|(name, text)| (*name, &**text)).collect();
-    let server = Guarded::start(&files, &["--workload-cert-ttl", "60", "--ca-settle", "1"]).await;
-    let old = std::fs::read_to_string(server.root()).unwrap();
-    let mut envoys = Vec::new();
-    for name in ["back", "front"] {
-        let (token, label) = (server.token(&format!("default/{name}")), format!("app={name}"));
-        let proof = ["--token-file", &*token, "--service-account", name, "--label", &*label];
-        envoys.push(Setup::new(server.bootstrap(name, &proof)).start().await.unwrap());
-    }
-    get_where(outbound, "back", "/", |reply| reply.status == 200).await;
-    server.mesh.synced(2).await;
-
-    let load = testkit::load::Load::start(Plan::get(outbound, "back", "/").per_second(50.0).connections(2)).unwrap();
+    let mut pair = Pair::start(FrontProof::Token, &["--workload-cert-ttl", "60", "--ca-settle", "1"]).await;
+    let old = std::fs::read_to_string(pair.server.root()).unwrap();
+    let load = pair.load(50.0);
     // One stage, a restart of the server, and the rest.
-    let admin = server.mesh.admin.to_string();
+    let admin = pair.server.mesh.admin.to_string();
     let rotate = |arguments: &[&str]| {
         let mut all = vec!["ca", "rotate", "--admin", &*admin, "--wait", "40", "--actor", "alice"];
         all.extend(arguments);
@@ -286,26 +344,24 @@ async fn the_root_is_replaced_under_load_without_a_failed_request() {
     };
     let shown = rotate(&["--step"]);
     assert!(shown.contains("distributing"), "{shown}");
-    let mut server = server;
-    server.mesh.server.terminate(PATIENCE).await.unwrap();
-    server.mesh.restart().await;
-    server.mesh.synced(2).await;
+    pair.server.mesh.server.terminate(PATIENCE).await.unwrap();
+    pair.server.mesh.restart().await;
+    pair.server.mesh.synced(2).await;
     let shown = rotate(&[]);
     assert!(shown.contains("rotation   none"), "{shown}");
     let window = load.stop().await;
     window.assert_no_failures();
     assert!(window.len() > 100, "{window}");
 
-    let new = std::fs::read_to_string(server.root()).unwrap();
+    let new = std::fs::read_to_string(pair.server.root()).unwrap();
     assert_ne!(old, new);
-    let reply = get_where(outbound, "back", "/", |reply| reply.status == 200).await;
-    assert_eq!(reply.header("x-heard"), Some("spiffe://cluster.local/ns/default/sa/front"));
-    for envoy in envoys {
+    assert_eq!(pair.ask().await.header("x-heard"), Some("spiffe://cluster.local/ns/default/sa/front"));
+    for envoy in [&pair.front, &pair.back] {
         let certificates = envoy.get_json("/certs").await.unwrap().to_string();
         assert!(certificates.contains("cluster.local"), "{certificates}");
-        envoy.stop().await.unwrap();
     }
-    let log = std::fs::read_to_string(server.state.path().join("audit/authority.jsonl")).unwrap();
+    let log = std::fs::read_to_string(pair.server.state.path().join("audit/authority.jsonl")).unwrap();
     assert_eq!(log.lines().count(), 3, "{log}");
     assert!(log.contains("alice") && !log.contains("forced_over"), "{log}");
+    pair.stop().await;
 }
