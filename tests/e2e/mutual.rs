@@ -12,7 +12,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -40,6 +40,9 @@ struct Pods {
     client: Envoy,
     web: Envoy,
     server: Guarded,
+    /// How Envoys reach the server.
+    socket: PathBuf,
+    root: PathBuf,
     _apps: Vec<Backend>,
     _relay: JoinSet<()>,
     _directory: TempDir,
@@ -48,8 +51,8 @@ struct Pods {
 
 impl Pods {
     async fn start() -> Pods {
-        let lab = Lab::new(&["client", "web", "bare", "outside"]).unwrap();
-        for name in ["client", "web"] {
+        let lab = Lab::new(&["client", "web", "bare", "outside", "spare"]).unwrap();
+        for name in ["client", "web", "spare"] {
             // A pod's only route leads to the switch, as virtual addresses have to leave by some interface.
             let routed = lab.namespace(name).command("ip").args(["route", "add", "default", "dev", "eth0"]).output();
             let routed = routed.unwrap();
@@ -61,6 +64,7 @@ impl Pods {
         };
         let mut apps: Vec<_> = PORTS.iter().map(|port| app("web", *port)).collect();
         apps.push(app("bare", PORTS[0]));
+        apps.extend(PORTS.iter().map(|port| app("spare", *port)));
         let server = Guarded::start(&[("mesh.yaml", &objects(&lab))], &["--workload-cert-ttl", "20"]).await;
         // The Envoys are of another user, who may not look into the state directory.
         let directory = TempDir::with_prefix("pointsman-relay-").unwrap();
@@ -73,7 +77,7 @@ impl Pods {
         let client = proxy(&server, lab.namespace("client"), &socket, &root).await;
         let web = proxy(&server, lab.namespace("web"), &socket, &root).await;
         let (_apps, _relay, _directory) = (apps, relay, directory);
-        Pods { client, web, server, _apps, _relay, _directory, lab }
+        Pods { client, web, server, socket, root, _apps, _relay, _directory, lab }
     }
 
     /// Says what workloads take.
@@ -101,6 +105,19 @@ impl Pods {
         })
         .await
         .unwrap();
+    }
+
+    /// Requests from the client pod, none of which may take long.
+    fn load(&self, to: (Ipv4Addr, u16), per_second: f64) -> Load {
+        let plan = Plan::get(to.into(), "web", "/").per_second(per_second).connections(4);
+        Load::start_in(Some(self.lab.namespace("client")), plan.timeout(Duration::from_secs(10))).unwrap()
+    }
+
+    /// Waits until everybody has settled what policies say.
+    async fn nothing_under_way(&self) {
+        let is_settled = |object: &serde_json::Value| object["waiting"].as_array().is_none_or(Vec::is_empty);
+        let path = "/api/v1/objects/peerauthentication/istio-system/p0";
+        self.server.mesh.get_where(path, "the policy to be settled", is_settled).await;
     }
 
     fn web(&self) -> Ipv4Addr {
@@ -172,13 +189,18 @@ fn objects(lab: &Lab) -> String {
          spec: {{host: web, trafficPolicy: {{connectionPool: {{http: {{maxRequestsPerConnection: 10}}}}}}}}\n"
     );
     for (name, label) in [("client", ""), ("web", ", security.istio.io/tlsMode: istio"), ("bare", "")] {
-        text += &format!(
-            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: {name}{label}}}}}\n\
-             spec: {{serviceAccountName: {name}, containers: []}}\nstatus: {{podIP: {}, phase: Running}}\n",
-            lab.namespace(name).address()
-        );
+        text += &pod(lab, name, &format!("app: {name}{label}"));
     }
     text
+}
+
+/// A pod whose account is called like it.
+fn pod(lab: &Lab, name: &str, labels: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{{labels}}}}}\n\
+         spec: {{serviceAccountName: {name}, containers: []}}\nstatus: {{podIP: {}, phase: Running}}\n",
+        lab.namespace(name).address()
+    )
 }
 
 /// The header in which a proxy says who called.
@@ -220,8 +242,7 @@ async fn workloads_speak_mutual_tls_as_policies_say_while_certificates_are_repla
     }
 
     // Only those who prove it: the change costs them nothing.
-    let plan = Plan::get((WEB, 80).into(), "web", "/").per_second(50.0).connections(2);
-    let load = Load::start_in(Some(pods.lab.namespace("client")), plan.timeout(Duration::from_secs(10))).unwrap();
+    let load = pods.load((WEB, 80), 50.0);
     load.next(100, PATIENCE).await.unwrap();
     pods.say(&["{mtls: {mode: STRICT}}"]);
     for port in PORTS {
@@ -263,3 +284,63 @@ async fn workloads_speak_mutual_tls_as_policies_say_while_certificates_are_repla
     pods.client.stop().await.unwrap();
     pods.web.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workloads_go_from_plaintext_to_tls_and_back_without_a_failed_request() {
+    if !Availability::or_skip("workloads go from plaintext to TLS and back without a failed request") {
+        return;
+    }
+    let pods = Pods::start().await;
+    pods.until("client", (WEB, 80), is_proved).await;
+    pods.until("client", (WEB, 90), is_answered).await;
+    let loads = [80, 90, 91].map(|port| pods.load((WEB, port), 60.0));
+    for mode in ["DISABLE", "STRICT", "DISABLE", "PERMISSIVE"] {
+        pods.say(&[&format!("{{mtls: {{mode: {mode}}}}}")]);
+        let is_there = if mode == "DISABLE" { is_in_the_clear } else { is_proved };
+        pods.until("client", (WEB, 80), is_there).await;
+        // Whoever has no proxy sees when the workload has turned, too.
+        match mode {
+            "STRICT" => pods.until("outside", (pods.web(), PORTS[1]), Result::is_err).await,
+            _ => pods.until("outside", (pods.web(), PORTS[1]), is_in_the_clear).await,
+        }
+        pods.nothing_under_way().await;
+        for load in &loads {
+            load.next(60, PATIENCE).await.unwrap();
+        }
+    }
+    for load in loads {
+        let window = load.stop().await;
+        window.assert_no_failures();
+        assert!(window.len() > 500, "{window}");
+    }
+    pods.client.stop().await.unwrap();
+    pods.web.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_gets_workloads_of_other_accounts_and_loses_them_without_a_failed_request() {
+    if !Availability::or_skip("a service gets workloads of other accounts and loses them without a failed request") {
+        return;
+    }
+    let pods = Pods::start().await;
+    let spare = proxy(&pods.server, pods.lab.namespace("spare"), &pods.socket, &pods.root).await;
+    pods.say(&["{mtls: {mode: STRICT}}"]);
+    pods.until("client", (WEB, 80), is_proved).await;
+    let load = pods.load((WEB, 80), 200.0);
+    for _ in 0..8 {
+        let joined = pods.server.mesh.write("spare.yaml", &pod(&pods.lab, "spare", JOINING));
+        load.first(joined, PATIENCE, |sample| sample.backend() == Some("spare")).await.unwrap();
+        load.next(100, PATIENCE).await.unwrap();
+        pods.server.mesh.remove("spare.yaml");
+        load.next(300, PATIENCE).await.unwrap();
+    }
+    let window = load.stop().await;
+    window.assert_no_failures();
+    assert!(window.by_backend()["spare"] > 100, "{window}");
+    for envoy in [pods.client, pods.web, spare] {
+        envoy.stop().await.unwrap();
+    }
+}
+
+/// The labels of a pod that becomes one of the service.
+const JOINING: &str = "app: web, security.istio.io/tlsMode: istio";

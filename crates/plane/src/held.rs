@@ -10,6 +10,7 @@ use world::api::delivery::Revision;
 
 use crate::exposure::KeptEntry;
 use crate::holds::Entry;
+use crate::modes::ModesEntry;
 
 /// Nodes that are named in one sentence.
 const NAMED: usize = 3;
@@ -17,9 +18,9 @@ const NAMED: usize = 3;
 /// Something that is gone, and that is kept because nodes may still use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// The Service or ServiceEntry that led to it.
-    pub service: ObjectRef,
-    /// The service's port.
+    /// The Service or ServiceEntry that led to it, or the policy that said it.
+    pub object: ObjectRef,
+    /// The service's port; 0 for policies.
     pub port: u16,
     /// What it is.
     pub kept: Kept,
@@ -29,7 +30,7 @@ pub struct Held {
     pub since: Instant,
     /// When it goes, if nothing else is heard.
     pub due: Instant,
-    /// Ids of the connected nodes that keep it, in order; none for endpoints, which clients keep.
+    /// Ids of the connected nodes that keep it, in order; named for ports only.
     pub kept_by: Vec<String>,
     /// Ids of the nodes that have not settled that generation, in order.
     pub missing: Vec<String>,
@@ -50,6 +51,8 @@ pub enum Kept {
         /// How many they are.
         count: usize,
     },
+    /// What workloads take by a PeerAuthentication that has changed.
+    Modes,
 }
 
 impl Held {
@@ -69,7 +72,7 @@ impl Held {
         let held = |((service, port, target, generation), (entry, kept_by)): ((&ObjectRef, _, _, _), _)| {
             let (entry, kept_by): (Entry<'a>, _) = (entry, kept_by);
             Self {
-                service: service.clone(),
+                object: service.clone(),
                 port,
                 kept: Kept::Inbound { target },
                 generation,
@@ -85,7 +88,7 @@ impl Held {
     /// The endpoints of a revision.
     pub(crate) fn endpoints(entry: KeptEntry<'_>) -> Self {
         Self {
-            service: entry.service.clone(),
+            object: entry.service.clone(),
             port: entry.place.port,
             kept: Kept::Endpoints { revision: entry.place.revision.clone(), count: entry.count },
             generation: entry.generation,
@@ -96,11 +99,26 @@ impl Held {
         }
     }
 
-    /// How many things are kept: workloads that keep the port, or endpoints.
+    /// What a policy said before.
+    pub(crate) fn modes(entry: ModesEntry<'_>) -> Self {
+        Self {
+            object: entry.policy.clone(),
+            port: 0,
+            kept: Kept::Modes,
+            generation: entry.generation,
+            since: entry.wait.since,
+            due: entry.wait.due,
+            kept_by: Vec::new(),
+            missing: entry.wait.missing().into_iter().map(str::to_owned).collect(),
+        }
+    }
+
+    /// How many things are kept: workloads that keep the port, endpoints, or one policy.
     pub fn count(&self) -> usize {
         match &self.kept {
             Kept::Inbound { .. } => self.kept_by.len(),
             Kept::Endpoints { count, .. } => *count,
+            Kept::Modes => 1,
         }
     }
 }
@@ -109,7 +127,7 @@ impl fmt::Display for Held {
     /// `inbound port 8080 of default/reviews may still be used by 2 nodes (a, b): they have not acknowledged generation 7`,
     /// or `revision "v2" of default/reviews, whose last 3 endpoints behind port 80 are gone, may still be used by ...`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ObjectRef { namespace, name, .. } = &self.service;
+        let ObjectRef { namespace, name, .. } = &self.object;
         let Self { port, generation, missing, .. } = self;
         match &self.kept {
             Kept::Inbound { target } => write!(f, "inbound port {target} of {namespace}/{name} ")?,
@@ -118,6 +136,7 @@ impl fmt::Display for Held {
                 let of = format_args!("revision \"{revision}\" of {namespace}/{name}");
                 write!(f, "{of}, whose last {count} {endpoints} behind port {port} {are} gone, ")?;
             }
+            Kept::Modes => write!(f, "what PeerAuthentication {namespace}/{name} said before ")?,
         }
         let (nodes, they_have) = match missing.len() {
             0 => return write!(f, "is no longer used: all nodes have acknowledged generation {generation}"),

@@ -7,6 +7,7 @@ mod exposure;
 mod held;
 mod holds;
 mod member;
+mod modes;
 mod node;
 mod plane;
 mod waits;

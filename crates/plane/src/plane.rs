@@ -12,7 +12,8 @@ use world::{Change, Fetched, Key, KeySource, Labels, Object, ObjectRef, Problem,
 
 use crate::exposure::Exposure;
 use crate::holds::{Entry, Holds};
-use crate::waits::Missing;
+use crate::modes::{Modes, Step};
+use crate::waits::{Missing, Waits};
 use crate::{Held, MemberId, Membership, Node, NodeError, Patience};
 
 /// What applying changes led to. Whoever has snapshots asks for the new ones: [`Plane::concerned`] tells which audiences
@@ -81,8 +82,11 @@ pub struct Plane {
     groups: HashMap<AudienceId, Group>,
     /// When nodes were last told by a layer to send requests elsewhere than before; whoever has settled that does so.
     turned: HashMap<LayerId, u64>,
+    /// When workloads were last told by a layer to take something else than before.
+    opened: HashMap<LayerId, u64>,
     holds: Holds,
     exposure: Exposure,
+    modes: Modes,
     source_problems: Vec<Problem>,
     rollout_problems: Vec<Problem>,
     /// Of the last [`Plane::compile`] or [`Plane::release`].
@@ -99,23 +103,27 @@ impl Plane {
             last_member: 0,
             groups: HashMap::new(),
             turned: HashMap::new(),
+            opened: HashMap::new(),
             holds: Holds::new(Patience::default()),
             exposure: Exposure::default(),
+            modes: Modes::new(Patience::default()),
             source_problems: Vec::new(),
             rollout_problems: Vec::new(),
             generation: 0,
         }
     }
 
-    /// The same with another patience for clients that may still use ports that are gone.
+    /// The same with another patience for clients that may still use ports that are gone, and for those whom a change of
+    /// what workloads take concerns.
     pub fn patient(self, patience: Patience) -> Self {
-        Self { holds: Holds::new(patience), ..self }
+        Self { holds: Holds::new(patience.clone()), modes: Modes::new(patience), ..self }
     }
 
     /// Takes in changes of sources, with all problems that the sources have now, and compiles once: for those who have no
     /// clock, and whose nodes say nothing. What is gone is gone at once.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>, source_problems: Vec<Problem>) -> Applied {
         let touched = self.take_in(changes, source_problems);
+        self.modes.pass_over();
         let moves = self.moves(&touched);
         let update = self.compiler.update(&self.world, &touched);
         let concerned = self.concerned(&update);
@@ -161,6 +169,7 @@ impl Plane {
     pub fn take_in_changes(&mut self, changes: impl IntoIterator<Item = Change>) -> BTreeSet<Key> {
         let mut touched = BTreeSet::new();
         for change in changes {
+            self.modes.look(&self.world, &change);
             touched.extend(self.world.apply(change));
         }
         touched
@@ -179,8 +188,9 @@ impl Plane {
     }
 
     /// Compiles what depends on what was touched. Ports that workloads lose, and the last endpoints of revisions that
-    /// rollouts send requests to, stay as long as nodes may use them; `settled` tells the newest generation that a member
-    /// has settled, 0 for none, and is asked only if there are any.
+    /// rollouts send requests to, stay as long as nodes may use them, and between plaintext and mutual TLS workloads take
+    /// both; `settled` tells the newest generation that a member has settled, 0 for none, and is asked only if there are
+    /// any.
     pub fn compile(
         &mut self,
         touched: &BTreeSet<Key>,
@@ -196,11 +206,10 @@ impl Plane {
             self.compiler.hold(&loss.audience, self.holds.of(&loss.audience));
         }
         let has_kept = self.look_at_exposure(touched, moment, settled);
+        let is_turnover = self.begin_turnover(touched, moment);
         let update = self.compiler.update(&self.world, touched);
         self.generation = moment.generation;
-        for turn in update.turns.iter().filter(|turn| !turn.is_inbound) {
-            self.turned.insert(turn.layer, moment.generation);
-        }
+        self.note_turns(&update);
         for id in &update.restacked {
             self.groups.entry(*id).and_modify(|group| group.since = moment.generation);
         }
@@ -212,9 +221,13 @@ impl Plane {
             }
         }
         let mut held = Vec::new();
-        if !losses.is_empty() || has_kept {
+        if !losses.is_empty() || has_kept || is_turnover {
             let moved: BTreeSet<MemberId> = moved.iter().map(|membership| membership.member).collect();
-            let missing = self.unsettled(&moved, moment.generation, settled);
+            if is_turnover {
+                let missing = self.unsettled(&self.opened, &moved, moment.generation, settled);
+                self.modes.wait_for(moment.generation, moment.now, missing);
+            }
+            let missing = self.unsettled(&self.turned, &moved, moment.generation, settled);
             if has_kept {
                 self.exposure.wait_for(moment.generation, moment.now, missing.clone());
             }
@@ -222,6 +235,22 @@ impl Plane {
             held = self.held_where(|generation| generation == moment.generation);
         }
         Publication { update, moved, left: left_for_good, held }
+    }
+
+    /// Begins the steps by which workloads come to take something else; whether there are any. Without members nobody sends
+    /// anything by what was said before, as when a server starts.
+    fn begin_turnover(&mut self, touched: &BTreeSet<Key>, moment: &Moment) -> bool {
+        if self.members.is_empty() {
+            self.modes.pass_over();
+        }
+        self.modes.begin(&mut self.world, touched, moment.generation)
+    }
+
+    fn note_turns(&mut self, update: &Update) {
+        for turn in &update.turns {
+            let told = if turn.is_inbound { &mut self.opened } else { &mut self.turned };
+            told.insert(turn.layer, self.generation);
+        }
     }
 
     /// Keeps the last endpoints of revisions that nodes may still send requests to; whether there are any.
@@ -233,7 +262,7 @@ impl Plane {
     ) -> bool {
         let mut exposure = std::mem::take(&mut self.exposure);
         let mut world = std::mem::take(&mut self.world);
-        let is_settled = || self.unsettled(&BTreeSet::new(), moment.generation, settled).is_empty();
+        let is_settled = || self.unsettled(&self.turned, &BTreeSet::new(), moment.generation, settled).is_empty();
         let has_kept = exposure.look(&mut world, touched, moment.generation, &is_settled);
         (self.exposure, self.world) = (exposure, world);
         has_kept
@@ -263,24 +292,25 @@ impl Plane {
         losses
     }
 
-    /// Members that may not yet do what they were told last.
+    /// Members that may not yet do what they were told last; `told` has when that was.
     fn unsettled(
         &self,
+        told: &HashMap<LayerId, u64>,
         moved: &BTreeSet<MemberId>,
         generation: u64,
         settled: &dyn Fn(MemberId) -> u64,
     ) -> Vec<(MemberId, Missing)> {
         let missing = |(member, (node, audience)): (&MemberId, &(Node, AudienceId))| {
-            let needs = if moved.contains(member) { generation } else { self.turned(*audience) };
+            let needs = if moved.contains(member) { generation } else { self.told(told, *audience) };
             (settled(*member) < needs).then(|| (*member, Missing { node: node.id.clone(), needs }))
         };
         self.members.iter().filter_map(missing).collect()
     }
 
-    /// When the nodes of an audience were last told to send requests elsewhere than before.
-    fn turned(&self, audience: AudienceId) -> u64 {
+    /// When the nodes of an audience were last told something by one of these layers.
+    fn told(&self, told: &HashMap<LayerId, u64>, audience: AudienceId) -> u64 {
         let since = self.groups.get(&audience).map_or(0, |group| group.since);
-        let of_layers = self.compiler.layers_of(audience).iter().filter_map(|layer| self.turned.get(layer).copied());
+        let of_layers = self.compiler.layers_of(audience).iter().filter_map(|layer| told.get(layer).copied());
         of_layers.fold(since, u64::max)
     }
 
@@ -292,15 +322,17 @@ impl Plane {
     pub fn settled(&mut self, member: MemberId, generation: u64, now: Instant) {
         self.holds.waits.settled(member, generation, now);
         self.exposure.waits.settled(member, generation, now);
+        self.modes.waits.settled(member, generation, now);
     }
 
     /// When [`Plane::release`] has something to do, if nothing is heard until then; `None` while nothing is held.
     pub fn due(&self) -> Option<Instant> {
-        [self.holds.waits.due(), self.exposure.waits.due()].into_iter().flatten().min()
+        [&self.holds.waits, &self.exposure.waits, &self.modes.waits].into_iter().filter_map(Waits::due).min()
     }
 
-    /// Takes away what nobody can use any more, or what was kept as long as may be: the latter names who is missing.
-    pub fn release(&mut self, moment: &Moment) -> Publication {
+    /// Takes away what nobody can use any more, or what was kept as long as may be: the latter names who is missing. What
+    /// goes by steps takes its next one; `settled` is as for [`Plane::compile`].
+    pub fn release(&mut self, moment: &Moment, settled: &dyn Fn(MemberId) -> u64) -> Publication {
         let generations = self.holds.waits.due_at(moment.now);
         let unkept = self.exposure.waits.due_at(moment.now);
         let mut held = self.held_ports(|generation| generations.contains(&generation));
@@ -308,20 +340,40 @@ impl Plane {
         for audience in self.holds.lift(&generations) {
             self.compiler.hold(&audience, self.holds.of(&audience));
         }
-        let touched = self.exposure.lift(&mut self.world, &unkept);
+        let mut touched = self.exposure.lift(&mut self.world, &unkept);
+        let step = self.turn_over(moment, &mut held);
+        touched.extend(step.iter().flat_map(|(_, touched)| touched).cloned());
         let update = self.compiler.update(&self.world, &touched);
         self.generation = moment.generation;
+        if let Some((ended, _)) = step {
+            self.note_turns(&update);
+            if ended == Step::Workloads {
+                let missing = self.unsettled(&self.turned, &BTreeSet::new(), moment.generation, settled);
+                self.modes.wait_for(moment.generation, moment.now, missing);
+            }
+        }
         Publication { update, moved: Vec::new(), left: Vec::new(), held }
     }
 
-    /// What is gone and is still kept: ports of workloads, then endpoints of revisions, each in order.
+    /// Goes a step on with what workloads take, if that is due. Tells of the last one, and of nodes that were waited for
+    /// in vain.
+    fn turn_over(&mut self, moment: &Moment, held: &mut Vec<Held>) -> Option<(Step, BTreeSet<Key>)> {
+        let before: Vec<_> = self.modes.entries().map(Held::modes).collect();
+        let (ended, touched) = self.modes.advance(&mut self.world, moment.generation, moment.now)?;
+        held.extend(before.into_iter().filter(|held| ended == Step::Clients || !held.missing.is_empty()));
+        Some((ended, touched))
+    }
+
+    /// What is gone and is still kept: ports of workloads, then endpoints of revisions, then what workloads took before
+    /// policies changed, each in order.
     pub fn held(&self) -> Vec<Held> {
         self.held_where(|_| true)
     }
 
     fn held_where(&self, wanted: impl Fn(u64) -> bool) -> Vec<Held> {
         let mut held = self.held_ports(&wanted);
-        held.extend(self.kept_endpoints(wanted));
+        held.extend(self.kept_endpoints(&wanted));
+        held.extend(self.modes.entries().filter(|entry| wanted(entry.generation)).map(Held::modes));
         held
     }
 
@@ -356,6 +408,7 @@ impl Plane {
         self.members.insert(member, (node.clone(), audience));
         self.holds.waits.came(member, &node.id);
         self.exposure.waits.came(member, &node.id);
+        self.modes.waits.came(member, &node.id);
         Ok(Membership { member, audience, snapshot })
     }
 
@@ -364,6 +417,7 @@ impl Plane {
         let (node, audience) = self.members.remove(&member)?;
         self.holds.waits.left(member, &node.id, now);
         self.exposure.waits.left(member, &node.id, now);
+        self.modes.waits.left(member, &node.id, now);
         self.leave(audience).then_some(audience)
     }
 

@@ -58,6 +58,7 @@ const QUESTIONS: usize = 1024;
 /// The reasons for which ports of workloads, and the last endpoints of revisions, are held, in metrics.
 const STILL_USED: &str = "still_used";
 const ENDPOINTS_GONE: &str = "endpoints_gone";
+const MODES_CHANGED: &str = "modes_changed";
 
 /// How long streams wait at the start for the key sets that their listeners want: proxies that come back with a server
 /// that was started again would else refuse tokens until it has fetched the keys.
@@ -343,12 +344,14 @@ impl PlaneTask {
     fn release(&mut self) {
         let begun = Instant::now();
         self.generation += 1;
-        let publication = self.plane.release(&Moment { generation: self.generation, now: begun });
+        let members = &self.members;
+        let settled = |member: MemberId| members.get(&member).map_or(0, |member| member.progress.look());
+        let publication = self.plane.release(&Moment { generation: self.generation, now: begun }, &settled);
         let course = Course { seen: None, begun, applied: begun, compiled: Instant::now() };
         self.is_awaited.store(self.plane.due().is_some(), Ordering::SeqCst);
-        let services: BTreeSet<_> = publication.held.iter().map(|held| &held.service).collect();
-        let released = |service: &&ObjectRef| self.describe_change(service, view::ObjectChange::Released);
-        let (objects, object_count) = (services.iter().take(NAMES).map(released).collect(), services.len());
+        let objects: BTreeSet<_> = publication.held.iter().map(|held| &held.object).collect();
+        let released = |object: &&ObjectRef| self.describe_change(object, view::ObjectChange::Released);
+        let (objects, object_count) = (objects.iter().take(NAMES).map(released).collect(), objects.len());
         publication.held.iter().for_each(|held| self.hold_ends(held));
         self.announce(publication, objects, object_count, course, &[]);
     }
@@ -589,13 +592,14 @@ fn reason(held: &Held) -> &'static str {
     match held.kept {
         Kept::Inbound { .. } => STILL_USED,
         Kept::Endpoints { .. } => ENDPOINTS_GONE,
+        Kept::Modes => MODES_CHANGED,
     }
 }
 
 fn event(kind: EventKind, held: &Held) -> view::Event {
     view::Event {
         generation: held.generation,
-        objects: vec![held.service.path()],
+        objects: vec![held.object.path()],
         count: held.count(),
         message: held.to_string(),
         ..view::Event::new(kind)

@@ -33,4 +33,4 @@ pub use reader::{Key, Reader, Scope};
 pub use rule::{EffectiveRule, Subset};
 pub use service::{Export, Protocol, Resolution, Service, ServicePort, TargetPort};
 pub use submission::{Acceptance, Application, Deletion, Effect, Refusal, Submission, Taken};
-pub use world::{Exposed, Place, Settings, World};
+pub use world::{Exposed, PeerPolicies, Place, Settings, World};

@@ -204,6 +204,19 @@ impl<'w> Reader<'w> {
         self.world.policies(kind, namespace, labels)
     }
 
+    /// The PeerAuthentications for a workload: those that are obeyed because they were said before, oldest first, and last
+    /// those of now, as [`Reader::policies`] has them.
+    pub fn peer_policies(&self, namespace: &Arc<str>, labels: &Labels) -> Vec<Policies<'w>> {
+        let now = self.policies(PolicyKind::PeerAuthentication, namespace, labels);
+        self.world.formerly_taken(namespace, labels).chain([now]).collect()
+    }
+
+    /// The PeerAuthentications for a workload as clients are told of them; noted as by [`Reader::policies_nearby`].
+    pub fn told_peer_policies(&self, namespace: &Arc<str>, labels: &Labels) -> Policies<'w> {
+        let now = self.policies_nearby(PolicyKind::PeerAuthentication, namespace, labels);
+        self.world.formerly_told(namespace, labels).unwrap_or(now)
+    }
+
     /// The mesh configuration, and the object that it is of; `None` when nobody wrote one.
     pub fn mesh_config(&self) -> Option<(&'w MeshConfig, &'w Arc<Object>)> {
         self.note(Key::MeshConfig);

@@ -2,6 +2,7 @@
 
 mod exposure;
 mod index;
+mod peers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ use crate::{
 };
 pub use exposure::{Exposed, Place};
 use index::Index;
+pub use peers::PeerPolicies;
 
 /// The name of the ConfigMap with Istio's mesh configuration.
 const MESH_CONFIG: &str = "istio";
@@ -60,6 +62,8 @@ pub struct World {
     index: Index,
     /// Endpoints that are gone, and that clusters keep for now.
     kept: BTreeMap<Place, Vec<Endpoint>>,
+    /// What PeerAuthentications said before, as far as it still counts.
+    former: peers::Former,
 }
 
 impl World {

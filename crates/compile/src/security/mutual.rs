@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proto::pb::google::protobuf::value::Kind;
 use proto::pb::google::protobuf::{Struct, Value};
-use world::{Endpoint, Labels, ObjectRef, PolicyKind, Reader, Service, Settings};
+use world::{Endpoint, Labels, ObjectRef, Reader, Service, Settings};
 
 use super::{Mtls, Peer, sockets};
 
@@ -79,7 +79,7 @@ pub(crate) fn mark(
             Some((namespace, _)) => namespace.clone(),
             None => service.namespace.clone(),
         };
-        let policies = reader.policies_nearby(PolicyKind::PeerAuthentication, &namespace, &endpoint.labels);
+        let policies = reader.told_peer_policies(&namespace, &endpoint.labels);
         let peer = Peer::of(&policies);
         let stated = peer.at(endpoint.port);
         origins.extend(stated.origin().cloned());

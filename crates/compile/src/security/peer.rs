@@ -1,6 +1,6 @@
 //! What a workload takes, by all `PeerAuthentication`s that concern it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use world::api::istio::{PeerAuthentication, PeerMtls, PeerMtlsMode};
@@ -67,6 +67,23 @@ impl Peer {
             peer.ports.insert(number, own.unwrap_or_else(|| peer.whole.clone()));
         }
         peer
+    }
+
+    /// What a workload takes on the way to the last of these, when the others held before it and clients may still go by
+    /// them. Between plaintext and TLS there is no mode but PERMISSIVE that both kinds of clients get along with; from
+    /// PERMISSIVE to STRICT nothing is to be waited for, because whoever can begin TLS does so already.
+    pub(crate) fn through(mut moments: Vec<Self>) -> Self {
+        let Some(last) = moments.pop() else { return Self::default() };
+        let at = |of: &dyn Fn(&Self) -> &Stated| {
+            let newest = of(&last);
+            let is_plain = |stated: &Stated| stated.mode == Mtls::Disable;
+            let differs = moments.iter().any(|moment| is_plain(of(moment)) != is_plain(newest));
+            Stated { mode: if differs { Mtls::Permissive } else { newest.mode }, origin: newest.origin.clone() }
+        };
+        let ports: BTreeSet<u16> = moments.iter().chain([&last]).flat_map(Self::ports).collect();
+        let whole = at(&|moment| &moment.whole);
+        let ports = ports.into_iter().map(|port| (port, at(&|moment| moment.at(port)))).collect();
+        Self { whole, ports }
     }
 
     /// The mode of a port of the workload.
@@ -171,6 +188,34 @@ mod tests {
         // Other levels may not speak of ports.
         let (_, _, peer) = joined(["", &of_workload, ""]);
         assert_eq!(peer.ports().count(), 0);
+    }
+
+    #[test]
+    fn between_plaintext_and_tls_both_are_taken() {
+        let of = |word: &str| {
+            let policy = policy(word, &mode_of(word));
+            Peer::of(&Policies { namespace: vec![&policy], ..Policies::default() })
+        };
+        for (moments, mode) in [
+            (&["STRICT"][..], Mtls::Strict),
+            (&["PERMISSIVE", "STRICT"], Mtls::Strict),
+            (&["STRICT", "PERMISSIVE"], Mtls::Permissive),
+            (&["DISABLE", "STRICT"], Mtls::Permissive),
+            (&["STRICT", "DISABLE"], Mtls::Permissive),
+            (&["DISABLE", "STRICT", "DISABLE"], Mtls::Permissive),
+            (&["DISABLE", "DISABLE"], Mtls::Disable),
+        ] {
+            let peer = Peer::through(moments.iter().map(|word| of(word)).collect());
+            assert_eq!(peer.elsewhere().mode, mode, "{moments:?}");
+            let newest = peer.elsewhere().origin().unwrap();
+            assert_eq!(&*newest.name, *moments.last().unwrap());
+        }
+        // A port that has a mode of its own in one moment only.
+        let with_port =
+            policy("ports", r#"{"mtls": {"mode": "STRICT"}, "portLevelMtls": {"80": {"mode": "DISABLE"}}}"#);
+        let before = Peer::of(&Policies { workload: vec![&with_port], ..Policies::default() });
+        let peer = Peer::through(vec![before, of("STRICT")]);
+        assert_eq!([80, 81].map(|port| peer.at(port).mode), [Mtls::Permissive, Mtls::Strict]);
     }
 
     #[test]

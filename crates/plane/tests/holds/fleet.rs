@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use compile::Options;
+use compile::{Options, Secrets};
 use plane::{Held, MemberId, Moment, Node, Patience, Plane, Publication};
 use proto::ResourceType;
 use world::{Change, ObjectRef, Settings};
@@ -32,11 +32,18 @@ pub struct Fleet {
     pub settled: HashMap<MemberId, u64>,
     /// What was released, oldest first.
     pub lifted: Vec<Held>,
+    /// Where the nodes have certificates from.
+    secrets: Secrets,
 }
 
 impl Fleet {
     /// A plane with these nodes, and the pod of the workload.
     pub fn start(nodes: &[&str]) -> Self {
+        Self::start_with(nodes, Secrets::None)
+    }
+
+    /// The same with nodes that have certificates, or none.
+    pub fn start_with(nodes: &[&str], secrets: Secrets) -> Self {
         let patience = Patience { longest: LONGEST, quiet: QUIET };
         let mut fleet = Self {
             plane: Plane::new(Settings::default(), Options::default()).patient(patience),
@@ -45,6 +52,7 @@ impl Fleet {
             members: HashMap::new(),
             settled: HashMap::new(),
             lifted: Vec::new(),
+            secrets,
         };
         fleet.relabel("web");
         nodes.iter().for_each(|node| fleet.connect(node));
@@ -88,7 +96,7 @@ impl Fleet {
     }
 
     pub fn connect(&mut self, node: &str) {
-        let membership = self.plane.attach(&Node { id: node.to_owned(), ..Node::default() }).unwrap();
+        let membership = self.plane.attach(&self.node(node)).unwrap();
         self.members.insert(node.to_owned(), membership.member);
     }
 
@@ -115,8 +123,12 @@ impl Fleet {
         while let Some(due) = self.plane.due().filter(|due| *due <= until) {
             self.now = self.now.max(due);
             self.generation += 1;
-            let publication = self.plane.release(&Moment { generation: self.generation, now: self.now });
-            assert!(!publication.held.is_empty(), "what is due is something");
+            let settled = &self.settled;
+            let settled = |member| settled.get(&member).copied().unwrap_or(0);
+            let moment = Moment { generation: self.generation, now: self.now };
+            let publication = self.plane.release(&moment, &settled);
+            let is_step = self.plane.due().is_some();
+            assert!(is_step || !publication.held.is_empty(), "what is due is something");
             self.lifted.extend(publication.held);
         }
         self.now = until;
@@ -143,6 +155,13 @@ impl Fleet {
         self.snapshot(node).get(ResourceType::Listener, "virtualInbound").unwrap().version()
     }
 
+    /// A node's inbound listener, as JSON.
+    pub fn listener_text(&self, node: &str) -> String {
+        let snapshot = self.snapshot(node);
+        let listener = snapshot.get(ResourceType::Listener, "virtualInbound").unwrap();
+        proto::descriptor::to_json(ResourceType::Listener.type_url(), &listener.value()).to_string()
+    }
+
     /// Addresses of the endpoints that a node is to have in a cluster, in order.
     pub fn addresses(&self, node: &str, cluster: &str) -> Vec<String> {
         let snapshot = self.snapshot(node);
@@ -167,8 +186,12 @@ impl Fleet {
 
     fn snapshot(&self, node: &str) -> snapshot::Snapshot {
         let reader = world::Reader::new(self.plane.world());
-        let audience = Node { id: node.to_owned(), ..Node::default() }.audience(&reader).unwrap();
+        let audience = self.node(node).audience(&reader).unwrap();
         self.plane.snapshots()[&audience].clone()
+    }
+
+    fn node(&self, id: &str) -> Node {
+        Node { id: id.to_owned(), secrets: self.secrets, ..Node::default() }
     }
 }
 

@@ -4,6 +4,7 @@
 mod endpoints;
 mod fleet;
 mod model;
+mod modes;
 
 use std::time::Duration;
 

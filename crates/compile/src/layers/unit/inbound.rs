@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proto::ResourceType;
-use world::{PolicyKind, Service};
+use world::Service;
 
 use crate::layers::output::Output;
 use crate::layers::resolver::Resolver;
@@ -43,8 +43,8 @@ pub(in crate::layers) fn inbound(resolver: &Resolver<'_, '_>, held: &[Served]) -
         let origins: BTreeSet<_> = services.iter().map(|service| service.origin.clone()).collect();
         output.add(ResourceType::Cluster, cluster.name.as_str().into(), &cluster, [], &origins);
     }
-    let policies = resolver.reader.policies(PolicyKind::PeerAuthentication, &audience.namespace, &audience.labels);
-    let peer = Peer::of(&policies);
+    let policies = resolver.reader.peer_policies(&audience.namespace, &audience.labels);
+    let peer = Peer::through(policies.iter().map(Peer::of).collect());
     let settings = resolver.reader.settings();
     let guards = super::guards::guards(resolver);
     output.problems.extend(guards.problems);

@@ -24,7 +24,7 @@ pub(super) fn tell_nodes(nodes: &mut [view::Node], held: &[Held]) {
 
 /// What is kept of an object.
 pub(super) fn of_object(reference: &ObjectRef, held: &[Held]) -> Vec<String> {
-    held.iter().filter(|held| held.service == *reference).map(words).collect()
+    held.iter().filter(|held| held.object == *reference).map(words).collect()
 }
 
 fn words(held: &Held) -> String {

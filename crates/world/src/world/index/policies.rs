@@ -64,12 +64,20 @@ impl Index {
         slots.flatten().map(|reference| &objects[reference]).filter(matches).collect()
     }
 
+    /// All PeerAuthentications, in no useful order.
+    pub(in crate::world) fn all_peer_authentications<'o>(
+        &self,
+        objects: &'o Objects,
+    ) -> impl Iterator<Item = &'o Arc<Object>> {
+        let of_peers = self.policies.iter().filter(|((kind, ..), _)| *kind == PolicyKind::PeerAuthentication);
+        of_peers.flat_map(|(_, slots)| slots.values().flatten()).map(|reference| &objects[reference])
+    }
+
     /// PeerAuthentications that have no effect: one of several for the same workloads, and those of the root namespace that
     /// select some.
     pub(super) fn peer_authentications(&self, objects: &Objects, settings: &Settings, problems: &mut Vec<Problem>) {
         let mut said_by: BTreeMap<_, Vec<&Arc<Object>>> = BTreeMap::new();
-        let of_peers = self.policies.iter().filter(|((kind, ..), _)| *kind == PolicyKind::PeerAuthentication);
-        for object in of_peers.flat_map(|(_, slots)| slots.values().flatten()).map(|reference| &objects[reference]) {
+        for object in self.all_peer_authentications(objects) {
             let labels = match selection(&object.spec) {
                 Some((_, Selection::Labels(labels))) => Some(labels),
                 Some((_, Selection::All | Selection::Nothing)) | None => None,
