@@ -140,6 +140,7 @@ pub fn audience() -> Audience {
         hosts: compile::HostDelivery::Inline,
         lacks: compile::Extensions::default(),
         secrets: Default::default(),
+        control_plane: None,
     }
 }
 

@@ -34,6 +34,7 @@ fn audience() -> Audience {
         hosts: compile::HostDelivery::Inline,
         lacks: compile::Extensions::default(),
         secrets: Default::default(),
+        control_plane: None,
     }
 }
 

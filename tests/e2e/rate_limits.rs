@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use testkit::backend::Backend;
-use testkit::envoy::Envoy;
+use testkit::envoy::{Envoy, Setup};
 use testkit::load::{Load, Plan};
 use testkit::{ports, wait};
 
+use crate::identity::Guarded;
 use crate::mesh::{Mesh, PATIENCE, Variant, pod};
 
 /// An app on 127.0.0.1 behind the inbound listeners of its sidecars: one for each pod.
@@ -23,15 +24,7 @@ impl Shop {
         let web = ports::local().unwrap();
         let app = Backend::start("shop", web).unwrap();
         let pods: Vec<SocketAddr> = (0..pods).map(|_| ports::pod(web.port()).unwrap()).collect();
-        let mut objects = format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: shop, namespace: default}}\nspec:\n  \
-             selector: {{app: shop}}\n  ports: [{{name: http, port: {}, targetPort: web}}]\n",
-            ports::local().unwrap().port(),
-        );
-        for (at, address) in pods.iter().enumerate() {
-            objects += &pod(&format!("shop-{at}"), "app: shop", *address);
-        }
-        let mesh = Mesh::start(&[("objects.yaml", &objects), ("policy.yaml", policy)]).await;
+        let mesh = Mesh::start(&[("objects.yaml", &objects(&pods)), ("policy.yaml", policy)]).await;
         let mut proxies = Vec::new();
         for (at, address) in pods.iter().enumerate() {
             let (name, ip) = (format!("shop-{at}"), address.ip().to_string());
@@ -39,17 +32,35 @@ impl Shop {
             proxies.push(mesh.envoy(Variant::Delta, &arguments).await);
         }
         for address in &pods {
-            wait::until("the inbound listener", PATIENCE, async || match get(*address, "/ready").once().await {
-                Ok(reply) if reply.status == 200 => Ok(()),
-                Ok(reply) => Err(reply.status.to_string()),
-                Err(error) => Err(format!("{error:#}")),
-            })
-            .await
-            .unwrap();
+            answering(get(*address, "/ready")).await;
         }
         mesh.assert_no_problems().await;
         Shop { mesh, pods, _proxies: proxies, _app: app }
     }
+}
+
+/// A service, and its pods at these addresses.
+fn objects(pods: &[SocketAddr]) -> String {
+    let mut objects = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: shop, namespace: default}}\nspec:\n  \
+         selector: {{app: shop}}\n  ports: [{{name: http, port: {}, targetPort: web}}]\n",
+        ports::local().unwrap().port(),
+    );
+    for (at, address) in pods.iter().enumerate() {
+        objects += &pod(&format!("shop-{at}"), "app: shop", *address);
+    }
+    objects
+}
+
+/// Waits until a request is answered with 200.
+async fn answering(plan: Plan) {
+    wait::until("an answer with 200", PATIENCE, async || match plan.once().await {
+        Ok(reply) if reply.status == 200 => Ok(()),
+        Ok(reply) => Err(reply.status.to_string()),
+        Err(error) => Err(format!("{error:#}")),
+    })
+    .await
+    .unwrap();
 }
 
 fn get(address: SocketAddr, path: &str) -> Plan {
@@ -122,13 +133,7 @@ async fn requests_are_told_apart_by_what_they_ask_and_who_asks() {
     assert_eq!(refused.header("x-ratelimit-remaining"), Some("0"), "{refused:?}");
     // Lifted, at once and without a new connection being refused.
     shop.mesh.remove("policy.yaml");
-    wait::until("the limit to be gone", PATIENCE, async || match post("/login", Some("a")).once().await {
-        Ok(reply) if reply.status == 200 => Ok(()),
-        Ok(reply) => Err(reply.status.to_string()),
-        Err(error) => Err(format!("{error:#}")),
-    })
-    .await
-    .unwrap();
+    answering(post("/login", Some("a"))).await;
 }
 
 #[tokio::test]
@@ -149,4 +154,27 @@ async fn proxies_let_pass_together_what_their_limit_says() {
     // Nobody can say any more how many there were.
     assert_eq!(statuses(&get(shop.pods[0], "/limited"), 100).await, [200; 100]);
     assert_eq!(statuses(&get(shop.pods[0], "/strict"), 2).await, [500, 500]);
+}
+
+/// The token is in the discovery stream alone, so the proxy asks by the certificate that it got there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_has_a_token_keeps_a_common_limit_too() {
+    let text =
+        policy("    - {name: all, requests: 60, per: 1s, scope: Global, onError: Deny, match: {paths: [/limited]}}\n");
+    let web = ports::local().unwrap();
+    let _app = Backend::start("shop", web).unwrap();
+    let address = ports::pod(web.port()).unwrap();
+    let server = Guarded::start(&[("objects.yaml", &objects(&[address])), ("policy.yaml", &text)], &[]).await;
+    let (token, ip) = (server.token("default/shop"), address.ip().to_string());
+    let arguments = ["--ip", &*ip, "--token-file", &*token, "--service-account", "shop"];
+    let proxy = Setup::new(server.bootstrap("shop-0", &arguments)).start().await.unwrap();
+    // Who cannot ask answers with 500.
+    answering(get(address, "/limited")).await;
+    let load = Load::start(get(address, "/limited").per_second(240.0)).unwrap();
+    let rate = passing(&[load], Duration::from_secs(2), Duration::from_secs(10)).await;
+    assert!((57.0..=63.0).contains(&rate), "{rate} a second passed, at a limit of 60");
+    let metric = "pointsman_quota_requests{limit=\"default/shop/all\",outcome=\"refused\"}";
+    assert!(server.mesh.metric(metric).await > 0);
+    server.mesh.assert_no_problems().await;
+    proxy.stop().await.unwrap();
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use proto::Extensions;
 use world::{Labels, Scope};
 
+use crate::ControlPlane;
+
 /// How traffic gets into a sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Interception {
@@ -72,6 +74,9 @@ pub struct Audience {
     pub lacks: Extensions,
     /// Where it has its certificate from.
     pub secrets: Secrets,
+    /// Where it reaches the control plane by that certificate; `None` where the connection of its bootstrap proves who it
+    /// is.
+    pub control_plane: Option<ControlPlane>,
 }
 
 impl Audience {

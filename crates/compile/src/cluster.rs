@@ -11,6 +11,7 @@ mod dns;
 mod fixed;
 mod http;
 mod identity;
+mod limits;
 mod load_balancer;
 mod mutual;
 mod number;
@@ -30,6 +31,7 @@ use crate::{Audience, Built};
 
 pub use discovery::Discovery;
 pub use fixed::{InboundInput, black_hole, black_hole_for_grpc, inbound, inbound_passthrough, passthrough};
+pub(crate) use limits::limits;
 
 /// All that a cluster towards a service may depend on.
 #[derive(Clone, Copy, Debug)]

@@ -75,7 +75,7 @@ impl Stack {
 /// not on addresses; inbound layers on the workload.
 pub(crate) fn keys_of(world: &World, audience: &Audience) -> Vec<LayerKey> {
     let asked: Labels = world.client_label_keys().filter_map(|k| audience.labels.get_key_value(k)).map(owned).collect();
-    let outbound = Audience { labels: Arc::new(asked), addresses: Vec::new(), ..audience.clone() };
+    let outbound = Audience { labels: Arc::new(asked), addresses: Vec::new(), control_plane: None, ..audience.clone() };
     let raw = LayerKey { role: Role::Raw, audience: outbound.clone() };
     let mut keys = vec![LayerKey { role: Role::Outbound, audience: outbound }];
     match audience.proxy {

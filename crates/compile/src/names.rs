@@ -16,6 +16,8 @@ pub const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
 pub const VIRTUAL_INBOUND: &str = "virtualInbound";
 /// Cluster of the control plane itself, in the bootstrap of our clients and of Istio's agents.
 pub const CONTROL_PLANE: &str = "xds-grpc";
+/// Cluster of the control plane by the proxy's own certificate, for questions about limits.
+pub const LIMITS: &str = "pointsman-limits";
 /// Listener and route configuration of the explicit HTTP proxy.
 pub const HTTP_PROXY: &str = "http_proxy";
 

@@ -45,18 +45,29 @@ pub fn limit_name(policy: &Object, limit: &RateLimit) -> String {
     format!("{}/{}/{}", policy.reference.namespace, policy.reference.name, limit.name)
 }
 
+/// All that the filters depend on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RateLimitInput<'a> {
+    /// The policies, in order.
+    pub(crate) policies: &'a [&'a Arc<Object>],
+    /// Whether the control plane is asked by the cluster [`names::LIMITS`]; else by that of the bootstrap.
+    pub(crate) asks_by_own_cluster: bool,
+    /// How long regular expressions may be, as Envoy measures them.
+    pub(crate) most_regex_instructions: u32,
+}
+
 /// The filters that keep the limits of these policies, in the policies' order: one for what proxies count themselves,
 /// and one for each way to treat requests that could not be counted.
-pub(crate) fn filters(policies: &[&Arc<Object>], max_regex_instructions: u32) -> Built<Vec<HttpFilter>> {
+pub(crate) fn filters(input: &RateLimitInput<'_>) -> Built<Vec<HttpFilter>> {
     let mut built = Built::new(Vec::new());
     let mut local = LocalRateLimit::default();
     let (mut or_allow, mut or_deny) = (Vec::new(), Vec::new());
-    for policy in policies {
+    for policy in input.policies {
         let Spec::RateLimitPolicy(spec) = &policy.spec else { continue };
         built.origins.insert(policy.reference.clone());
         for (at, limit) in spec.limits.iter().enumerate() {
             let name = limit_name(policy, limit);
-            let first = match filter::action(&name, &limit.matching, max_regex_instructions) {
+            let first = match filter::action(&name, &limit.matching, input.most_regex_instructions) {
                 Ok(action) => action,
                 Err(why) => {
                     let field = format!("spec.limits[{at}].match.{}", why.field);
@@ -86,8 +97,13 @@ pub(crate) fn filters(policies: &[&Arc<Object>], max_regex_instructions: u32) ->
     for (name, rate_limits, failure_mode_deny) in
         [("envoy.filters.http.ratelimit", or_allow, false), ("envoy.filters.http.ratelimit.deny", or_deny, true)]
     {
-        if !rate_limits.is_empty() {
-            built.value.push(http_filter(name, &global_filter(rate_limits, failure_mode_deny)));
+        if rate_limits.is_empty() {
+            continue;
+        }
+        let cluster = if input.asks_by_own_cluster { names::LIMITS } else { names::CONTROL_PLANE };
+        built.value.push(http_filter(name, &global_filter(rate_limits, failure_mode_deny, cluster)));
+        if input.asks_by_own_cluster {
+            built.clusters.insert(cluster.into());
         }
     }
     built
@@ -113,9 +129,9 @@ fn local_filter(with_descriptors: LocalRateLimit) -> LocalRateLimit {
     }
 }
 
-fn global_filter(rate_limits: Vec<Actions>, failure_mode_deny: bool) -> GlobalRateLimit {
+fn global_filter(rate_limits: Vec<Actions>, failure_mode_deny: bool, cluster: &str) -> GlobalRateLimit {
     use proto::pb::envoy::extensions::filters::http::ratelimit::v3::rate_limit::XRateLimitHeadersRfcVersion;
-    let service = EnvoyGrpc { cluster_name: names::CONTROL_PLANE.to_owned(), ..EnvoyGrpc::default() };
+    let service = EnvoyGrpc { cluster_name: cluster.to_owned(), ..EnvoyGrpc::default() };
     GlobalRateLimit {
         domain: DOMAIN.to_owned(),
         timeout: Some(duration(SERVICE_TIMEOUT)),

@@ -19,4 +19,4 @@ pub(crate) use guards::Guards;
 pub use mutual::{MutualTls, Peers};
 pub(crate) use mutual::{mark, mutual_tls_mark};
 pub(crate) use peer::{Mtls, Peer, Stated};
-pub(crate) use sockets::{ServerName, downstream, downstream_of, upstream};
+pub(crate) use sockets::{ServerName, control_plane, downstream, downstream_of, upstream};

@@ -48,6 +48,7 @@ fn sidecar(lacks: Extensions) -> Audience {
         hosts: HostDelivery::Inline,
         lacks,
         secrets: Default::default(),
+        control_plane: None,
     }
 }
 

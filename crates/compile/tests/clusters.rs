@@ -148,6 +148,7 @@ fn audience(word: &str) -> Audience {
             "agent" => Secrets::Agent,
             _ => Secrets::None,
         },
+        control_plane: None,
     }
 }
 

@@ -34,6 +34,7 @@ fn sidecar(interception: Interception) -> Audience {
         hosts: HostDelivery::Separate,
         lacks: proto::Extensions::default(),
         secrets: Default::default(),
+        control_plane: None,
     }
 }
 

@@ -56,6 +56,7 @@ fn sidecar(interception: Interception) -> Audience {
         hosts: HostDelivery::Inline,
         lacks: proto::Extensions::default(),
         secrets: Default::default(),
+        control_plane: None,
     }
 }
 

@@ -93,6 +93,7 @@ fn client(secrets: Secrets) -> Audience {
         hosts: HostDelivery::Inline,
         lacks: proto::Extensions::default(),
         secrets,
+        control_plane: None,
     }
 }
 

@@ -32,6 +32,7 @@ fn compiled(proxy: Proxy, secrets: Secrets, tls: &str) -> (Value, Vec<Problem>) 
         hosts: HostDelivery::Inline,
         lacks: proto::Extensions::default(),
         secrets,
+        control_plane: None,
     };
     let mut compiler = Compiler::new(Options::default());
     let (id, _) = compiler.add(&world, &audience);

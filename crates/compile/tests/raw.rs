@@ -53,6 +53,7 @@ fn client(proxy: Proxy, namespace: &str, labels: &[(&str, &str)]) -> Audience {
         hosts: compile::HostDelivery::Inline,
         lacks: compile::Extensions::default(),
         secrets: Default::default(),
+        control_plane: None,
     }
 }
 

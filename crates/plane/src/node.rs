@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use compile::{Audience, Extensions, HostDelivery, Interception, Proxy, Secrets};
+use compile::{Audience, ControlPlane, Extensions, HostDelivery, Interception, Proxy, Secrets};
 use serde_json::{Map, Value};
 use world::{Labels, Reader};
 
@@ -86,7 +86,19 @@ impl Node {
 
     fn in_place(&self, proxy: Proxy, namespace: Arc<str>, labels: Arc<Labels>, addresses: Vec<IpAddr>) -> Audience {
         let Self { hosts, lacks, secrets, .. } = *self;
-        Audience { proxy, namespace, labels, addresses, hosts, lacks, secrets }
+        let control_plane = self.control_plane();
+        Audience { proxy, namespace, labels, addresses, hosts, lacks, secrets, control_plane }
+    }
+
+    /// Where it reaches the control plane by its own certificate: `PROXY_CONFIG.discoveryAddress`, as Istio's agents say it,
+    /// with the name of `DISCOVERY_NAME` where that is another than the host. Bootstraps whose connection proves who the
+    /// client is do not say it.
+    fn control_plane(&self) -> Option<ControlPlane> {
+        if self.secrets == Secrets::None {
+            return None;
+        }
+        let address = self.metadata.get("PROXY_CONFIG")?.get("discoveryAddress")?.as_str()?;
+        ControlPlane::parse(address, self.text("DISCOVERY_NAME"))
     }
 
     fn is_grpc(&self) -> bool {

@@ -525,6 +525,7 @@ impl Plane {
             lacks: compile::Extensions::default(),
             // What needs a certificate is compiled, too.
             secrets: compile::Secrets::Stream,
+            control_plane: None,
         };
         let mut audiences = BTreeSet::new();
         for object in self.world.objects().filter(|object| !object.reference.namespace.is_empty()) {

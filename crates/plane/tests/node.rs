@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use compile::{Audience, Interception, Options, Proxy};
+use compile::{Audience, ControlPlane, Interception, Options, Proxy, Secrets};
 use plane::{Node, NodeError, Plane};
 use serde_json::{Map, Value, json};
 use world::{Change, Reader, Settings};
@@ -55,6 +55,22 @@ fn grpc_clients_are_known_by_their_user_agent_or_generator() {
     assert_eq!(audience(&plane, &by_agent).proxy, Proxy::Grpc);
     let by_generator = node("sidecar~10.0.0.7~a.b~b.svc.cluster.local", json!({"GENERATOR": "grpc"}));
     assert_eq!(audience(&plane, &by_generator).proxy, Proxy::Grpc);
+}
+
+#[test]
+fn whoever_has_a_certificate_may_say_where_it_reaches_the_control_plane() {
+    let plane = plane("");
+    let metadata = json!({"PROXY_CONFIG": {"discoveryAddress": "istiod.istio-system.svc:15012"}});
+    let id = "sidecar~10.0.0.7~a.b~b.svc.cluster.local";
+    let proved = Node { secrets: Secrets::Agent, ..node(id, metadata.clone()) };
+    let expected = ControlPlane::parse("istiod.istio-system.svc:15012", None);
+    assert!(expected.is_some());
+    assert_eq!(audience(&plane, &proved).control_plane, expected);
+    assert_eq!(audience(&plane, &node(id, metadata)).control_plane, None, "it has none");
+    for metadata in [json!({"PROXY_CONFIG": 7}), json!({"PROXY_CONFIG": {"discoveryAddress": ["x:1"]}}), json!({})] {
+        let proved = Node { secrets: Secrets::Stream, ..node(id, metadata) };
+        assert_eq!(audience(&plane, &proved).control_plane, None);
+    }
 }
 
 #[test]

@@ -24,7 +24,10 @@ use crate::serve::parse_seconds;
   pointsman bootstrap --kind gateway --pod ingress-1 --namespace istio-system --label istio=ingressgateway
 
   pointsman bootstrap --kind grpc --pod client-1 > xds.json
-  GRPC_XDS_BOOTSTRAP=xds.json my-client xds:///reviews.default.svc.cluster.local:9080")]
+  GRPC_XDS_BOOTSTRAP=xds.json my-client xds:///reviews.default.svc.cluster.local:9080
+
+A sidecar that proves who it is, by --token-file or --client-cert, can take mutual TLS. Others begin it
+towards workloads whose Pod or WorkloadEntry has the label security.istio.io/tlsMode: istio.")]
 pub(crate) struct Arguments {
     /// What kind of client it is for.
     #[arg(long, value_enum, default_value = "sidecar")]
@@ -143,13 +146,23 @@ fn node_id(arguments: &Arguments) -> String {
 }
 
 fn metadata(arguments: &Arguments) -> Map<String, Value> {
-    let labels: BTreeMap<_, _> = arguments.labels.iter().cloned().collect();
+    let mut labels: BTreeMap<_, _> = arguments.labels.iter().cloned().collect();
+    let has_proof = arguments.token_file.is_some() || arguments.client_cert.is_some();
+    if arguments.kind == Kind::Sidecar && has_proof {
+        // It gets a certificate, and ends mutual TLS by it. Clients look for the label on the pod object, where there is one.
+        labels.entry("security.istio.io/tlsMode".to_owned()).or_insert_with(|| "istio".to_owned());
+    }
     let mut metadata = Map::new();
     metadata.insert("NAMESPACE".into(), json!(arguments.namespace));
     metadata.insert("INSTANCE_IPS".into(), json!(arguments.ip.to_string()));
     metadata.insert("LABELS".into(), json!(labels));
     if let Some(service_account) = &arguments.service_account {
         metadata.insert("SERVICE_ACCOUNT".into(), json!(service_account));
+    }
+    if arguments.token_file.is_some() {
+        // The token is in the discovery stream alone: other calls go by the certificate that the proxy gets there.
+        metadata.insert("PROXY_CONFIG".into(), json!({ "discoveryAddress": arguments.xds }));
+        metadata.extend(arguments.xds_name.iter().map(|name| ("DISCOVERY_NAME".to_owned(), json!(name))));
     }
     match arguments.kind {
         Kind::Grpc => {

@@ -35,7 +35,7 @@ pub(super) fn inline<'a>(input: &ClusterInput<'a>, discovery: Discovery) -> Opti
     }
 }
 
-/// Sets how often names are resolved, and reports what cannot be.
+/// Sets how names are resolved, and reports which cannot be.
 #[allow(deprecated)] // In favour of an extension that gRPC does not know and Istio's tools do not look at.
 pub(super) fn set(cluster: &mut Cluster, input: &ClusterInput<'_>, discovery: Discovery, problems: &mut Vec<Problem>) {
     let origin = &input.service.origin;
@@ -71,6 +71,12 @@ pub(super) fn set(cluster: &mut Cluster, input: &ClusterInput<'_>, discovery: Di
     if input.audience.is_grpc() {
         return;
     }
+    set_default(cluster);
+}
+
+/// Sets how often names are resolved, and to addresses of which family.
+#[allow(deprecated)] // As above.
+pub(super) fn set_default(cluster: &mut Cluster) {
     // Which families a node has is not asked, so that nodes of both share their clusters. Names with both kinds of
     // addresses go by IPv4, which reaches them from everywhere except networks that have only IPv6.
     cluster.dns_lookup_family = DnsLookupFamily::V4Preferred as i32;

@@ -84,8 +84,11 @@ pub fn inbound(input: &InboundInput<'_>) -> Cluster {
     let intercepted = input.interception != Interception::None;
     let mut cluster = match input.default_endpoint {
         None if intercepted => original_destination(&name, upstream),
-        None => local(&name, upstream, &Address::Ip(Ipv4Addr::LOCALHOST.into()), input.target_port),
-        Some((address, port)) => local(&name, upstream, address, port),
+        None => {
+            let localhost = Address::Ip(Ipv4Addr::LOCALHOST.into());
+            local(&name, upstream, (&localhost, input.target_port), Receiver::Envoy)
+        }
+        Some(endpoint) => local(&name, upstream, endpoint, Receiver::Envoy),
     };
     if intercepted && input.default_endpoint.is_none() {
         cluster.upstream_bind_config = Some(inbound_source());
@@ -109,7 +112,8 @@ fn original_destination(name: &str, upstream: Upstream) -> Cluster {
     cluster
 }
 
-fn local(name: &str, upstream: Upstream, address: &Address, port: u16) -> Cluster {
+/// A cluster of one endpoint that does not change.
+pub(super) fn local(name: &str, upstream: Upstream, (address, port): (&Address, u16), receiver: Receiver) -> Cluster {
     let endpoint = Endpoint {
         address: address.clone(),
         port,
@@ -121,7 +125,7 @@ fn local(name: &str, upstream: Upstream, address: &Address, port: u16) -> Cluste
         service_account: None,
         mutual_tls: false,
     };
-    let selection = Selection::new([&endpoint], Receiver::Envoy);
+    let selection = Selection::new([&endpoint], receiver);
     let mut cluster = Cluster {
         name: name.to_owned(),
         alt_stat_name: stat_name(name),

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use proto::pb::envoy::config::cluster::v3::Cluster;
 use proto::pb::envoy::config::core::v3::{
-    Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as Common, UpstreamHttpProtocolOptions,
+    Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as Common, KeepaliveSettings,
+    UpstreamHttpProtocolOptions,
 };
 use proto::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
@@ -24,6 +26,10 @@ use crate::{Audience, Proxy};
 
 /// Where Envoy looks for the options of a cluster.
 const EXTENSION: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+/// As in the bootstraps that we print.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is spoken to the endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +105,23 @@ pub(super) fn set_default(cluster: &mut Cluster, upstream: Upstream) {
         Upstream::Http2 => put(cluster, HTTP2.clone()),
         Upstream::Same => put(cluster, SAME.clone()),
     }
+}
+
+/// HTTP/2 on connections that are asked whether they live still: on one that does not, requests would be lost until TCP
+/// finds out.
+pub(super) fn keep_alive(cluster: &mut Cluster) {
+    let keepalive = KeepaliveSettings {
+        interval: Some(pack::duration(KEEPALIVE_INTERVAL)),
+        timeout: Some(pack::duration(KEEPALIVE_TIMEOUT)),
+        ..KeepaliveSettings::default()
+    };
+    let http2 = Http2ProtocolOptions { connection_keepalive: Some(keepalive), ..Http2ProtocolOptions::default() };
+    let explicit = ExplicitHttpConfig { protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(http2)) };
+    let options = HttpProtocolOptions {
+        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)),
+        ..HttpProtocolOptions::default()
+    };
+    put(cluster, pack::any(&options));
 }
 
 fn put(cluster: &mut Cluster, options: Any) {

@@ -44,6 +44,7 @@ fn audience(proxy: Proxy) -> Audience {
         hosts: HostDelivery::default(),
         lacks: proto::Extensions::default(),
         secrets: Default::default(),
+        control_plane: None,
     }
 }
 

@@ -93,6 +93,7 @@ mod tests {
             hosts: HostDelivery::default(),
             lacks: proto::Extensions::default(),
             secrets: Default::default(),
+            control_plane: None,
         };
         domains_for(service, 9080, &audience, &Settings::default())
     }

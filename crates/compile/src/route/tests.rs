@@ -94,6 +94,7 @@ impl Setting {
             hosts: HostDelivery::default(),
             lacks: proto::Extensions::default(),
             secrets: Default::default(),
+            control_plane: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! TLS of the mesh, with certificates by SDS.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use proto::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
@@ -68,7 +69,7 @@ pub(crate) fn downstream_of(secrets: Secrets, settings: &Settings, ids: &[String
                 cipher_suites: CIPHER_SUITES.iter().map(|&suite| suite.to_owned()).collect(),
                 ..TlsParameters::default()
             }),
-            ..common(source, &SERVER_PROTOCOLS, peers.into_iter())
+            ..common(source, &SERVER_PROTOCOLS, peers.into_iter().map(of_workload))
         }),
         require_client_certificate: Some(boolean(true)),
         ..DownstreamTlsContext::default()
@@ -101,9 +102,30 @@ pub(crate) fn upstream(secrets: Secrets, name: ServerName<'_>, peers: &Peers) ->
                 tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
                 ..TlsParameters::default()
             }),
-            ..common(source, name.protocols, patterns)
+            ..common(source, name.protocols, patterns.map(of_workload))
         }),
         sni: if name.sni.len() <= LONGEST_SNI { name.sni.to_owned() } else { String::new() },
+        ..UpstreamTlsContext::default()
+    };
+    Some(socket(&context))
+}
+
+/// The socket of a cluster that leads to the control plane, whose certificate has this name or IP address: no workload gets
+/// one with either. `None` for clients without a certificate.
+pub(crate) fn control_plane(secrets: Secrets, name: &str) -> Option<TransportSocket> {
+    let source = source(secrets)?;
+    let is_ip = name.parse::<IpAddr>().is_ok();
+    let kind = if is_ip { SanType::IpAddress } else { SanType::Dns };
+    let context = UpstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            tls_params: Some(TlsParameters {
+                tls_minimum_protocol_version: TlsProtocol::TlSv12 as i32,
+                tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
+                ..TlsParameters::default()
+            }),
+            ..common(source, &["h2"], [(kind, MatchPattern::Exact(name.to_owned()))].into_iter())
+        }),
+        sni: if is_ip { String::new() } else { name.to_owned() },
         ..UpstreamTlsContext::default()
     };
     Some(socket(&context))
@@ -114,11 +136,20 @@ pub(super) fn trust_domains(settings: &Settings) -> impl Iterator<Item = &str> {
     [&settings.trust_domain].into_iter().chain(&settings.trust_domain_aliases).map(|domain| &**domain)
 }
 
+/// Workloads have their names in URIs.
+fn of_workload(pattern: MatchPattern) -> (SanType, MatchPattern) {
+    (SanType::Uri, pattern)
+}
+
 /// The client's own certificate, and a peer who is one of these by an authority that is trusted.
-fn common(source: ConfigSource, protocols: &[&str], peers: impl Iterator<Item = MatchPattern>) -> CommonTlsContext {
+fn common(
+    source: ConfigSource,
+    protocols: &[&str],
+    peers: impl Iterator<Item = (SanType, MatchPattern)>,
+) -> CommonTlsContext {
     let secret = |name: &str| SdsSecretConfig { name: name.to_owned(), sds_config: Some(source.clone()) };
-    let peers = peers.map(|pattern| SubjectAltNameMatcher {
-        san_type: SanType::Uri as i32,
+    let peers = peers.map(|(kind, pattern)| SubjectAltNameMatcher {
+        san_type: kind as i32,
         matcher: Some(StringMatcher { match_pattern: Some(pattern), ..StringMatcher::default() }),
         ..SubjectAltNameMatcher::default()
     });

@@ -147,6 +147,7 @@ fn client(proxy: Proxy, hosts: HostDelivery) -> Audience {
         hosts,
         lacks: Extensions::default(),
         secrets: Default::default(),
+        control_plane: None,
     }
 }
 

@@ -159,6 +159,7 @@ mod tests {
             hosts: HostDelivery::Inline,
             lacks: Default::default(),
             secrets: Default::default(),
+            control_plane: None,
         };
         (0..count).map(|at| compiler.add(&world, &audience(at)).0).collect()
     }

@@ -23,8 +23,7 @@ pub(in crate::layers) fn edge(resolver: &Resolver<'_, '_>) -> Output {
     let bound = |gateway: &ObjectRef| -> Vec<Arc<Object>> {
         resolver.reader.gateway_routes(gateway).into_iter().cloned().collect()
     };
-    let guards = super::guards::guards(resolver);
-    output.problems.extend(guards.problems);
+    let guards = super::guards::guards(resolver, &mut output);
     let input = GatewayInput {
         audience: resolver.audience,
         gateways: &gateways,
@@ -34,7 +33,7 @@ pub(in crate::layers) fn edge(resolver: &Resolver<'_, '_>) -> Output {
         policies: &|namespace, destination, port| resolver.policy(namespace, destination, port),
         options: resolver.options,
         settings: resolver.reader.settings(),
-        guards: &guards.value,
+        guards: &guards,
         access_log: None,
     };
     let tables = gateway::hosts(&input);

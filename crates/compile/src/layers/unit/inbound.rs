@@ -46,9 +46,7 @@ pub(in crate::layers) fn inbound(resolver: &Resolver<'_, '_>, held: &[Served]) -
     let policies = resolver.reader.peer_policies(&audience.namespace, &audience.labels);
     let peer = Peer::through(policies.iter().map(Peer::of).collect());
     let settings = resolver.reader.settings();
-    let guards = super::guards::guards(resolver);
-    output.problems.extend(guards.problems);
-    let guards = &guards.value;
+    let guards = &super::guards::guards(resolver, &mut output);
     let input = InboundInput { audience, served: &served, peer: &peer, settings, guards, access_log: None };
     if let Some(listener) = listener::virtual_inbound(&input) {
         output.add_listener(listener, []);

@@ -97,6 +97,7 @@ impl Mesh {
             hosts: HostDelivery::Inline,
             lacks: proto::Extensions::default(),
             secrets: if client.certificate { Secrets::Stream } else { Secrets::None },
+            control_plane: None,
         };
         let options = Options {
             missing_destination: if client.reweight {
