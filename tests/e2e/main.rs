@@ -39,5 +39,6 @@ mod splits;
 mod swarm;
 mod tcp;
 mod telemetry;
+mod token_review;
 mod tokens;
 mod truth;

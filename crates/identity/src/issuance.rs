@@ -23,6 +23,19 @@ pub struct Issuance {
     pub proof: String,
     /// Where it called from.
     pub peer: String,
+    /// Whose the proof is, where whoever verified it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<Pod>,
+}
+
+/// The pod that a service account token is bound to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pod {
+    /// Its name, in the account's namespace.
+    pub name: String,
+    /// What tells it from others of the same name, before and after it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uid: String,
 }
 
 impl Issuance {
@@ -36,7 +49,13 @@ impl Issuance {
             not_after: seconds(lifetime.not_after),
             proof: proof.to_owned(),
             peer: peer.to_owned(),
+            pod: None,
         }
+    }
+
+    /// The same, by a proof of this pod.
+    pub fn of_pod(self, pod: Option<Pod>) -> Self {
+        Self { pod, ..self }
     }
 
     /// One line of JSON with its end.

@@ -1,21 +1,20 @@
 //! Service account tokens of Kubernetes: JWTs that are verified by the cluster's public keys.
 
+mod claimed;
+
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
-use serde::Deserialize;
 
-use crate::issuance::seconds;
+pub use claimed::ClaimedAccount;
+use claimed::Claims;
+
 use crate::{InvalidName, Workload};
 
-/// Clocks may differ by so many seconds.
-const LEEWAY: u64 = 60;
 /// Bytes of a token; those of Kubernetes have about a thousand.
 const MAX_BYTES: usize = 16 * 1024;
-/// `sub` of a service account's token.
-const SUBJECT: &str = "system:serviceaccount:";
 /// What signs with a private key. The kinds in which verifier and signer share one secret are left out: with them a
 /// public key would be a secret that everybody knows.
 const ALGORITHMS: [Algorithm; 9] = [
@@ -61,26 +60,27 @@ pub enum TokenError {
     /// It is not of a service account.
     #[error("the token's subject is no service account")]
     Subject,
+    /// It is no JWT of a service account.
+    #[error("the token is none of a service account")]
+    Form,
     /// Its names are none.
     #[error("the token's subject: {0}")]
     Name(#[from] InvalidName),
 }
 
-#[derive(Deserialize)]
-struct Claims {
-    iss: String,
-    sub: String,
-    aud: Audiences,
-    exp: u64,
-    #[serde(default)]
-    nbf: u64,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audiences {
-    One(String),
-    Several(Vec<String>),
+impl TokenError {
+    /// Whether somebody else may know the token: nothing that is known here has signed it for its issuer.
+    pub fn is_of_others(&self) -> bool {
+        match self {
+            TokenError::Keys(_) | TokenError::Signature | TokenError::Issuer => true,
+            TokenError::Audience
+            | TokenError::Expired
+            | TokenError::NotYet
+            | TokenError::Subject
+            | TokenError::Form
+            | TokenError::Name(_) => false,
+        }
+    }
 }
 
 impl ServiceAccountTokens {
@@ -123,22 +123,8 @@ impl ServiceAccountTokens {
         if claims.iss != self.issuer {
             return Err(TokenError::Issuer);
         }
-        if !claims.aud.has(&self.audience) {
-            return Err(TokenError::Audience);
-        }
-        let now = seconds(now);
-        if now >= claims.exp.saturating_add(LEEWAY) {
-            return Err(TokenError::Expired);
-        }
-        if now.saturating_add(LEEWAY) < claims.nbf {
-            return Err(TokenError::NotYet);
-        }
-        let account = claims.sub.strip_prefix(SUBJECT).and_then(|rest| rest.split_once(':'));
-        let (namespace, service_account) = account.ok_or(TokenError::Subject)?;
-        let until = Duration::from_secs(claims.exp.saturating_add(LEEWAY));
-        // What is over after the end of time is never over; an hour is enough to ask again.
-        let until = UNIX_EPOCH.checked_add(until).unwrap_or(UNIX_EPOCH + Duration::from_secs(now + 3600));
-        Ok((Workload::new(namespace, service_account)?, until))
+        let claimed = claims.read(&self.audience, now)?;
+        Ok((claimed.workload, claimed.until))
     }
 }
 
@@ -148,15 +134,6 @@ fn key(key: &Jwk) -> Option<(Option<String>, DecodingKey)> {
         return None;
     }
     Some((key.common.key_id.clone(), DecodingKey::from_jwk(key).ok()?))
-}
-
-impl Audiences {
-    fn has(&self, wanted: &str) -> bool {
-        match self {
-            Audiences::One(one) => one == wanted,
-            Audiences::Several(several) => several.iter().any(|one| one == wanted),
-        }
-    }
 }
 
 impl fmt::Debug for ServiceAccountTokens {

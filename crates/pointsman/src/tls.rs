@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use identity::{KeyType, Workload};
-use server::{AuthoritySource, CertificateSource, Listen, ServiceAccountSource, TlsSettings};
+use server::{AuthoritySource, CertificateSource, Listen, ServiceAccountSource, TlsSettings, TokenReviewSettings};
 
 use crate::config::Compilation;
 
@@ -72,6 +72,16 @@ pub(crate) struct Tls {
     /// The issuer of service account tokens: their `iss`.
     #[arg(long, value_name = "ISSUER", requires = "jwks")]
     jwt_issuer: Option<String>,
+    /// Ask the API server of the cluster about service account tokens (TokenReview), if no key of --jwks has signed them.
+    /// It is the cluster of --kubeconfig, of KUBECONFIG, or the one that this runs in as a pod.
+    #[arg(long)]
+    token_review: bool,
+    /// The file that says how the API server of --token-review is reached.
+    #[arg(long, value_name = "FILE", requires = "token_review")]
+    kubeconfig: Option<PathBuf>,
+    /// The context of --kubeconfig, or KUBECONFIG, instead of the current one.
+    #[arg(long, value_name = "NAME", requires = "token_review")]
+    kube_context: Option<String>,
     /// The audience that service account tokens must be for.
     #[arg(long, value_name = "AUDIENCE", default_value = "istio-ca")]
     jwt_audience: String,
@@ -103,9 +113,11 @@ impl Tls {
     /// What the server is to do; `None` when nothing is to be served over TLS.
     pub(crate) fn settings(&self, compilation: &Compilation) -> Result<Option<TlsSettings>> {
         if self.xds_tls_listen.is_empty() && self.xds_unix_listen.is_empty() {
-            if self.tls_cert.is_some() || self.ca_cert.is_some() || self.jwks.is_some() || !self.tls_name.is_empty() {
+            let token = self.jwks.is_some() || self.token_review;
+            if self.tls_cert.is_some() || self.ca_cert.is_some() || token || !self.tls_name.is_empty() {
                 bail!(
-                    "these arguments need --xds-tls-listen or --xds-unix-listen: --tls-cert, --tls-name, --ca-cert, --jwks"
+                    "these arguments need --xds-tls-listen or --xds-unix-listen: --tls-cert, --tls-name, --ca-cert, --jwks, \
+                     --token-review"
                 );
             }
             return Ok(None);
@@ -141,6 +153,11 @@ impl Tls {
             workload_ttl: Duration::from_secs(self.workload_cert_ttl),
             rotation_settle: Duration::from_secs(self.ca_settle),
             service_accounts: self.service_accounts(),
+            token_review: self.token_review.then(|| TokenReviewSettings {
+                kubeconfig: self.kubeconfig.clone(),
+                context: self.kube_context.clone(),
+                ..TokenReviewSettings::new(&self.jwt_audience)
+            }),
         }))
     }
 

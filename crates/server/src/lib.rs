@@ -40,6 +40,7 @@ mod rollouts;
 mod rotation;
 mod server;
 mod telemetry;
+mod token_review;
 mod trust;
 pub mod view;
 
@@ -55,5 +56,6 @@ pub use quotas::QuotaStore;
 pub use rollouts::StoreError;
 pub use server::{Addresses, Server};
 pub use telemetry::{Reports, RunTargets, Telemetry};
+pub use token_review::TokenReviewSettings;
 pub use trust::{AuthoritySource, CertificateSource, ServiceAccountSource, StateDirectory, StateError, TlsSettings};
 pub use xds::Settings as StreamSettings;

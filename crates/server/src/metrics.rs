@@ -89,7 +89,7 @@ struct StandingLabel {
     standing: &'static str,
 }
 
-/// How something ended: `ok` or `failed`.
+/// How something ended: `ok` or `failed`; of a token also `proved`, `refused` and `crowded`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
     outcome: &'static str,
@@ -163,6 +163,8 @@ pub(crate) struct Metrics {
     connections_closed: Family<ReasonLabel, Counter>,
     certificates_signed: Family<ReasonLabel, Counter>,
     certificates_refused: Family<ReasonLabel, Counter>,
+    token_reviews: Family<OutcomeLabel, Counter>,
+    token_review_time: Histogram,
     streams: Family<StreamLabel, Gauge>,
     streams_ended: Family<CodeLabel, Counter>,
     sent_bytes: Family<TypeLabel, Counter>,
@@ -215,6 +217,8 @@ impl Metrics {
             connections_closed: Family::default(),
             certificates_signed: Family::default(),
             certificates_refused: Family::default(),
+            token_reviews: Family::default(),
+            token_review_time: seconds(),
             streams: Family::default(),
             streams_ended: Family::default(),
             sent_bytes: Family::default(),
@@ -294,6 +298,16 @@ impl Metrics {
             "pointsman_certificates_refused",
             "Certificates that were asked for and not signed, by reason",
             self.certificates_refused.clone(),
+        );
+        r.register(
+            "pointsman_token_reviews",
+            "Questions to the API server of a cluster about a token, by what came of them",
+            self.token_reviews.clone(),
+        );
+        r.register(
+            "pointsman_token_review_seconds",
+            "Seconds from a question about a token coming up until it was answered, or given up",
+            self.token_review_time.clone(),
         );
         r.register("pointsman_streams", "Open discovery streams, by service and variant", self.streams.clone());
         r.register(
@@ -607,6 +621,17 @@ impl Metrics {
     /// Such a stream was cut because it sent too much.
     pub(crate) fn telemetry_cut(&self, kind: &'static str) {
         self.telemetry_cut.get_or_create(&KindLabel { kind }).add(1);
+    }
+
+    /// A question about a token ended.
+    pub(crate) fn token_reviewed(&self, outcome: &'static str, took: Duration) {
+        self.token_reviews.get_or_create(&OutcomeLabel { outcome }).add(1);
+        self.token_review_time.observe(took.as_secs_f64());
+    }
+
+    /// A question about a token was not asked, because too many others are.
+    pub(crate) fn token_not_reviewed(&self) {
+        self.token_reviews.get_or_create(&OutcomeLabel { outcome: "crowded" }).add(1);
     }
 
     /// Fetching a key set ended.

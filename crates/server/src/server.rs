@@ -36,6 +36,7 @@ use crate::quotas::{QuotaService, Store};
 use crate::rollouts::{Rollouts, RolloutsHandle};
 use crate::rotation::Rotator;
 use crate::telemetry::{LogService, MetricsService};
+use crate::token_review::{Reviewing, TokenReviews};
 use crate::trust::{Trust, handshake, keep};
 use crate::{Config, Deadlines, Error, GatewaySecrets, Input, Limits, Listen, LoadReports, Submitted, Telemetry};
 
@@ -73,6 +74,7 @@ pub struct Server {
     xds: Vec<Listener>,
     tls: Vec<Listener>,
     trust: Option<Trust>,
+    reviewing: Option<Reviewing>,
     /// The services over TLS.
     for_callers: Routes,
     admin: Option<Listener>,
@@ -114,13 +116,19 @@ impl Server {
         for listen in config.tls.iter().flat_map(|settings| &settings.listen) {
             tls.push(Listener::bind_for_all(listen)?);
         }
-        let trust = config.tls.as_ref().map(Trust::open).transpose()?;
+        let metrics = Metrics::new();
+        let (reviews, reviewing) = match config.tls.as_ref().and_then(|settings| settings.token_review.as_ref()) {
+            Some(settings) => {
+                TokenReviews::open(settings, metrics.clone()).await.map(|(ask, answer)| (Some(ask), Some(answer)))?
+            }
+            None => (None, None),
+        };
+        let trust = config.tls.as_ref().map(|settings| Trust::open(settings, reviews)).transpose()?;
         let access = Access::open(&config.admin_access, config.admin_listen, config.state.as_deref())?;
         let access = Arc::new(access);
         let addresses = addresses(&config, &xds, &tls, admin.as_ref())?;
 
         let store = Store::open(&config.quotas).map_err(Error::Quotas)?;
-        let metrics = Metrics::new();
         let lobby = Arc::new(Lobby::new(max_connections(&config.limits)));
         let journal = Journal::new();
         let plane = plane.patient(plane::Patience {
@@ -151,6 +159,7 @@ impl Server {
             xds,
             tls,
             trust,
+            reviewing,
             for_callers,
             admin,
             discovery,
@@ -210,6 +219,7 @@ impl Server {
             xds,
             tls,
             trust,
+            reviewing,
             for_callers,
             admin,
             discovery,
@@ -251,6 +261,9 @@ impl Server {
                 accepting.spawn(accept_tls(listener, discovery, services, trust.clone(), cut_off.clone()));
             }
             accepting.spawn(keep(trust, discovery.draining.clone()));
+        }
+        if let Some(reviewing) = reviewing {
+            accepting.spawn(reviewing.run(discovery.draining.clone()));
         }
         accepting.spawn(jwks.run(discovery.draining.clone()));
         let mut administration = JoinSet::new();

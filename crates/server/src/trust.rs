@@ -26,7 +26,7 @@ mod tls;
 use std::sync::Arc;
 
 pub(crate) use audit::AuditLog;
-pub(crate) use gate::{Caller, Channel, Gate, expired, no_proof};
+pub(crate) use gate::{Caller, Channel, Gate, Proving, Verdict, expired, no_proof};
 pub(crate) use issuer::{Issuer, WorkloadCertificate};
 pub(crate) use keeper::keep;
 pub(crate) use rotation::{Actor, StepError};
@@ -36,6 +36,8 @@ pub(crate) use signer::Signer;
 pub use state_directory::{StateDirectory, StateError};
 pub(crate) use tenure::{Tenure, look_at};
 pub(crate) use tls::{Front, handshake};
+
+use crate::token_review::TokenReviews;
 
 /// Everything that the TLS listener needs.
 #[derive(Clone)]
@@ -54,16 +56,16 @@ impl std::fmt::Debug for Trust {
 }
 
 impl Trust {
-    /// Reads, or makes, what the settings say.
+    /// Reads, or makes, what the settings say. `reviews` asks a cluster about tokens.
     ///
     /// # Errors
     /// [`StateError`] says what cannot be used, and why.
-    pub(crate) fn open(settings: &TlsSettings) -> Result<Self, StateError> {
+    pub(crate) fn open(settings: &TlsSettings, reviews: Option<TokenReviews>) -> Result<Self, StateError> {
         let state = StateDirectory::open(&settings.state_directory)?;
         let issuer = Arc::new(Issuer::open(settings, &state)?);
         let certificate = Arc::new(ServerCertificate::load(settings, &issuer)?);
         let front = Arc::new(Front::new(certificate.clone(), issuer.clone())?);
-        let gate = Arc::new(Gate::new(settings, state)?);
+        let gate = Arc::new(Gate::new(settings, state, reviews)?);
         Ok(Self { front, certificate, gate, issuer, rotation_settle: settings.rotation_settle })
     }
 }

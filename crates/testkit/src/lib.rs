@@ -11,6 +11,8 @@
 //! | [`wire`] | a raw discovery client that sends what it is told, for both protocol variants |
 //! | [`backend`], [`tcp_backend`] | sample services that say who they are |
 //! | [`authorizer`] | a service that Envoy asks whether requests may pass |
+//! | [`api_server`] | the part of a cluster's API server that says whose tokens are |
+//! | [`kubernetes`] | a real kube-apiserver with its etcd |
 //! | [`load`] | continuous requests, and what came of each |
 //! | [`stats`] | whether counts fit weights, with a stated chance of being wrong |
 //! | [`netns`] | network namespaces joined by a switch, with interception of traffic |
@@ -28,11 +30,13 @@
 #![allow(clippy::disallowed_methods, reason = "a harness for real processes needs the clock, threads and environment")]
 
 mod admin;
+pub mod api_server;
 pub mod authorizer;
 pub mod backend;
 pub mod envoy;
 pub mod grpc_client;
 pub mod http;
+pub mod kubernetes;
 pub mod load;
 pub mod netns;
 pub mod pointsman;

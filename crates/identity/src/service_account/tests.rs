@@ -6,6 +6,7 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
+use super::claimed::LEEWAY;
 use super::*;
 use crate::{KeyType, PrivateKey};
 
@@ -127,4 +128,35 @@ fn a_set_without_a_public_key_is_refused() {
     set["keys"].as_array_mut().unwrap().push(json!({ "kty": "RSA", "n": "!", "e": "AQAB", "kid": "bad" }));
     let tokens = ServiceAccountTokens::new(&set.to_string(), ISSUER, "istio-ca").unwrap();
     tokens.verify(&cluster.sign(&claims()), now()).unwrap();
+}
+
+#[test]
+fn what_a_token_claims_is_read_without_its_keys_and_what_could_prove_nothing_is_told_apart() {
+    let read = |token: &str| ClaimedAccount::read(token, "istio-ca", now());
+    let cluster = Cluster::new();
+    let claimed = read(&cluster.sign(&claims())).unwrap();
+    assert_eq!(claimed.workload, Workload::new("shop", "front").unwrap());
+    assert_eq!(claimed.expires, now() + Duration::from_secs(3600));
+    assert_eq!(claimed.until, now() + Duration::from_secs(3660));
+    assert_eq!(read(&cluster.sign(&with("aud", json!("other")))), Err(TokenError::Audience));
+    assert_eq!(read(&cluster.sign(&with("exp", json!(NOW - 60)))), Err(TokenError::Expired));
+    assert_eq!(read(&cluster.sign(&with("nbf", json!(NOW + 61)))), Err(TokenError::NotYet));
+    assert_eq!(read(&cluster.sign(&with("sub", json!("system:node:one")))), Err(TokenError::Subject));
+    assert_eq!(read(&cluster.sign(&with("exp", Value::Null))), Err(TokenError::Form));
+    assert!(read(&cluster.sign(&with("exp", json!(u64::MAX)))).is_ok());
+    let unsigned = cluster.sign(&claims());
+    let unsigned = &unsigned[..=unsigned.rfind('.').unwrap()];
+    for token in ["", "junk", "a.b.c", "....", "eyJhbGciOiJub25lIn0.e30.AAAA", unsigned, &"a".repeat(MAX_BYTES + 1)] {
+        assert_eq!(read(token), Err(TokenError::Form), "{token}");
+    }
+}
+
+#[test]
+fn only_tokens_of_other_signers_are_worth_asking_others_about() {
+    let (cluster, other) = (Cluster::new(), Cluster::new());
+    let error = |claims: &Value, signer: &Cluster| cluster.tokens().verify(&signer.sign(claims), now()).unwrap_err();
+    assert!(error(&claims(), &other).is_of_others());
+    assert!(error(&with("iss", json!("https://elsewhere")), &cluster).is_of_others());
+    assert!(!error(&with("aud", json!("other")), &cluster).is_of_others());
+    assert!(!error(&with("exp", json!(NOW - 60)), &cluster).is_of_others());
 }

@@ -18,6 +18,8 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower::ServiceExt;
 
+use crate::trust::{Proving, Tenure};
+
 /// What of an answer may wait to be written before more of it is asked for.
 const ROOM: usize = 64 * 1024;
 
@@ -28,9 +30,18 @@ pub(super) struct Call {
 }
 
 enum Answer {
+    /// It is not known yet who calls.
+    Proving(Box<Unproved>),
     /// The service has not begun to answer.
     Awaited(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
     Body(Body),
+}
+
+/// A call of somebody who is being asked about.
+struct Unproved {
+    proving: Proving,
+    services: Routes,
+    request: Request<Body>,
 }
 
 /// What the client has sent and the service has not taken yet.
@@ -52,6 +63,16 @@ struct RequestBody {
     inbox: Arc<Mutex<Inbox>>,
 }
 
+/// What the service that is called answers.
+fn answer(services: Routes, request: Request<Body>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> {
+    Box::pin(async move {
+        match services.oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    })
+}
+
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call").field("inbox", &self.inbox).finish_non_exhaustive()
@@ -63,13 +84,29 @@ impl Call {
     pub(super) fn new(services: Routes, head: Request<()>, connection: Waker) -> Self {
         let inbox = Arc::new(Mutex::new(Inbox { connection: Some(connection), ..Inbox::default() }));
         let request = head.map(|()| Body::new(RequestBody { inbox: inbox.clone() }));
-        let answer = Box::pin(async move {
-            match services.oneshot(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            }
-        });
-        Self { inbox, answer: Answer::Awaited(answer) }
+        Self { inbox, answer: Answer::Awaited(answer(services, request)) }
+    }
+
+    /// The same by somebody about whom somebody else is being asked. The service hears of it when that is answered.
+    pub(super) fn unproved(services: Routes, head: Request<()>, proving: Proving, connection: Waker) -> Self {
+        let inbox = Arc::new(Mutex::new(Inbox { connection: Some(connection), ..Inbox::default() }));
+        let request = head.map(|()| Body::new(RequestBody { inbox: inbox.clone() }));
+        Self { inbox, answer: Answer::Proving(Box::new(Unproved { proving, services, request })) }
+    }
+
+    /// Who calls, once, when that was not known at the beginning and is known now.
+    ///
+    /// # Errors
+    /// What the call ends with instead.
+    pub(super) fn poll_caller(&mut self, cx: &mut Context<'_>) -> Result<Option<Box<Tenure>>, Status> {
+        let Answer::Proving(unproved) = &mut self.answer else { return Ok(None) };
+        let Poll::Ready(caller) = unproved.proving.as_mut().poll(cx) else { return Ok(None) };
+        let caller = caller?;
+        let tenure = Tenure::of(&caller);
+        let mut request = std::mem::take(&mut unproved.request);
+        request.extensions_mut().insert(caller);
+        self.answer = Answer::Awaited(answer(unproved.services.clone(), request));
+        Ok(tenure)
     }
 
     /// The client sent data.

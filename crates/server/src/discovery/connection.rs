@@ -28,7 +28,7 @@ use super::woken::{Mark, Woken};
 use super::{Connection, Discovery, method};
 use crate::grpc;
 use crate::listen::{Peer, Seat};
-use crate::trust::{Channel, Tenure, expired, look_at, no_proof};
+use crate::trust::{Channel, Tenure, Verdict, expired, look_at, no_proof};
 
 /// Bytes that are read at one time: as much as a frame holds. They are on the stack while they are looked at.
 const READ: usize = 16 * 1024;
@@ -352,8 +352,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         let mark = self.woken.mark(stream);
         let waker = Waker::from(mark.clone());
         let work = match method::find(head.uri().path()) {
-            None => match self.with_caller(head) {
-                Ok((head, tenure)) => Work::Call(Box::new(Call::new(self.others.clone(), head, waker.clone())), tenure),
+            None => match self.call(head, waker.clone()) {
+                Ok((call, tenure)) => Work::Call(Box::new(call), tenure),
                 Err(status) => return self.refuse(stream, &status),
             },
             Some((service, variant)) => {
@@ -371,21 +371,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
         self.streams.insert(stream, Stream { work, mark, waker, is_waiting: false });
     }
 
-    /// Adds to a call over TLS who calls, and says how long the proof holds. What says whether the server is well is for
-    /// everybody.
-    fn with_caller(&self, mut head: Request<()>) -> Result<(Request<()>, Option<Box<Tenure>>), Status> {
-        let mut tenure = None;
-        if let Some(channel) = &self.connection.channel
-            && !head.uri().path().starts_with(HEALTH)
-        {
-            let caller = channel.caller(head.headers())?;
-            // Nobody else needs to know the token.
-            head.headers_mut().remove(header::AUTHORIZATION);
-            tenure = Tenure::of(&caller);
-            head.extensions_mut().insert(caller);
-            head.extensions_mut().insert(self.connection.peer);
+    /// Begins a call of another service: over TLS with who calls, and how long the proof holds. What says whether the
+    /// server is well is for everybody.
+    fn call(&self, mut head: Request<()>, waker: Waker) -> Result<(Call, Option<Box<Tenure>>), Status> {
+        let services = self.others.clone();
+        let Some(channel) = &self.connection.channel else { return Ok((Call::new(services, head, waker), None)) };
+        if head.uri().path().starts_with(HEALTH) {
+            return Ok((Call::new(services, head, waker), None));
         }
-        Ok((head, tenure))
+        let verdict = channel.caller(head.headers());
+        // Nobody else needs to know the token.
+        head.headers_mut().remove(header::AUTHORIZATION);
+        head.extensions_mut().insert(self.connection.peer);
+        match verdict {
+            Verdict::Known(caller) => {
+                let caller = caller?;
+                let tenure = Tenure::of(&caller);
+                head.extensions_mut().insert(caller);
+                Ok((Call::new(services, head, waker), tenure))
+            }
+            Verdict::Awaited(proving) => Ok((Call::unproved(services, head, proving, waker), None)),
+        }
     }
 
     /// Ends a stream before anything is said on it.
@@ -486,6 +492,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionTask<S> {
                 (next, task.wants_room(&self.http2, stream), task.deadline())
             }
             Work::Call(call, tenure) => {
+                match call.poll_caller(cx) {
+                    Ok(None) => {}
+                    Ok(proved) => *tenure = proved,
+                    Err(status) => return self.end_if(stream, ControlFlow::Break(End::Status(status))),
+                }
                 if call.poll(cx, &mut self.http2, stream).is_ready() {
                     self.streams.remove(&stream);
                     return;

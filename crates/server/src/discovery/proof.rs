@@ -1,12 +1,23 @@
 //! What a client brings to prove who it is, until it says which node it is.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use http::{HeaderMap, header};
 use tonic::Status;
 use xds::Node;
 
-use crate::trust::{Caller, Channel};
+use crate::trust::{Caller, Channel, Verdict};
+
+/// Who a client is, or UNAUTHENTICATED, PERMISSION_DENIED, or UNAVAILABLE when that cannot be said now.
+pub(super) enum Admitted {
+    Known(Result<Arc<Caller>, Status>),
+    /// Somebody else is being asked.
+    Awaited(Admitting),
+}
+
+/// The same, once it is known.
+pub(super) type Admitting = Pin<Box<dyn Future<Output = Result<Arc<Caller>, Status>> + Send>>;
 
 /// The proof that a stream began with: the connection's certificate, and the head with a bearer token.
 #[derive(Debug)]
@@ -30,12 +41,19 @@ impl Proof {
     }
 
     /// Who the client is, if that may be this node. A join token for one use is used by this.
-    ///
-    /// # Errors
-    /// UNAUTHENTICATED or PERMISSION_DENIED.
-    pub(super) fn admit(self, node: &Node) -> Result<Arc<Caller>, Status> {
-        let caller = self.channel.caller(&self.headers)?;
-        caller.may_be(&node.id, &node.metadata)?;
-        Ok(Arc::new(caller))
+    pub(super) fn admit(self, node: &Arc<Node>) -> Admitted {
+        match self.channel.caller(&self.headers) {
+            Verdict::Known(caller) => Admitted::Known(admitted(caller, node)),
+            Verdict::Awaited(proving) => {
+                let node = node.clone();
+                Admitted::Awaited(Box::pin(async move { admitted(proving.await, &node) }))
+            }
+        }
     }
+}
+
+fn admitted(caller: Result<Caller, Status>, node: &Node) -> Result<Arc<Caller>, Status> {
+    let caller = caller?;
+    caller.may_be(&node.id, &node.metadata)?;
+    Ok(Arc::new(caller))
 }

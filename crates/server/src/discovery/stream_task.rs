@@ -26,7 +26,7 @@ use super::admission::Turn;
 use super::call::has_room;
 use super::documents::Documents;
 use super::node::{distribution_version, host_delivery, is_gateway, plane_node};
-use super::proof::Proof;
+use super::proof::{Admitted, Admitting, Proof};
 use super::roster::{Departed, Inspection, Place, Report};
 use super::secrets::Secrets;
 use super::{Connection, Discovery, witness};
@@ -54,6 +54,8 @@ pub(super) struct StreamTask {
     node: Option<Arc<Node>>,
     /// What a client over TLS brings, until it says who it is.
     proof: Option<Box<Proof>>,
+    /// While somebody else is asked who that is. What else the client has said waits for it.
+    proving: Option<Box<(Arc<Node>, Admitting)>>,
     /// Who a client over TLS has proved to be.
     caller: Option<Arc<Caller>>,
     /// How long the proof holds, where that may be over before the connection is.
@@ -93,6 +95,7 @@ struct Underway {
 
 /// What a stream waits for beside requests.
 enum Event {
+    Proved(Arc<Node>, Result<Arc<Caller>, Status>),
     Entered(Entered),
     Published(Published),
     Inspected(Inspection),
@@ -129,6 +132,7 @@ impl StreamTask {
             opened: Instant::now(),
             node: None,
             proof: proof.map(Box::new),
+            proving: None,
             caller: None,
             tenure: None,
             secrets: None,
@@ -208,8 +212,8 @@ impl StreamTask {
                 return ControlFlow::Continue(());
             }
             self.carry_out(http2, stream)?;
-            // A client that has just said who it is has set out for its audience.
-            if self.has_news || self.entering.is_none() {
+            // A client that has just said who it is has set out for its audience, or is being asked about.
+            if self.has_news || self.entering.is_none() && self.proving.is_none() {
                 return ControlFlow::Continue(());
             }
         }
@@ -222,7 +226,7 @@ impl StreamTask {
 
     /// When [`StreamTask::pass_time`] must be called even if nothing comes in.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let first_request = self.node.is_none().then(|| self.opened + self.discovery.config.deadlines.first_request);
+        let first_request = self.awaits_node().then(|| self.opened + self.discovery.config.deadlines.first_request);
         let turn = self.turn.as_ref().map(|(_, until)| *until);
         let secrets = self.secrets.as_deref().and_then(Secrets::deadline);
         let tenure = self.tenure.as_deref().map(Tenure::deadline);
@@ -232,7 +236,7 @@ impl StreamTask {
     /// What happens because of the time; then the stream must be polled.
     pub(super) fn pass_time(&mut self, now: Instant) -> ControlFlow<End> {
         let first_request = self.discovery.config.deadlines.first_request;
-        if self.node.is_none() && now >= self.opened + first_request {
+        if self.awaits_node() && now >= self.opened + first_request {
             let message = format!("no request came within {first_request:?} of the stream's beginning");
             return ControlFlow::Break(End::Status(Status::deadline_exceeded(message)));
         }
@@ -240,6 +244,11 @@ impl StreamTask {
         self.machine.handle_timeout(now);
         self.has_news = true;
         ControlFlow::Continue(())
+    }
+
+    /// Whether the client has not said yet which node it is.
+    fn awaits_node(&self) -> bool {
+        self.node.is_none() && self.proving.is_none()
     }
 
     /// Whether the client has been sent something, and all of it (rule P-78).
@@ -266,6 +275,13 @@ impl StreamTask {
         {
             return Poll::Ready(Event::Published(published));
         }
+        if let Some(proving) = &mut self.proving
+            && let Poll::Ready(caller) = proving.1.as_mut().poll(cx)
+        {
+            let node = proving.0.clone();
+            self.proving = None;
+            return Poll::Ready(Event::Proved(node, caller));
+        }
         if let Some(entering) = &mut self.entering
             && let Poll::Ready(entered) = entering.as_mut().poll(cx)
         {
@@ -277,6 +293,12 @@ impl StreamTask {
     fn take_in(&mut self, event: Event) -> ControlFlow<End> {
         let now = Instant::now();
         match event {
+            Event::Proved(node, Ok(caller)) => {
+                self.has_news = true;
+                self.admit(caller, &node);
+                return self.act_on(Outcome::Identified(node));
+            }
+            Event::Proved(_, Err(status)) => return ControlFlow::Break(End::Status(status)),
             Event::Entered((turn, Ok(Ok(attachment)))) => {
                 tracing::debug!(node = self.id(), "attached");
                 self.entering = None;
@@ -318,7 +340,9 @@ impl StreamTask {
         }
         // What there was no room for is still to come.
         self.has_news = !is_all_sent;
-        while let Some(outcome) = self.machine.poll_outcome() {
+        while self.proving.is_none()
+            && let Some(outcome) = self.machine.poll_outcome()
+        {
             self.act_on(outcome)?;
         }
         if is_all_sent {
@@ -328,7 +352,7 @@ impl StreamTask {
                 return ControlFlow::Break(End::Status(Status::ok("")));
             }
         }
-        if self.is_half_closed && self.node.is_none() {
+        if self.is_half_closed && self.awaits_node() {
             return ControlFlow::Break(End::Status(Status::invalid_argument("the stream ended without a request")));
         }
         ControlFlow::Continue(())
@@ -395,24 +419,30 @@ impl StreamTask {
         }
     }
 
+    /// The client is this caller, who may be this node.
+    fn admit(&mut self, caller: Arc<Caller>, node: &Node) {
+        let Discovery { issuer, metrics, gateway_secrets, .. } = &*self.discovery;
+        let peer = self.connection.peer;
+        let documents = is_gateway(node).then(|| Documents::new(gateway_secrets, caller.id.workload.namespace()));
+        self.secrets = issuer
+            .clone()
+            .map(|issuer| Box::new(Secrets::new(issuer, metrics.clone(), caller.clone(), peer, documents)));
+        self.tenure = Tenure::of(&caller);
+        self.caller = Some(caller);
+    }
+
     fn act_on(&mut self, outcome: Outcome) -> ControlFlow<End> {
         if let Outcome::Identified(node) = &outcome
             && let Some(proof) = self.proof.take()
         {
             // Before anybody is told of the node: it may be nobody's.
             match proof.admit(node) {
-                Ok(caller) => {
-                    let Discovery { issuer, metrics, gateway_secrets, .. } = &*self.discovery;
-                    let peer = self.connection.peer;
-                    let documents =
-                        is_gateway(node).then(|| Documents::new(gateway_secrets, caller.id.workload.namespace()));
-                    self.secrets = issuer
-                        .clone()
-                        .map(|issuer| Box::new(Secrets::new(issuer, metrics.clone(), caller.clone(), peer, documents)));
-                    self.tenure = Tenure::of(&caller);
-                    self.caller = Some(caller);
+                Admitted::Known(Ok(caller)) => self.admit(caller, node),
+                Admitted::Known(Err(status)) => return ControlFlow::Break(End::Status(status)),
+                Admitted::Awaited(admitting) => {
+                    self.proving = Some(Box::new((node.clone(), admitting)));
+                    return ControlFlow::Continue(());
                 }
-                Err(status) => return ControlFlow::Break(End::Status(status)),
             }
         }
         let newest = self.target.as_ref().map(|target| (&target.snapshot, target.generation));

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, header};
 use identity::{
-    Authority, ClientCertificate, InvalidToken, JoinToken, NodeClaims, SpiffeId, TokenId, TrustDomain, Uses, Workload,
+    Authority, ClaimedAccount, ClientCertificate, InvalidToken, JoinToken, NodeClaims, Pod, SpiffeId, TokenError,
+    TokenId, TrustDomain, Uses, Workload,
 };
 use proto::pb::google::protobuf::Struct;
 use proto::pb::google::protobuf::value::Kind;
@@ -16,12 +18,14 @@ use tonic::Status;
 
 use super::key_set::KeySet;
 use super::{StateDirectory, StateError, TlsSettings};
+use crate::token_review::{Asked, Outcome, TokenReviews};
 
 /// What a client is told that shows nothing. What is wrong with a proof stands in the log, not in the answer: it would
 /// help whoever tries others.
 const NO_PROOF: &str = "prove who you are: with a client certificate, or with a bearer token in \"authorization\"";
 const BAD_TOKEN: &str = "the bearer token proves nothing here";
 const BAD_CERTIFICATE: &str = "the client certificate names no workload of this trust domain";
+const NOT_NOW: &str = "the bearer token cannot be verified at the moment; try again";
 const OTHER_NODE: &str = "the node is not the one that this identity may be";
 
 /// Says who callers are.
@@ -32,6 +36,7 @@ pub(crate) struct Gate {
     users: BTreeMap<u32, Workload>,
     state: StateDirectory,
     accounts: Option<KeySet>,
+    reviews: Option<TokenReviews>,
     /// Join tokens that somebody is here by, each to be cancelled when it is revoked.
     leases: Mutex<HashMap<TokenId, Weak<CancellationToken>>>,
 }
@@ -49,7 +54,20 @@ pub(crate) struct Caller {
     pub(super) lease: Option<Arc<CancellationToken>>,
     /// What names the key that has signed the certificate.
     signer_key_id: Arc<[u8]>,
+    /// The pod that a token is bound to, where a cluster has said so.
+    pub(super) pod: Option<Pod>,
 }
+
+/// Who calls, or what will say so.
+pub(crate) enum Verdict {
+    /// Who it is, or UNAUTHENTICATED or UNAVAILABLE.
+    Known(Result<Caller, Status>),
+    /// A cluster is being asked.
+    Awaited(Proving),
+}
+
+/// The same, once it is known.
+pub(crate) type Proving = Pin<Box<dyn Future<Output = Result<Caller, Status>> + Send>>;
 
 /// What somebody proved an identity by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,11 +109,15 @@ impl fmt::Debug for Channel {
 }
 
 impl Gate {
-    pub(super) fn new(settings: &TlsSettings, state: StateDirectory) -> Result<Self, StateError> {
+    pub(super) fn new(
+        settings: &TlsSettings,
+        state: StateDirectory,
+        reviews: Option<TokenReviews>,
+    ) -> Result<Self, StateError> {
         let accounts = settings.service_accounts.clone().map(KeySet::open).transpose()?;
         let (trust_domain, aliases) = (settings.trust_domain.clone(), settings.trust_domain_aliases.clone());
         let users = settings.users.clone();
-        Ok(Self { trust_domain, aliases, users, state, accounts, leases: Mutex::default() })
+        Ok(Self { trust_domain, aliases, users, state, accounts, reviews, leases: Mutex::default() })
     }
 
     pub(super) fn accounts(&self) -> Option<&KeySet> {
@@ -146,29 +168,83 @@ impl Gate {
         lease
     }
 
-    fn redeem(&self, token: &str) -> Result<Caller, String> {
+    /// Whom a token stands for: a join token for whom it was made, one that a key of the set has signed for whom it
+    /// names, and any other for whom the cluster says.
+    fn redeem(&self, token: &str) -> Verdict {
         let now = SystemTime::now();
-        let caller = |who: Workload, proof, until, lease| Caller {
-            id: who.within(&self.trust_domain),
-            proof,
-            until: Some(until),
-            lease,
-            signer_key_id: Arc::default(),
-        };
         if JoinToken::is_one(token) {
             let redeemed = token.parse().and_then(|token| self.state.redeem(&token, now));
-            let (who, record) = redeemed.map_err(|error: InvalidToken| error.to_string())?;
-            let until = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(record.expires)).unwrap_or(now);
-            // One for one use is used up; there is nothing left to revoke.
-            let lease = (record.uses == Uses::Many).then(|| self.lease(&record.id));
-            return Ok(caller(who, Proof::JoinToken, until, lease));
+            return Verdict::Known(match redeemed {
+                Ok((who, record)) => {
+                    let until = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(record.expires)).unwrap_or(now);
+                    // One for one use is used up; there is nothing left to revoke.
+                    let lease = (record.uses == Uses::Many).then(|| self.lease(&record.id));
+                    Ok(Caller { lease, ..Caller::by_token(who.within(&self.trust_domain), Proof::JoinToken, until) })
+                }
+                Err(error) => Err(refused::<InvalidToken>(&error)),
+            });
         }
-        let accounts =
-            self.accounts.as_ref().ok_or("service account tokens are not taken: no key set is configured")?;
-        let keys = accounts.current().ok_or("the key set of service accounts could not be read yet")?;
-        let (who, until) = keys.verify(token, now).map_err(|error| error.to_string())?;
-        Ok(caller(who, Proof::ServiceAccountToken, until, None))
+        if let Some(accounts) = &self.accounts {
+            let by_keys = match accounts.current() {
+                Some(keys) => keys.verify(token, now),
+                None => Err(TokenError::Keys("it could not be read yet".to_owned())),
+            };
+            match by_keys {
+                Ok((who, until)) => {
+                    let id = who.within(&self.trust_domain);
+                    return Verdict::Known(Ok(Caller::by_token(id, Proof::ServiceAccountToken, until)));
+                }
+                // What its own issuer's keys say is final; of other tokens the cluster may know more.
+                Err(error) if self.reviews.is_none() || !error.is_of_others() => {
+                    return Verdict::Known(Err(refused(&error)));
+                }
+                Err(_) => {}
+            }
+        }
+        match &self.reviews {
+            Some(reviews) => self.review(reviews, token),
+            None => Verdict::Known(Err(refused(
+                &"service account tokens are not taken: neither a key set nor a cluster is configured",
+            ))),
+        }
     }
+
+    fn review(&self, reviews: &TokenReviews, token: &str) -> Verdict {
+        let (claimed, asked) = match reviews.ask(token) {
+            Ok(asked) => asked,
+            Err(error) => return Verdict::Known(Err(refused(&error))),
+        };
+        let trust_domain = self.trust_domain.clone();
+        match asked {
+            Asked::Known(outcome) => Verdict::Known(caller_of(outcome, &claimed, &trust_domain)),
+            Asked::Underway(underway) => Verdict::Awaited(Box::pin(async move {
+                let outcome = underway.outcome().await;
+                caller_of(outcome, &claimed, &trust_domain)
+            })),
+        }
+    }
+}
+
+/// Who a caller is by what a cluster says of the token.
+fn caller_of(outcome: Outcome, claimed: &ClaimedAccount, trust_domain: &TrustDomain) -> Result<Caller, Status> {
+    match outcome {
+        Outcome::Proved(proved) => {
+            let id = proved.workload.clone().within(trust_domain);
+            let pod = proved.pod.clone();
+            Ok(Caller { pod, ..Caller::by_token(id, Proof::ServiceAccountToken, claimed.until) })
+        }
+        Outcome::Refused(reason) => Err(refused(&reason)),
+        Outcome::Failed(reason) => {
+            tracing::debug!(reason = &*reason, "a bearer token could not be verified");
+            Err(Status::unavailable(NOT_NOW))
+        }
+    }
+}
+
+/// What the bearer of a token is told that proves nothing; why is for the log.
+fn refused<R: fmt::Display + ?Sized>(reason: &R) -> Status {
+    tracing::warn!(%reason, "a bearer token was refused");
+    Status::unauthenticated(BAD_TOKEN)
 }
 
 impl Channel {
@@ -185,11 +261,10 @@ impl Channel {
     /// Who calls: whom the certificate is for, else for whom the bearer token stands, else who the user is. A join token for one use is used
     /// by this.
     ///
-    /// # Errors
-    /// UNAUTHENTICATED, with a reason in the log.
-    pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Status> {
+    /// Otherwise UNAUTHENTICATED, with a reason in the log, or UNAVAILABLE when that cannot be said now.
+    pub(crate) fn caller(&self, headers: &HeaderMap) -> Verdict {
         let token = bearer(headers);
-        match (&self.certificate, token) {
+        Verdict::Known(match (&self.certificate, token) {
             (Some(Ok(certificate)), _) if SystemTime::now() >= certificate.not_after => {
                 tracing::warn!(identity = %certificate.id, "a client certificate has expired");
                 Err(expired())
@@ -200,25 +275,22 @@ impl Channel {
                 until: None,
                 lease: None,
                 signer_key_id: certificate.signer_key_id.as_slice().into(),
+                pod: None,
             }),
-            (_, Some(token)) => match self.gate.redeem(token) {
-                Ok(caller) => Ok(caller),
-                Err(reason) => {
-                    tracing::warn!(reason, "a bearer token was refused");
-                    Err(Status::unauthenticated(BAD_TOKEN))
-                }
-            },
+            (_, Some(token)) => return self.gate.redeem(token),
             (Some(Err(reason)), None) => {
                 tracing::warn!(reason = &**reason, "a client certificate was refused");
                 Err(Status::unauthenticated(BAD_CERTIFICATE))
             }
-            (None, None) => {
-                let who = self.user.clone().ok_or_else(no_proof)?;
-                let id = who.within(&self.gate.trust_domain);
-                let signer_key_id = Arc::default();
-                Ok(Caller { id, proof: Proof::User, until: None, lease: None, signer_key_id })
-            }
-        }
+            (None, None) => self.user.clone().ok_or_else(no_proof).map(|who| Caller {
+                id: who.within(&self.gate.trust_domain),
+                proof: Proof::User,
+                until: None,
+                lease: None,
+                signer_key_id: Arc::default(),
+                pod: None,
+            }),
+        })
     }
 }
 
@@ -233,6 +305,10 @@ pub(crate) fn expired() -> Status {
 }
 
 impl Caller {
+    fn by_token(id: SpiffeId, proof: Proof, until: SystemTime) -> Self {
+        Self { id, proof, until: Some(until), lease: None, signer_key_id: Arc::default(), pod: None }
+    }
+
     /// Whether the certificate that this was proved by was signed by `authority`; `None` when it was proved otherwise.
     pub(crate) fn is_signed_by(&self, authority: &Authority) -> Option<bool> {
         (self.proof == Proof::Certificate).then(|| authority.has_key_id(&self.signer_key_id))

@@ -267,6 +267,7 @@ impl Issuer {
     fn book(&self, issued: &Issued, caller: &Caller, peer: &Peer) -> Result<(), StateError> {
         let proof = caller.proof.as_str();
         let issuance = Issuance::new(issued.serial, &caller.id, &issued.lifetime, proof, &peer.to_string());
+        let issuance = issuance.of_pod(caller.pod.clone());
         self.audit.append(&issuance.line())?;
         tracing::debug!(id = issuance.id, serial = issuance.serial, proof, %peer, "certificate signed");
         Ok(())

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use identity::{KeyType, TrustDomain, Workload};
 
-use crate::Listen;
+use crate::{Listen, TokenReviewSettings};
 
 /// The TLS listeners, and who may connect to them.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub struct TlsSettings {
     pub rotation_settle: Duration,
     /// Whose service account tokens count; none when absent.
     pub service_accounts: Option<ServiceAccountSource>,
+    /// Which cluster is asked about the service account tokens that no key of `service_accounts` has signed.
+    pub token_review: Option<TokenReviewSettings>,
 }
 
 /// Who signs certificates.

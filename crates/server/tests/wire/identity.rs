@@ -30,6 +30,7 @@ pub fn settings(state: &Path) -> TlsSettings {
         workload_ttl: Duration::from_secs(3600),
         rotation_settle: Duration::ZERO,
         service_accounts: None,
+        token_review: None,
     }
 }
 
@@ -376,18 +377,18 @@ async fn a_certificate_in_files_is_replaced_without_a_restart() {
 }
 
 /// A cluster that signs service account tokens with P-256.
-struct Cluster {
+pub struct Cluster {
     key: KeyPair,
 }
 
 impl Cluster {
     const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { key: KeyPair::generate().unwrap() }
     }
 
-    fn key_set(&self) -> String {
+    pub fn key_set(&self) -> String {
         use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
         let point = self.key.public_key_raw();
         let part = |range| BASE64_URL_SAFE_NO_PAD.encode(&point[range]);
@@ -395,16 +396,21 @@ impl Cluster {
         serde_json::json!({ "keys": [{ "kty": "EC", "crv": "P-256", "x": x, "y": y }] }).to_string()
     }
 
-    fn token(&self, account: &str, audience: &str) -> String {
+    pub fn token(&self, account: &str, audience: &str) -> String {
+        self.token_for(account, audience, 600)
+    }
+
+    /// One that is over in so many seconds. No two are equal.
+    pub fn token_for(&self, account: &str, audience: &str, seconds: i64) -> String {
         use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
         let claims = serde_json::json!({
             "iss": Self::ISSUER, "aud": [audience], "sub": format!("system:serviceaccount:{account}"),
-            "exp": jsonwebtoken::get_current_timestamp() + 600,
+            "exp": jsonwebtoken::get_current_timestamp().saturating_add_signed(seconds),
         });
         encode(&Header::new(Algorithm::ES256), &claims, &EncodingKey::from_ec_der(&self.key.serialize_der())).unwrap()
     }
 
-    fn source(&self, keys: &str) -> Option<server::ServiceAccountSource> {
+    pub fn source(&self, keys: &str) -> Option<server::ServiceAccountSource> {
         Some(server::ServiceAccountSource {
             keys: keys.to_owned(),
             authorities: None,

@@ -23,5 +23,6 @@ mod services;
 mod streams;
 mod telemetry;
 mod tenure;
+mod token_review;
 mod transport;
 mod truth;
