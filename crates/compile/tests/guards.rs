@@ -1,0 +1,129 @@
+//! Whom the guards of a workload ask, and what they need for that.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
+
+use std::sync::Arc;
+
+use compile::{Audience, Compiler, ControlPlane, HostDelivery, Interception, Options, Proxy, Secrets};
+use proto::ResourceType;
+use serde_json::Value;
+use snapshot::Snapshot;
+use world::{Change, Labels, Problem, Settings, World};
+
+fn compiled(yaml: &str, secrets: Secrets, reached_at: Option<&str>) -> (Snapshot, Vec<Problem>) {
+    let parsed = source::text::parse("test.yaml", yaml.as_bytes(), &source::Options::default());
+    assert_eq!(parsed.problems, []);
+    let mut world = World::new(Settings::default());
+    parsed.objects.into_iter().for_each(|object| drop(world.apply(Change::Apply(object))));
+    let audience = Audience {
+        proxy: Proxy::Sidecar { interception: Interception::Redirect, http_proxy_port: None },
+        namespace: "default".into(),
+        labels: Arc::new(Labels::from([("app".to_owned(), "shop".to_owned())])),
+        addresses: vec!["10.0.0.1".parse().unwrap()],
+        hosts: HostDelivery::Inline,
+        lacks: proto::Extensions::default(),
+        secrets,
+        control_plane: reached_at.map(|at| ControlPlane::parse(at, None).unwrap()),
+    };
+    let mut compiler = Compiler::new(Options::default());
+    let (id, _) = compiler.add(&world, &audience);
+    let snapshot = compiler.snapshot(id);
+    assert_eq!(snapshot.dangling(), []);
+    let problems = compiler.problems();
+    (snapshot, problems)
+}
+
+fn json(snapshot: &Snapshot, of: ResourceType, name: &str) -> Option<Value> {
+    let cell = snapshot.get(of, name)?;
+    let checked = proto::wire::check(of.type_url(), &cell.value());
+    assert!(checked.is_ok(), "{checked:#?}");
+    Some(proto::descriptor::to_json(of.type_url(), &cell.value()))
+}
+
+const LIMIT: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: shop, namespace: default}
+spec: {selector: {app: shop}, ports: [{name: http, port: 80, targetPort: 8080}]}
+---
+apiVersion: policy.pointsman.dev/v1alpha1
+kind: RateLimitPolicy
+metadata: {name: shop, namespace: default}
+spec: {limits: [{name: all, requests: 1, per: 1s, scope: Global}]}
+";
+const CLUSTER: &str = "pointsman-limits";
+
+#[test]
+fn limits_are_asked_about_by_the_proxys_own_certificate_where_it_says_how_it_reaches_us() {
+    let by_bootstrap = |secrets| {
+        let (snapshot, _) = compiled(LIMIT, secrets, None);
+        let listener = json(&snapshot, ResourceType::Listener, "virtualInbound").unwrap().to_string();
+        assert!(listener.contains("xds-grpc") && !listener.contains(CLUSTER), "{listener}");
+        assert_eq!(json(&snapshot, ResourceType::Cluster, CLUSTER), None);
+    };
+    by_bootstrap(Secrets::None);
+    by_bootstrap(Secrets::Stream);
+    for (secrets, at, kind, name) in [
+        (Secrets::Stream, "10.1.1.1:15012", "STATIC", "10.1.1.1"),
+        (Secrets::Agent, "istiod.istio-system.svc:15012", "STRICT_DNS", "istiod.istio-system.svc"),
+    ] {
+        let (snapshot, _) = compiled(LIMIT, secrets, Some(at));
+        let listener = json(&snapshot, ResourceType::Listener, "virtualInbound").unwrap().to_string();
+        assert!(listener.contains(CLUSTER) && !listener.contains("xds-grpc"), "{listener}");
+        let cluster = json(&snapshot, ResourceType::Cluster, CLUSTER).unwrap();
+        // The default is not written.
+        assert_eq!(cluster["type"].as_str().unwrap_or("STATIC"), kind, "{cluster}");
+        let common = &cluster["transport_socket"]["typed_config"]["common_tls_context"];
+        let peers =
+            &common["combined_validation_context"]["default_validation_context"]["match_typed_subject_alt_names"];
+        assert_eq!(peers[0]["matcher"]["exact"], name, "{cluster}");
+        assert_eq!(cluster.to_string().contains("sds-grpc"), secrets == Secrets::Agent);
+        // Whoever has nothing to ask needs no way.
+        let (snapshot, _) = compiled(&LIMIT.replace("Global", "Local"), secrets, Some(at));
+        assert_eq!(json(&snapshot, ResourceType::Cluster, CLUSTER), None);
+    }
+}
+
+const PROVIDER: &str = "\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data:
+  mesh: |
+    extensionProviders:
+      - name: judge
+        envoyExtAuthzGrpc: {service: judge.default.svc.cluster.local, port: 9000}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: asked, namespace: default}
+spec: {action: CUSTOM, provider: {name: judge}, rules: [{}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: judge, namespace: default}
+spec: {selector: {app: judge}, ports: [{name: PORT, port: 9000}]}
+";
+
+#[test]
+fn a_provider_by_grpc_whose_port_is_not_declared_so_is_told_of() {
+    for (port, rule, is_told) in [
+        ("grpc-judge", "", false),
+        ("http2", "", false),
+        ("http", "", true),
+        ("judge", "", true),
+        ("tcp", "", true),
+        ("http", "{http: {h2UpgradePolicy: UPGRADE}}", false),
+        ("tcp", "{http: {h2UpgradePolicy: UPGRADE}}", true),
+    ] {
+        let mut yaml = PROVIDER.replace("PORT", port);
+        if !rule.is_empty() {
+            yaml += &format!(
+                "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: judge, namespace: default}}\n\
+                 spec: {{host: judge, trafficPolicy: {{connectionPool: {rule}}}}}\n"
+            );
+        }
+        let (_, problems) = compiled(&yaml, Secrets::None, None);
+        let told = problems.iter().any(|problem| problem.message.contains("not declared as HTTP/2"));
+        assert_eq!(told, is_told, "{port} {rule}: {problems:#?}");
+    }
+}
