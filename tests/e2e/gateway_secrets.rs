@@ -28,12 +28,42 @@ impl Authority {
         Self { pem, issuer: Issuer::new(params, key) }
     }
 
+    /// A list that says which of its certificates (the chain of a pair) is revoked.
+    pub fn revoking(&self, chain: &str) -> String {
+        use rustls::pki_types::{CertificateDer, pem::PemObject};
+        let der = CertificateDer::from_pem_slice(chain.as_bytes()).unwrap();
+        let serial = serial_of(&der);
+        let time = rcgen::date_time_ymd(2020, 1, 1);
+        let revoked = rcgen::RevokedCertParams {
+            serial_number: serial.into(),
+            revocation_time: time,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: time,
+            next_update: rcgen::date_time_ymd(2090, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+
     pub fn pair(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
+}
+
+/// The serial number in a certificate's DER: behind the headers of certificate, content and version.
+fn serial_of(der: &[u8]) -> Vec<u8> {
+    let at = der.windows(5).position(|bytes| bytes == [0xa0, 0x03, 0x02, 0x01, 0x02]).unwrap() + 5;
+    assert_eq!(der[at], 0x02, "an integer follows the version");
+    der[at + 2..at + 2 + usize::from(der[at + 1])].to_vec()
 }
 
 fn secret(name: &str, parts: &[(&str, &str)]) -> String {

@@ -97,7 +97,8 @@ async fn a_secret_from_plain_files_is_replaced_under_load_without_a_failed_hands
     let before = first.pair("shop.test");
     secrets.put_pair("shop", &before);
     secrets.put_pair("staff", &first.pair("staff.test"));
-    secrets.put("people", &[("ca.crt", &staff.pem)]);
+    let fired = staff.pair("fired");
+    secrets.put("people", &[("ca.crt", &staff.pem), ("ca.crl", &staff.revoking(&fired.0))]);
     let server = Guarded::start(&[("mesh.yaml", &mesh)], &["--secret-dir", secrets.path()]).await;
     let token = server.token("default/gateway");
     let proof = ["--kind", "gateway", "--label", "istio=ingressgateway", "--token-file", &*token];
@@ -120,9 +121,9 @@ async fn a_secret_from_plain_files_is_replaced_under_load_without_a_failed_hands
         .unwrap();
     };
     answers(&old).await;
-    // Who must show a certificate is let in with one of the right authority, and with no other.
-    for (authority, is_let_in) in [(&staff, true), (&strangers, false)] {
-        let (certificate, key) = authority.pair("me");
+    // Who must show a certificate is let in with one of the right authority that is not revoked, and with no other.
+    for (pair, is_let_in) in [(staff.pair("me"), true), (strangers.pair("me"), false), (fired, false)] {
+        let (certificate, key) = pair;
         let (certificate, key) = (write("me.pem", &certificate), write("me.key", &key));
         let asked = ask(at, "staff.test", &old, &["--cert", &certificate, "--key", &key]);
         assert_eq!(asked.as_deref() == Ok("200"), is_let_in, "{asked:?}");

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::{PrivateKey, pem};
 
@@ -13,6 +15,7 @@ use crate::{PrivateKey, pem};
 pub struct TlsSecret {
     pair: Option<Pair>,
     authorities: Option<String>,
+    revoked: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -47,6 +50,9 @@ pub enum TlsSecretError {
     /// The authorities cannot be read.
     #[error("the certificates of authorities cannot be used: {0}")]
     Authorities(String),
+    /// The list of what the authorities have revoked cannot be read.
+    #[error("the list of revoked certificates cannot be used: {0}")]
+    Revoked(String),
 }
 
 impl TlsSecret {
@@ -65,7 +71,29 @@ impl TlsSecret {
         if pair.is_none() && authorities.is_none() {
             return Err(TlsSecretError::Empty);
         }
-        Ok(Self { pair, authorities })
+        Ok(Self { pair, authorities, revoked: None })
+    }
+
+    /// With lists of what its authorities have revoked, PEM.
+    ///
+    /// # Errors
+    /// [`TlsSecretError::Revoked`] when there is none in the text, one cannot be read, or there are no authorities.
+    pub fn with_revoked(self, lists: &str) -> Result<Self, TlsSecretError> {
+        let refused = |why: &str| Err(TlsSecretError::Revoked(why.to_owned()));
+        if self.authorities.is_none() {
+            return refused("there are no authorities beside it");
+        }
+        let mut count = 0;
+        for list in CertificateRevocationListDer::pem_slice_iter(lists.as_bytes()) {
+            match list {
+                Ok(list) if CertificateRevocationList::from_der(&list).is_ok() => count += 1,
+                Ok(_) | Err(_) => return refused("it is not in PEM form"),
+            }
+        }
+        match count {
+            0 => refused("there is none in it"),
+            _ => Ok(Self { revoked: Some(lists.to_owned()), ..self }),
+        }
     }
 
     /// Certificate chain and key, as PEM. Whoever asks for the key keeps it secret.
@@ -76,6 +104,11 @@ impl TlsSecret {
     /// What clients are verified by, as PEM.
     pub fn authorities(&self) -> Option<&str> {
         self.authorities.as_deref()
+    }
+
+    /// What of that is revoked, as PEM.
+    pub fn revoked(&self) -> Option<&str> {
+        self.revoked.as_deref()
     }
 }
 
@@ -146,6 +179,31 @@ mod tests {
             assert_eq!(secret.authorities(), Some(&*chain));
             assert!(!format!("{secret:?}").contains(private.lines().nth(1).unwrap()));
         }
+    }
+
+    #[test]
+    fn a_list_of_revoked_certificates_stands_beside_its_authorities_or_is_refused() {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.key_usages.push(rcgen::KeyUsagePurpose::CrlSign);
+        let authority = params.self_signed(&key).unwrap().pem();
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2020, 1, 1),
+            next_update: rcgen::date_time_ymd(2090, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&rcgen::Issuer::new(params, &key)).unwrap().pem().unwrap();
+        let authorities = || TlsSecret::new(None, None, Some(&authority)).unwrap();
+        assert_eq!(authorities().with_revoked(&list).unwrap().revoked(), Some(&*list));
+        for text in ["", "junk", &*authority] {
+            let error = authorities().with_revoked(text).unwrap_err();
+            assert!(error.to_string().contains("there is none in it"), "{text}: {error}");
+        }
+        let pair = TlsSecret::new(Some(&certificate(&key)), Some(&key.serialize_pem()), None).unwrap();
+        assert!(pair.with_revoked(&list).unwrap_err().to_string().contains("no authorities"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Secrets of gateways, from documents: `kubernetes://<name>` and `kubernetes://<name>-cacert`, as Istio names them.
+//! Secrets of gateways, from documents and plain files: `kubernetes://<name>` and `kubernetes://<name>-cacert`, as Istio names them.
 //!
 //! A gateway gets those of the namespace of its proved identity, whatever namespace the name says.
 
@@ -104,10 +104,9 @@ impl Documents {
         let document = |secret: &str| self.newest.get(&(self.namespace.clone(), secret.into()));
         // Authorities may be a secret of their own, or a part of the one with the certificate.
         if let Some(base) = secret.strip_suffix(AUTHORITIES) {
-            let own = document(secret).and_then(|found| found.authorities());
-            let authorities = own.or_else(|| document(base).and_then(|found| found.authorities()));
-            if let Some(authorities) = authorities {
-                return Some(verification(name, authorities));
+            let found = [secret, base].into_iter().filter_map(document).find_map(|found| verification(name, found));
+            if found.is_some() {
+                return found;
             }
         }
         document(secret).and_then(|found| certificate(name, found))
@@ -131,8 +130,13 @@ fn certificate(name: &str, secret: &TlsSecret) -> Option<Cell> {
     Some(cell(name, secret::Type::TlsCertificate(pair), chain))
 }
 
-fn verification(name: &str, authorities: &str) -> Cell {
-    let context =
-        CertificateValidationContext { trusted_ca: inline(authorities), ..CertificateValidationContext::default() };
-    cell(name, secret::Type::ValidationContext(context), authorities)
+fn verification(name: &str, secret: &TlsSecret) -> Option<Cell> {
+    let (authorities, revoked) = (secret.authorities()?, secret.revoked());
+    let context = CertificateValidationContext {
+        trusted_ca: inline(authorities),
+        crl: revoked.and_then(inline),
+        ..CertificateValidationContext::default()
+    };
+    let public = format!("{authorities}{}", revoked.unwrap_or_default());
+    Some(cell(name, secret::Type::ValidationContext(context), &public))
 }

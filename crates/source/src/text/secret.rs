@@ -15,12 +15,14 @@ use super::node::{Node, Value};
 use crate::validate::REFUSED;
 
 /// All that a part may be called.
-pub(crate) const PARTS: [&str; 6] = [CERTIFICATE[0], KEY[0], AUTHORITIES[0], CERTIFICATE[1], KEY[1], AUTHORITIES[1]];
+pub(crate) const PARTS: [&str; 7] =
+    [CERTIFICATE[0], KEY[0], AUTHORITIES[0], CERTIFICATE[1], KEY[1], AUTHORITIES[1], REVOKED];
 
 /// Names of the parts, the first that is there counts: Kubernetes' own, then Istio's.
 const CERTIFICATE: [&str; 2] = ["tls.crt", "cert"];
 const KEY: [&str; 2] = ["tls.key", "key"];
 const AUTHORITIES: [&str; 2] = ["ca.crt", "cacert"];
+const REVOKED: &str = "ca.crl";
 
 /// What a document of kind `Secret` says.
 #[derive(Debug)]
@@ -85,7 +87,12 @@ pub(crate) fn assemble(parts: &Parts) -> Result<TlsSecret, Flaw> {
     let found = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, parts.get(name)?)));
     let text = |names| found(names).map(|(_, text)| text.as_str());
     // Istio's form for authorities alone has them as `cacert`, beside which `key` may mean something else.
-    TlsSecret::new(text(CERTIFICATE), text(KEY), text(AUTHORITIES)).map_err(|error| {
+    let secret = TlsSecret::new(text(CERTIFICATE), text(KEY), text(AUTHORITIES));
+    let secret = secret.and_then(|secret| match parts.get(REVOKED) {
+        Some(lists) => secret.with_revoked(lists),
+        None => Ok(secret),
+    });
+    secret.map_err(|error| {
         let (names, hint) = match &error {
             TlsSecretError::Empty | TlsSecretError::NoCertificate | TlsSecretError::Certificate(_) => {
                 (CERTIFICATE, "Put the certificate chain in PEM form there, the server's own first.")
@@ -94,6 +101,9 @@ pub(crate) fn assemble(parts: &Parts) -> Result<TlsSecret, Flaw> {
                 (KEY, "Put the private key of the certificate there, PEM, PKCS#8.")
             }
             TlsSecretError::Mismatch => (KEY, "Put certificate and key of the same pair there."),
+            TlsSecretError::Revoked(_) => {
+                ([REVOKED; 2], "Put lists of certificates that the authorities revoked there, PEM.")
+            }
             TlsSecretError::Authorities(_) => (AUTHORITIES, "Put the certificates of authorities there, in PEM form."),
         };
         let part = found(names).map_or(names[0], |(name, _)| name);
