@@ -65,7 +65,7 @@ impl Kubernetes {
             format!("--token-auth-file={}", of("tokens.csv")),
             "--authorization-mode=RBAC".to_owned(),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-            format!("--service-account-key-file={}", of("accounts.key")),
+            format!("--service-account-key-file={}", of("accounts.pub")),
             format!("--service-account-signing-key-file={}", of("accounts.key")),
             "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
             // Nobody makes the accounts and tokens that it would wait for.
@@ -166,6 +166,8 @@ fn credentials(directory: &Path) -> Result<()> {
     write("root.pem", &root)?;
     write("server.pem", &server.pem())?;
     write("server.key", &key.serialize_pem())?;
-    write("accounts.key", &KeyPair::generate()?.serialize_pem())?;
+    let accounts = KeyPair::generate()?;
+    write("accounts.key", &accounts.serialize_pem())?;
+    write("accounts.pub", &accounts.public_key_pem())?;
     write("tokens.csv", &format!("{ADMINISTRATOR},administrator,1,system:masters\n"))
 }
