@@ -95,6 +95,11 @@ fn requirements(fields: &mut Map<String, Value>) {
             property.shift_remove("default");
         }
         let is_refused = property.get("default").is_some_and(|default| !may_be(property, default));
+        // An empty text says as much as none. API servers before Kubernetes 1.21 take it for null, and refuse the schema.
+        let is_empty = !is_refused && property.get("default").is_some_and(|default| default == "");
+        if is_empty && let Some(property) = property.as_object_mut() {
+            property.shift_remove("default");
+        }
         if is_refused && let Some(property) = property.as_object_mut() {
             property.shift_remove("default");
             required.push(json!(name));
