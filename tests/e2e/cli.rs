@@ -35,7 +35,7 @@ fn stderr(output: &Output) -> String {
 fn every_command_has_help_with_examples() {
     let whole = stdout(&pointsman(&["--help"]));
     assert!(whole.contains("Exit codes:") && whole.contains("Examples:"), "{whole}");
-    for command in ["serve", "check", "status", "wait", "bootstrap", "demo", "import", "crds"] {
+    for command in ["serve", "check", "status", "wait", "bootstrap", "certificate", "demo", "import", "crds"] {
         assert!(whole.contains(&format!("\n  {command} ")), "{command} is not listed: {whole}");
         for flag in ["--help", "-h"] {
             let output = pointsman(&[command, flag]);
@@ -75,6 +75,9 @@ fn what_cannot_be_run_ends_with_2_and_says_why() {
         (&["wait", "--for=synced", "--admin", &nobody], "is `pointsman serve` running there?"),
         (&["bootstrap", "--xds", "somewhere"], "neither HOST:PORT nor unix:PATH"),
         (&["bootstrap", "--label", "app"], "is not KEY=VALUE"),
+        (&["bootstrap", "--certificates", config], "--certificates is for --kind grpc only"),
+        (&["certificate", "--xds", "127.0.0.1:1", "--out", config], "--xds-ca FILE"),
+        (&["certificate", "--xds", missing, "--out", config, "--once"], "gives no certificate by the user"),
         (&["bootstrap", "--kind", "toaster"], "invalid value 'toaster'"),
         (&["check", "--config", config, "--missing-destination", "shrug"], "invalid value 'shrug'"),
     ] {

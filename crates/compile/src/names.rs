@@ -21,6 +21,9 @@ pub const LIMITS: &str = "pointsman-limits";
 /// Listener and route configuration of the explicit HTTP proxy.
 pub const HTTP_PROXY: &str = "http_proxy";
 
+/// Instance of a certificate provider in the bootstraps of gRPC, ours and those of Istio's agents.
+pub const CERTIFICATE_PROVIDER: &str = "default";
+
 /// `outbound|80|v2|reviews.default.svc.cluster.local`; an empty subset for the service as a whole.
 pub fn outbound_cluster(port: u16, subset: &str, host: &Hostname) -> Arc<str> {
     format!("outbound|{port}|{subset}|{host}").into()

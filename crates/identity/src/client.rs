@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -33,6 +35,15 @@ pub enum ClientCertificateError {
 }
 
 impl ClientCertificate {
+    /// Reads the first certificate of a chain in PEM form, as [`ClientCertificate::read`] does.
+    ///
+    /// # Errors
+    /// [`ClientCertificateError`] when there is none, or it names no workload.
+    pub fn read_pem(chain: &str) -> Result<Self, ClientCertificateError> {
+        let first = CertificateDer::from_pem_slice(chain.as_bytes()).map_err(|_| ClientCertificateError::Unreadable)?;
+        Self::read(&first)
+    }
+
     /// Reads a certificate, which must have exactly one name in URI form (X509-SVID 2). Whether it holds, and who signed
     /// it, is for TLS to verify.
     ///

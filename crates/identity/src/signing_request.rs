@@ -1,13 +1,13 @@
 //! Signing requests (PKCS#10): a public key, and the proof that its sender has the private one.
 
-use rcgen::{PublicKeyData, SubjectPublicKeyInfo};
+use rcgen::{CertificateParams, DistinguishedName, PublicKeyData, SubjectPublicKeyInfo};
 use rustls_pki_types::CertificateSigningRequestDer;
 use rustls_pki_types::pem::PemObject;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 
-use crate::Error;
+use crate::{Error, PrivateKey};
 
 /// Bytes of a request. One with an RSA key of 4096 bits has less than 2 KB.
 const MAX_BYTES: usize = 32 * 1024;
@@ -56,6 +56,17 @@ impl SigningRequest {
         Ok(Self { key })
     }
 
+    /// A request in PEM form for a certificate of this key. It asks for no name, as none would count.
+    ///
+    /// # Errors
+    /// [`Error::Signing`] when the key cannot sign it.
+    pub fn pem_for(key: &PrivateKey) -> Result<String, Error> {
+        let mut asked = CertificateParams::default();
+        asked.distinguished_name = DistinguishedName::new();
+        let request = asked.serialize_request(key.pair()).and_then(|request| request.pem());
+        request.map_err(|error| Error::Signing(error.to_string()))
+    }
+
     pub(crate) fn key(&self) -> &impl PublicKeyData {
         &self.key
     }
@@ -65,10 +76,10 @@ impl SigningRequest {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use base64::prelude::{BASE64_STANDARD, Engine};
-    use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
+    use rcgen::{KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
 
     use super::*;
-    use crate::{KeyType, PrivateKey};
+    use crate::KeyType;
 
     fn request(pair: &KeyPair) -> String {
         CertificateParams::new(["anything".to_owned()]).unwrap().serialize_request(pair).unwrap().pem().unwrap()
@@ -83,6 +94,15 @@ mod tests {
         }
         for kind in [&PKCS_ECDSA_P384_SHA384, &PKCS_ED25519] {
             SigningRequest::from_pem(&request(&KeyPair::generate_for(kind).unwrap())).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_made_here_can_be_signed() {
+        for kind in [KeyType::EcdsaP256, KeyType::Rsa2048] {
+            let key = PrivateKey::generate(kind).unwrap();
+            let text = SigningRequest::pem_for(&key).unwrap();
+            assert_eq!(SigningRequest::from_pem(&text).unwrap().key().der_bytes(), key.pair().public_key_raw());
         }
     }
 

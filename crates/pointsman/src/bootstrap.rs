@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+use compile::names::CERTIFICATE_PROVIDER;
 use serde_json::{Map, Value, json};
 
+use crate::certificate::files;
 use crate::output::say;
 use crate::serve::parse_seconds;
 
@@ -25,6 +27,9 @@ use crate::serve::parse_seconds;
 
   pointsman bootstrap --kind grpc --pod client-1 > xds.json
   GRPC_XDS_BOOTSTRAP=xds.json my-client xds:///reviews.default.svc.cluster.local:9080
+
+  pointsman bootstrap --kind grpc --pod server-1 --xds pointsman.example:15012 --xds-ca root-cert.pem \
+    --certificates /run/certificates --service-account server > xds.json
 
 A sidecar that proves who it is, by --token-file or --client-cert, can take mutual TLS. Others begin it
 towards workloads whose Pod or WorkloadEntry has the label security.istio.io/tlsMode: istio.")]
@@ -69,6 +74,13 @@ pub(crate) struct Arguments {
     /// (Envoy only).
     #[arg(long, value_name = "FILE", requires = "client_cert")]
     pub(crate) client_sds: Option<PathBuf>,
+    /// Take certificates of the mesh from the files in this directory, which `pointsman certificate` keeps; with --xds-ca
+    /// prove by them who the workload is, unless --client-cert does (gRPC only).
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) certificates: Option<PathBuf>,
+    /// Look at the files of --certificates every so many seconds.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", requires = "certificates", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) certificates_every: u32,
     /// Prove who the workload is by the bearer token in this file, which is copied into the bootstrap (Envoy only).
     #[arg(long, value_name = "FILE", requires = "xds_ca", conflicts_with = "client_cert")]
     pub(crate) token_file: Option<PathBuf>,
@@ -167,6 +179,9 @@ fn metadata(arguments: &Arguments) -> Map<String, Value> {
     match arguments.kind {
         Kind::Grpc => {
             metadata.insert("GENERATOR".into(), json!("grpc"));
+            if arguments.certificates.is_some() {
+                metadata.insert("CERTIFICATE_PROVIDERS".into(), json!([CERTIFICATE_PROVIDER]));
+            }
         }
         Kind::Sidecar => {
             let mode = match arguments.interception {
@@ -185,6 +200,9 @@ fn metadata(arguments: &Arguments) -> Map<String, Value> {
 }
 
 fn envoy(arguments: &Arguments) -> Result<Value> {
+    if arguments.certificates.is_some() {
+        bail!("--certificates is for --kind grpc only; Envoy takes --client-cert and --client-key");
+    }
     let address = match arguments.xds.strip_prefix("unix:") {
         Some(path) => json!({ "pipe": { "path": path } }),
         None => {
@@ -316,7 +334,7 @@ fn grpc(arguments: &Arguments) -> Result<Value> {
     if !arguments.xds.starts_with("unix:") {
         host_and_port(&arguments.xds)?;
     }
-    Ok(json!({
+    let mut bootstrap = json!({
         "xds_servers": [{
             "server_uri": arguments.xds,
             "channel_creds": [channel_credentials(arguments)],
@@ -331,21 +349,34 @@ fn grpc(arguments: &Arguments) -> Result<Value> {
             "locality": {},
         },
         "server_listener_resource_name_template": "xds.istio.io/grpc/lds/inbound/%s",
-    }))
+    });
+    if let Some(directory) = &arguments.certificates {
+        let provider = json!({ "plugin_name": "file_watcher", "config": {
+            "certificate_file": directory.join(files::CHAIN),
+            "private_key_file": directory.join(files::KEY),
+            "ca_certificate_file": directory.join(files::ROOTS),
+            "refresh_interval": format!("{}s", arguments.certificates_every),
+        } });
+        bootstrap["certificate_providers"] = json!({ CERTIFICATE_PROVIDER: provider });
+    }
+    Ok(bootstrap)
 }
 
 /// How a gRPC client connects (gRPC proposal A65).
 fn channel_credentials(arguments: &Arguments) -> Value {
     let Some(authorities) = &arguments.xds_ca else { return json!({ "type": "insecure" }) };
     let mut config = json!({ "ca_certificate_file": authorities });
-    if let (Some(certificate), Some(key)) = (&arguments.client_cert, &arguments.client_key) {
+    let given = arguments.client_cert.clone().zip(arguments.client_key.clone());
+    let kept = || arguments.certificates.as_ref().map(|kept| (kept.join(files::CHAIN), kept.join(files::KEY)));
+    if let Some((certificate, key)) = given.or_else(kept) {
         config["certificate_file"] = json!(certificate);
         config["private_key_file"] = json!(key);
+        config["refresh_interval"] = json!(format!("{}s", arguments.certificates_every));
     }
     json!({ "type": "tls", "config": config })
 }
 
-fn host_and_port(address: &str) -> Result<(&str, u16)> {
+pub(crate) fn host_and_port(address: &str) -> Result<(&str, u16)> {
     let Some((host, port)) = address.rsplit_once(':') else {
         bail!("--xds \"{address}\" is neither HOST:PORT nor unix:PATH");
     };

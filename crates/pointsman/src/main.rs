@@ -12,6 +12,7 @@
 mod ask;
 mod bootstrap;
 mod ca;
+mod certificate;
 mod check;
 mod config;
 mod crds;
@@ -82,6 +83,8 @@ enum Command {
     Token(token::Arguments),
     /// Show the authority that signs certificates, and rotate its root.
     Ca(ca::Arguments),
+    /// Get a workload's certificate and keep it fresh in files, for gRPC without a proxy and for virtual machines.
+    Certificate(certificate::Arguments),
     /// Print a bootstrap configuration for an Envoy or a gRPC client.
     Bootstrap(Box<bootstrap::Arguments>),
     /// Print the CustomResourceDefinitions of Pointsman's own kinds.
@@ -122,6 +125,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Load(arguments) => load_command::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
         Command::Ca(arguments) => ca::run(&arguments),
+        Command::Certificate(arguments) => certificate::run(&arguments),
         Command::Bootstrap(arguments) => bootstrap::run(&arguments),
         Command::Crds(arguments) => crds::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),

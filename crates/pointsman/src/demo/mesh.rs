@@ -199,6 +199,8 @@ fn envoy(pod: &str, ip: Ipv4Addr, xds: SocketAddr) -> Result<serde_json::Value> 
         client_cert: None,
         client_sds: None,
         client_key: None,
+        certificates: None,
+        certificates_every: 60,
         token_file: None,
         service_account: None,
         state_of_the_world: false,
