@@ -30,6 +30,7 @@ mod mesh;
 mod missing;
 mod mutual;
 mod nack;
+mod proxyless;
 mod rate_limits;
 mod raw;
 mod removals;

@@ -55,6 +55,9 @@ pub enum Secrets {
     Stream,
     /// By SDS from Istio's agent beside it, the cluster `sds-grpc` of its bootstrap.
     Agent,
+    /// From files that somebody keeps beside it, by the certificate provider of this name in its bootstrap:
+    /// [`crate::names::CERTIFICATE_PROVIDER`]. Only gRPC without a proxy has such.
+    Provider,
 }
 
 /// What compiling may know of a node.

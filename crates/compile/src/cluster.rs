@@ -16,6 +16,7 @@ mod load_balancer;
 mod mutual;
 mod number;
 mod outlier;
+mod provided;
 mod settings;
 mod tls;
 
@@ -32,6 +33,7 @@ use crate::{Audience, Built};
 pub use discovery::Discovery;
 pub use fixed::{InboundInput, black_hole, black_hole_for_grpc, inbound, inbound_passthrough, passthrough};
 pub(crate) use limits::limits;
+pub(crate) use provided::is_left_in_the_clear;
 
 /// All that a cluster towards a service may depend on.
 #[derive(Clone, Copy, Debug)]

@@ -37,7 +37,7 @@ use resolver::Resolver;
 pub(crate) enum Role {
     /// Towards services.
     Outbound,
-    /// Into the workload of a sidecar.
+    /// Into the workload of a sidecar, or into a gRPC server without one.
     Inbound,
     /// Into the mesh, at a gateway.
     Edge,
@@ -53,7 +53,7 @@ pub(crate) struct LayerKey {
 }
 
 impl LayerKey {
-    /// What leads into the workload of a sidecar.
+    /// What leads into a workload.
     pub(crate) fn inbound(audience: &Audience) -> Self {
         Self { role: Role::Inbound, audience: audience.workload() }
     }
@@ -84,7 +84,7 @@ pub(crate) fn keys_of(world: &World, audience: &Audience) -> Vec<LayerKey> {
             let edge = Audience { addresses: Vec::new(), ..audience.clone() };
             keys.push(LayerKey { role: Role::Edge, audience: edge });
         }
-        Proxy::Grpc => {}
+        Proxy::Grpc => keys.push(LayerKey::inbound(audience)),
     }
     keys.push(raw);
     keys

@@ -1,4 +1,4 @@
-//! Listeners of sidecars and of gRPC clients; those of gateways are put together in [`crate::gateway`] from the same parts.
+//! Listeners of sidecars and of gRPC clients and servers; those of gateways are put together in [`crate::gateway`] from the same parts.
 //!
 //! ```text
 //!   service port ──▶ contributions(…) ──▶ Contribution (key, HTTP?, chains) ─┐
@@ -18,6 +18,7 @@ mod assemble;
 mod chain;
 mod connection_manager;
 mod contribution;
+mod grpc_server;
 mod inbound;
 mod l4;
 mod merge;
@@ -36,6 +37,7 @@ pub(crate) use connection_manager::{
     server_access_log,
 };
 pub(crate) use contribution::{Contribution, ContributionInput, Key, contributions};
+pub(crate) use grpc_server::{GrpcServerInput, grpc_server};
 pub(crate) use inbound::{InboundInput, bound_inbound, virtual_inbound};
 pub(crate) use l4::{L4Input, is_whole, names_matching, narrower, tcp_chains, tls_chains};
 pub(crate) use outbound::{OutboundInput, http_proxy, outbound, virtual_outbound};

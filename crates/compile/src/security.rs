@@ -10,13 +10,19 @@ mod credential;
 mod guards;
 mod mutual;
 mod peer;
+mod provided;
 mod sockets;
+mod strictness;
 
 pub(crate) use authentication::{AuthenticationInput, JWT_FILTER, JWT_PAYLOAD, authentication};
-pub(crate) use authorization::{AuthorizationInput, ResolvedProvider, authorization};
+pub(crate) use authorization::{
+    AuthorizationInput, ResolvedProvider, authorization, authorization_of_grpc, of_the_mesh,
+};
 pub(crate) use credential::{PROVE, authorities_of, credential, on_the_stream};
 pub(crate) use guards::Guards;
 pub use mutual::{MutualTls, Peers};
-pub(crate) use mutual::{mark, mutual_tls_mark};
+pub(crate) use mutual::{is_labelled, mark, mutual_tls_mark};
 pub(crate) use peer::{Mtls, Peer, Stated};
+pub(crate) use provided::{provided_downstream, provided_upstream};
 pub(crate) use sockets::{ServerName, control_plane, downstream, downstream_of, upstream};
+pub(crate) use strictness::{Strictness, strictness};

@@ -133,7 +133,7 @@ fn audience(word: &str) -> Audience {
         "sidecar" | "proved" | "agent" => sidecar(Interception::Redirect),
         "bare" => sidecar(Interception::None),
         "gateway" => Proxy::Gateway,
-        "grpc" => Proxy::Grpc,
+        "grpc" | "provided" => Proxy::Grpc,
         other => panic!("no audience is called {other}"),
     };
     Audience {
@@ -146,6 +146,7 @@ fn audience(word: &str) -> Audience {
         secrets: match word {
             "proved" => Secrets::Stream,
             "agent" => Secrets::Agent,
+            "provided" => Secrets::Provider,
             _ => Secrets::None,
         },
         control_plane: None,

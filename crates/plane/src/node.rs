@@ -86,7 +86,11 @@ impl Node {
 
     fn in_place(&self, proxy: Proxy, namespace: Arc<str>, labels: Arc<Labels>, addresses: Vec<IpAddr>) -> Audience {
         let Self { hosts, lacks, secrets, .. } = *self;
-        let control_plane = self.control_plane();
+        // gRPC knows no SDS, and nobody else has certificate providers.
+        let is_usable = (secrets == Secrets::Provider) == (proxy == Proxy::Grpc);
+        let secrets = if is_usable { secrets } else { Secrets::None };
+        // Nor does gRPC ask the control plane about requests.
+        let control_plane = if proxy == Proxy::Grpc { None } else { self.control_plane() };
         Audience { proxy, namespace, labels, addresses, hosts, lacks, secrets, control_plane }
     }
 

@@ -74,6 +74,21 @@ fn whoever_has_a_certificate_may_say_where_it_reaches_the_control_plane() {
 }
 
 #[test]
+fn certificate_providers_are_of_grpc_and_secrets_of_all_others() {
+    let plane = plane("");
+    for (metadata, secrets, wanted) in [
+        (json!({"GENERATOR": "grpc"}), Secrets::Provider, Secrets::Provider),
+        (json!({"GENERATOR": "grpc"}), Secrets::Stream, Secrets::None),
+        (json!({}), Secrets::Provider, Secrets::None),
+        (json!({}), Secrets::Stream, Secrets::Stream),
+    ] {
+        let mut node = node("sidecar~10.0.0.7~a.b~b.svc.cluster.local", metadata);
+        node.secrets = secrets;
+        assert_eq!(audience(&plane, &node).secrets, wanted, "{secrets:?} {:?}", node.metadata);
+    }
+}
+
+#[test]
 fn interception_and_the_proxy_port_come_from_metadata_as_text_or_number() {
     let plane = plane("");
     for port in [json!("3128"), json!(3128), json!(3128.0)] {

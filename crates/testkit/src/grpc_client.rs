@@ -32,6 +32,10 @@ pub struct GrpcClient {
 pub struct Answers {
     /// Successful calls per backend; those of a service that does not say who it is under the empty name.
     pub by_backend: BTreeMap<String, u64>,
+    /// Successful calls per identity that the service has seen; empty for services that do not tell.
+    pub by_peer: BTreeMap<String, u64>,
+    /// Successful calls per certificate of the client that the service has seen.
+    pub by_certificate: BTreeMap<String, u64>,
     /// Failed calls per status and text, as in `UNAVAILABLE: no route`.
     pub errors: BTreeMap<String, u64>,
 }
@@ -43,10 +47,22 @@ impl GrpcClient {
     /// # Errors
     /// If there is no interpreter with gRPC and it cannot be fetched, or it cannot be started.
     pub fn start(target: &str, bootstrap: Option<&Value>) -> Result<GrpcClient> {
+        Self::start_with(&[target], bootstrap)
+    }
+
+    /// The same for a client that uses TLS where its control plane says so, with the certificates that `bootstrap` names.
+    ///
+    /// # Errors
+    /// As for [`GrpcClient::start`].
+    pub fn start_secured(target: &str, bootstrap: &Value) -> Result<GrpcClient> {
+        Self::start_with(&[target, "xds"], Some(bootstrap))
+    }
+
+    fn start_with(arguments: &[&str], bootstrap: Option<&Value>) -> Result<GrpcClient> {
         let directory = TempDir::with_prefix("pointsman-grpc-").context("could not make a directory for the client")?;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/grpc_client.py");
         let mut command = Command::new(tools::GRPC_PYTHON.path()?);
-        command.arg(script).arg(target).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        command.arg(script).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         command.stderr(std::fs::File::create(directory.path().join("log"))?);
         if let Some(bootstrap) = bootstrap {
             command.env("GRPC_XDS_BOOTSTRAP_CONFIG", bootstrap.to_string());
@@ -81,7 +97,12 @@ impl GrpcClient {
             let entries = value.as_object().into_iter().flatten();
             entries.map(|(name, count)| (name.clone(), count.as_u64().unwrap_or(0))).collect()
         };
-        Ok(Answers { by_backend: counts(&answer["backends"]), errors: counts(&answer["errors"]) })
+        Ok(Answers {
+            by_backend: counts(&answer["backends"]),
+            by_peer: counts(&answer["peers"]),
+            by_certificate: counts(&answer["certificates"]),
+            errors: counts(&answer["errors"]),
+        })
     }
 
     /// What the client has printed on standard error; with `GRPC_TRACE` in the environment that is a lot.

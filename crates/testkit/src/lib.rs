@@ -3,7 +3,7 @@
 //! | module | what it gives |
 //! |---|---|
 //! | [`envoy`] | a real Envoy with a given bootstrap: start, admin interface, stop |
-//! | [`grpc_client`] | a real gRPC client with its own xDS resolver |
+//! | [`grpc_client`], [`grpc_server`] | a real gRPC client with its own xDS resolver, and a server that is configured by xDS |
 //! | [`prometheus`] | a real Prometheus that scrapes what it is told |
 //! | [`redis`] | a real Redis that forgets |
 //! | [`pointsman`] | the binary under test as a process: start, addresses, signals, restart |
@@ -35,6 +35,7 @@ pub mod authorizer;
 pub mod backend;
 pub mod envoy;
 pub mod grpc_client;
+pub mod grpc_server;
 pub mod http;
 pub mod kubernetes;
 pub mod load;

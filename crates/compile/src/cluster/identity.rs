@@ -10,7 +10,7 @@ use proto::pb::google::protobuf::value::Kind;
 use proto::pb::google::protobuf::{Duration, ListValue, Struct, Value};
 use world::{ObjectRef, Service};
 
-use super::{ClusterInput, Discovery, dns, mutual};
+use super::{ClusterInput, Discovery, dns, mutual, provided};
 use crate::{endpoints, flat};
 
 /// Bytes that [`write()`] needs beside names.
@@ -45,6 +45,9 @@ pub(super) fn set(cluster: &mut Cluster, input: &ClusterInput<'_>) {
     }
     cluster.load_assignment = dns::inline(input, discovery).map(|selection| endpoints::message(input.name, &selection));
     cluster.transport_socket_matches = mutual::by_mark(input);
+    if input.audience.is_grpc() {
+        cluster.transport_socket = provided::socket(input);
+    }
     if !input.audience.is_grpc() {
         cluster.alt_stat_name = format!("{};", input.name);
         let mut fields = HashMap::from([
@@ -80,6 +83,9 @@ pub(super) fn write(out: &mut Vec<u8>, input: &ClusterInput<'_>) {
             out.push(b';');
         });
         flat::message(out, 25, |out| write_metadata(out, input));
+    }
+    if let Some(socket) = provided::socket(input) {
+        flat::built(out, 24, &socket);
     }
     for socket in mutual::by_mark(input) {
         flat::built(out, 43, &socket);

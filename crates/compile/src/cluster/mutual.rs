@@ -24,7 +24,7 @@ pub(super) fn by_mark(input: &ClusterInput<'_>) -> Vec<TransportSocketMatch> {
             config_type: Some(ConfigType::TypedConfig(pack::any(&RawBuffer {}))),
         }),
     });
-    if input.mutual_tls.is_none() {
+    if input.mutual_tls.is_none() || input.audience.is_grpc() {
         return Vec::new();
     }
     let policy = input.policy();

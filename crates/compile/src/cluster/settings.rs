@@ -13,7 +13,9 @@ use proto::pb::envoy::config::core::v3::{ConfigSource, SelfConfigSource};
 use proto::pb::envoy::r#type::v3::Percent;
 
 use super::http::Upstream;
-use super::{ClusterInput, Discovery, connection_pool, discovery, dns, http, load_balancer, mutual, outlier, tls};
+use super::{
+    ClusterInput, Discovery, connection_pool, discovery, dns, http, load_balancer, mutual, outlier, provided, tls,
+};
 use crate::Built;
 use crate::policy::Policy;
 
@@ -31,7 +33,7 @@ fn build(input: &ClusterInput<'_>, policy: &Policy<'_>) -> Built<Cluster> {
     if input.audience.is_grpc() {
         connection_pool::set_for_grpc(cluster, policy, problems);
         outlier::refuse_for_grpc(policy, problems);
-        tls::refuse_for_grpc(policy, problems);
+        provided::refuse(input, policy, problems);
         // Costs nothing before the server asks for reports. Envoy says in its bootstrap where it reports to.
         cluster.lrs_server = Some(own_server());
     } else {

@@ -107,7 +107,11 @@ fn with_mutual<T>(
     mutual_tls: Option<&MutualTls>,
     look: impl FnOnce(&ClusterInput<'_>) -> T,
 ) -> T {
-    let secrets = if mutual_tls.is_some() { Secrets::Stream } else { Secrets::None };
+    let secrets = match (mutual_tls, &proxy) {
+        (None, _) => Secrets::None,
+        (Some(_), Proxy::Grpc) => Secrets::Provider,
+        (Some(_), Proxy::Sidecar { .. } | Proxy::Gateway) => Secrets::Stream,
+    };
     let audience = Audience { secrets, ..audience(proxy) };
     let name = crate::names::outbound_cluster(80, subset.map_or("", |subset| &subset.name), &service.host);
     let port = &service.ports[0];
@@ -153,9 +157,6 @@ fn bytes_and_structs_say_the_same_for_every_kind_of_cluster_without_policy() {
                     for subset in [None, Some(&subset)] {
                         let rule = EffectiveRule::default();
                         with_input(proxy.clone(), &service, &rule, subset, endpoints, assert_sound);
-                        if proxy == Proxy::Grpc {
-                            continue;
-                        }
                         let mutual = MutualTls {
                             peers: Peers::of(endpoints, &service, &world::Settings::default()),
                             is_automatic: protocol != Protocol::Tls,

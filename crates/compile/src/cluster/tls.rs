@@ -119,20 +119,8 @@ fn of_mesh(
     Some(Tls { socket: socket?, automatic: None })
 }
 
-/// gRPC takes certificates from its own bootstrap only (rule G-06).
-pub(super) fn refuse_for_grpc(policy: &Policy<'_>, problems: &mut Vec<Problem>) {
-    let Some(part) = &policy.tls else { return };
-    match Mode::of(part, problems) {
-        Mode::Plaintext => {}
-        Mode::Simple | Mode::Mutual | Mode::Mesh => problems.push(part.error(
-            "mode",
-            "gRPC clients do not take certificates from a rule",
-            "gRPC clients use plaintext",
-        )),
-    }
-}
-
-enum Mode {
+/// What a rule asks for.
+pub(super) enum Mode {
     Plaintext,
     Simple,
     Mutual,
@@ -140,7 +128,7 @@ enum Mode {
 }
 
 impl Mode {
-    fn of(part: &Part<'_, ClientTls>, problems: &mut Vec<Problem>) -> Self {
+    pub(super) fn of(part: &Part<'_, ClientTls>, problems: &mut Vec<Problem>) -> Self {
         match part.value.mode.as_deref() {
             None | Some("" | "DISABLE") => Mode::Plaintext,
             Some("SIMPLE") => Mode::Simple,

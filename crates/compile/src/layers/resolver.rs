@@ -6,7 +6,7 @@ use world::api::istio::{Destination, TrafficPolicy};
 use world::{EffectiveRule, Endpoint, Hostname, Labels, ObjectRef, Reader, Scope, Service, Subset};
 
 use super::rollout::Via;
-use crate::security::{self, MutualTls, Peers};
+use crate::security::{self, MutualTls, Peers, Strictness};
 use crate::{Audience, Missing, Options, Rollout, Secrets, Target, names, policy, target};
 
 /// Longest chain of `ExternalName` services that is followed.
@@ -80,7 +80,8 @@ impl<'r, 'w> Resolver<'r, 'w> {
     /// The same for endpoints of the service that were found in another way.
     pub(super) fn marked(&self, service: &Service, mut found: Vec<Endpoint>) -> (Vec<Endpoint>, BTreeSet<ObjectRef>) {
         let mut policies = BTreeSet::new();
-        if self.speaks_mutual_tls() && self.options.auto_mtls && !service.external {
+        let is_marked = self.speaks_mutual_tls() && !self.audience.is_grpc();
+        if is_marked && self.options.auto_mtls && !service.external {
             security::mark(&mut found, service, self.reader, &mut policies);
         }
         (found, policies)
@@ -92,15 +93,25 @@ impl<'r, 'w> Resolver<'r, 'w> {
             return None;
         }
         let (endpoints, _) = self.endpoints(service, port);
+        let is_taken_by_all = match self.audience.is_grpc() {
+            // What gRPC says by ALPN no proxy takes for the mesh, so it is only taken where nothing else is.
+            true => security::strictness(&endpoints, service, self.reader).is_of_all,
+            false => !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.mutual_tls),
+        };
         Some(MutualTls {
             peers: Peers::of(&endpoints, service, self.reader.settings()),
             is_automatic: self.options.auto_mtls && !service.external,
-            is_taken_by_all: !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.mutual_tls),
+            is_taken_by_all,
         })
     }
 
+    /// Which endpoints of a service's port take nothing but mutual TLS.
+    pub(super) fn strictness(&self, service: &Service, port: u16) -> Strictness {
+        security::strictness(&self.reader.endpoints(service, port), service, self.reader)
+    }
+
     fn speaks_mutual_tls(&self) -> bool {
-        self.audience.secrets != Secrets::None && !self.audience.is_grpc()
+        self.audience.secrets != Secrets::None
     }
 
     /// Follows a destination; `wanted` are all subsets that the same object asks of hosts, for the suggestion;

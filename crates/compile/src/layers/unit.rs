@@ -35,7 +35,7 @@ pub(super) enum Unit {
     Chains(Hostname),
     /// Listeners and routes of a host for gRPC clients.
     ApiListeners(Hostname),
-    /// Everything towards a sidecar's own workload.
+    /// Everything towards the client's own workload.
     Inbound,
     /// Listeners and routes of a gateway.
     Edge,
@@ -82,6 +82,7 @@ impl Unit {
             Unit::RouteHost(host) => hosts::of_routes(&resolver, host),
             Unit::Chains(host) => hosts::chains(&resolver, host),
             Unit::ApiListeners(host) => grpc::of_service(&resolver, host),
+            Unit::Inbound if audience.is_grpc() => grpc::servers(&resolver, held),
             Unit::Inbound => inbound::inbound(&resolver, held),
             Unit::Edge => edge::edge(&resolver),
             Unit::Raw => raw::raw(&resolver),

@@ -39,8 +39,10 @@ pub(crate) enum Side {
     Inbound,
     /// From outside, at a gateway: the peer's address is the client's.
     Gateway,
-    /// gRPC without a proxy, which knows few of the settings and refuses some.
+    /// From a gRPC client without a proxy, which knows few of the settings and refuses some.
     Grpc,
+    /// To a gRPC server without a proxy, of which the same holds.
+    GrpcServer,
 }
 
 /// Where routes come from.
@@ -85,7 +87,7 @@ pub(crate) fn connection_manager(input: &ConnectionManagerInput<'_>) -> HttpConn
         route_specifier: Some(route_specifier),
         ..HttpConnectionManager::default()
     };
-    if input.side == Side::Grpc {
+    if matches!(input.side, Side::Grpc | Side::GrpcServer) {
         return bare;
     }
     HttpConnectionManager {
@@ -94,13 +96,13 @@ pub(crate) fn connection_manager(input: &ConnectionManagerInput<'_>) -> HttpConn
         access_log: input.access_log.map(file_access_log).into_iter().collect(),
         use_remote_address: Some(boolean(input.side == Side::Gateway)),
         forward_client_cert_details: match input.side {
-            Side::Outbound | Side::Grpc => ForwardClientCertDetails::Sanitize,
+            Side::Outbound | Side::Grpc | Side::GrpcServer => ForwardClientCertDetails::Sanitize,
             Side::Inbound => ForwardClientCertDetails::AppendForward,
             Side::Gateway => ForwardClientCertDetails::SanitizeSet,
         }
         .into(),
         set_current_client_cert_details: match input.side {
-            Side::Outbound | Side::Grpc => None,
+            Side::Outbound | Side::Grpc | Side::GrpcServer => None,
             Side::Inbound | Side::Gateway => Some(SetCurrentClientCertDetails {
                 subject: Some(boolean(true)),
                 dns: true,
@@ -147,6 +149,9 @@ fn filters(input: &ConnectionManagerInput<'_>) -> Vec<HttpFilter> {
     static ROUTER: LazyLock<HttpFilter> =
         LazyLock::new(|| http_filter("envoy.filters.http.router", &Router::default()));
 
+    if input.side == Side::GrpcServer {
+        return input.guards.iter().chain([&*ROUTER]).cloned().collect();
+    }
     if input.side == Side::Grpc {
         // A client that does not know the fault filter may do without it instead of refusing the listener (gRFC A39).
         let fault = HttpFilter { is_optional: true, ..FAULT.clone() };

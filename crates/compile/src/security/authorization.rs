@@ -15,6 +15,7 @@
 //! refuses does; see [`rule`].
 
 mod custom;
+mod grpc;
 mod identity;
 mod rule;
 mod term;
@@ -23,7 +24,8 @@ mod tests;
 mod text;
 mod token;
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use proto::pb::envoy::config::listener::v3::Filter;
@@ -31,12 +33,13 @@ use proto::pb::envoy::config::rbac::v3::{Permission, Policy, Principal, Rbac, rb
 use proto::pb::envoy::extensions::filters::http::rbac::v3::Rbac as HttpRbac;
 use proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use proto::pb::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
-use world::api::istio::{Action, AuthorizationPolicy, is_dry_run};
+use world::api::istio::{Action, AuthorizationPolicy, Rule, is_dry_run};
 use world::{Object, Problem, Spec};
 
 use crate::Built;
 use crate::pack::{http_filter, network_filter};
 pub(crate) use custom::ResolvedProvider;
+pub(crate) use grpc::{authorization_of_grpc, of_the_mesh};
 use identity::Identities;
 use rule::{Doubt, RuleInput, Traffic};
 use term::Term;
@@ -136,6 +139,33 @@ struct Written<'a> {
     dry_run: bool,
 }
 
+impl Written<'_> {
+    /// The id of a rule.
+    fn id(&self, index: usize) -> String {
+        let reference = &self.object.reference;
+        format!("ns[{}]-policy[{}]-rule[{index}]", reference.namespace, reference.name)
+    }
+
+    /// All that the translation of a rule depends on.
+    fn input<'a>(
+        &'a self,
+        input: &'a AuthorizationInput<'_>,
+        rule: &'a Rule,
+        traffic: Traffic,
+        knows_tokens: bool,
+        unknown: &'a RefCell<BTreeSet<&'static str>>,
+    ) -> RuleInput<'a> {
+        let doubt = match self.policy.action {
+            Action::Allow => Doubt::NeverMatches,
+            Action::Deny | Action::Audit | Action::Custom => Doubt::Holds,
+        };
+        let identities =
+            Identities { trust_domains: input.trust_domains, most_regex_instructions: input.most_regex_instructions };
+        let namespace = &*self.object.reference.namespace;
+        RuleInput { rule, namespace, traffic, knows_tokens, doubt, identities, unknown }
+    }
+}
+
 /// The policies by what they do.
 #[derive(Default)]
 struct Sorted<'a> {
@@ -191,21 +221,13 @@ fn translated(
     traffic: Traffic,
     knows_tokens: bool,
 ) -> Vec<(String, Policy)> {
-    let reference = &written.object.reference;
-    let id = |index: usize| format!("ns[{}]-policy[{}]-rule[{index}]", reference.namespace, reference.name);
     if written.policy.rules.is_empty() {
-        return vec![(id(0), never())];
+        return vec![(written.id(0), never())];
     }
-    let doubt = match written.policy.action {
-        Action::Allow => Doubt::NeverMatches,
-        Action::Deny | Action::Audit | Action::Custom => Doubt::Holds,
-    };
-    let identities =
-        Identities { trust_domains: input.trust_domains, most_regex_instructions: input.most_regex_instructions };
-    let namespace = &*reference.namespace;
+    let unknown = RefCell::default();
     let rules = written.policy.rules.iter().enumerate().filter_map(|(index, rule)| {
-        let policy = rule::policy(&RuleInput { rule, namespace, traffic, knows_tokens, doubt, identities })?;
-        Some((id(index), policy))
+        let policy = rule::policy(&written.input(input, rule, traffic, knows_tokens, &unknown))?;
+        Some((written.id(index), policy))
     });
     rules.collect()
 }

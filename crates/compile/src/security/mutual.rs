@@ -93,7 +93,8 @@ pub(crate) fn mutual_tls_mark() -> Struct {
     Struct { fields: HashMap::from([(MARK.0.to_owned(), value)]) }
 }
 
-fn is_labelled(labels: &Labels) -> bool {
+/// Whether a workload says that it takes mutual TLS.
+pub(crate) fn is_labelled(labels: &Labels) -> bool {
     labels.get(LABEL.0).is_some_and(|value| value == LABEL.1)
 }
 

@@ -170,7 +170,7 @@ fn common(
 
 fn source(secrets: Secrets) -> Option<ConfigSource> {
     let (specifier, timeout) = match secrets {
-        Secrets::None => return None,
+        Secrets::None | Secrets::Provider => return None,
         Secrets::Stream => (ConfigSourceSpecifier::Ads(AggregatedConfigSource {}), None),
         // As Istio has it: the agent answers, or the proxy is of no use.
         Secrets::Agent => (ConfigSourceSpecifier::ApiConfigSource(agent()), Some(Duration::ZERO)),

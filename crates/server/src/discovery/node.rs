@@ -19,13 +19,32 @@ pub(super) fn plane_node(node: &xds::Node, hosts: HostDelivery, is_proved: bool)
     }
 }
 
-/// Where a client has its certificate from. Whoever has not proved who it is has none; Istio's agent, which names its
-/// version, gets one for its proxy by itself.
+/// Where a client has its certificate from. gRPC has it from files, whoever it is on this stream, if its bootstrap names
+/// the certificate provider: [`PROVIDERS`] says so, and the version of Istio's agent, whose bootstraps always do. Of all
+/// others whoever has not proved who it is has none; Istio's agent gets one for its proxy by itself.
 fn secrets(node: &xds::Node, is_proved: bool) -> Secrets {
+    let is_grpc = node.is_grpc() || node.metadata_text(&["GENERATOR"]) == Some("grpc");
     match is_proved {
+        _ if is_grpc && names_provider(node) => Secrets::Provider,
         false => Secrets::None,
         true if node.metadata_text(&["ISTIO_VERSION"]).is_some() => Secrets::Agent,
         true => Secrets::Stream,
+    }
+}
+
+/// The metadata by which a gRPC node says which instances its bootstrap has in `certificate_providers`: a list of names,
+/// or one with commas.
+const PROVIDERS: &str = "CERTIFICATE_PROVIDERS";
+
+fn names_provider(node: &xds::Node) -> bool {
+    let is_ours = |name: &str| name.trim() == compile::names::CERTIFICATE_PROVIDER;
+    match node.metadata_value(&[PROVIDERS]).and_then(|value| value.kind.as_ref()) {
+        Some(Kind::StringValue(names)) => names.split(',').any(is_ours),
+        Some(Kind::ListValue(names)) => {
+            names.values.iter().any(|name| matches!(&name.kind, Some(Kind::StringValue(name)) if is_ours(name)))
+        }
+        Some(Kind::NullValue(_) | Kind::NumberValue(_) | Kind::BoolValue(_) | Kind::StructValue(_)) => false,
+        None => node.metadata_text(&["ISTIO_VERSION"]).is_some(),
     }
 }
 
@@ -68,5 +87,48 @@ fn json(value: &Value) -> Json {
         Some(Kind::StringValue(value)) => Json::String(value.clone()),
         Some(Kind::StructValue(value)) => Json::Object(object(value)),
         Some(Kind::ListValue(value)) => Json::Array(value.values.iter().map(json).collect()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proto::pb::google::protobuf::ListValue;
+
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value { kind: Some(Kind::StringValue(text.to_owned())) }
+    }
+
+    fn list(names: &[&str]) -> Value {
+        Value { kind: Some(Kind::ListValue(ListValue { values: names.iter().map(|name| text(name)).collect() })) }
+    }
+
+    fn node(user_agent: &str, metadata: &[(&str, Value)]) -> xds::Node {
+        let fields = metadata.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        let user_agent_name = user_agent.to_owned();
+        xds::Node { id: "a".to_owned(), metadata: Struct { fields }, user_agent_name, ..xds::Node::default() }
+    }
+
+    #[test]
+    fn grpc_says_by_its_metadata_which_certificate_providers_it_has() {
+        let (grpc, version) = ("gRPC C-core linux Python", ("ISTIO_VERSION", text("1.29.0")));
+        for (user_agent, metadata, wanted) in [
+            (grpc, vec![], Secrets::Stream),
+            (grpc, vec![(PROVIDERS, list(&["spare", "default"]))], Secrets::Provider),
+            (grpc, vec![(PROVIDERS, text("spare, default"))], Secrets::Provider),
+            (grpc, vec![(PROVIDERS, list(&["spare"])), version.clone()], Secrets::Agent),
+            (grpc, vec![(PROVIDERS, Value { kind: Some(Kind::BoolValue(true)) })], Secrets::Stream),
+            (grpc, vec![version.clone()], Secrets::Provider),
+            ("", vec![("GENERATOR", text("grpc")), version.clone()], Secrets::Provider),
+            ("envoy", vec![(PROVIDERS, list(&["default"]))], Secrets::Stream),
+            ("envoy", vec![version], Secrets::Agent),
+        ] {
+            let node = node(user_agent, &metadata);
+            assert_eq!(secrets(&node, true), wanted, "{metadata:?}");
+            let unproved = if wanted == Secrets::Provider { wanted } else { Secrets::None };
+            assert_eq!(secrets(&node, false), unproved, "its files are its own: {metadata:?}");
+        }
     }
 }

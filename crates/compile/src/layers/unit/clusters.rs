@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use proto::ResourceType;
 use world::api::delivery::Revision;
-use world::{Endpoint, Hostname, Object, ObjectRef, Problem, Protocol, Resolution, Service, ServicePort, Subset};
+use world::{
+    Endpoint, Hostname, Object, ObjectRef, Problem, Protocol, Resolution, Service, ServicePort, Severity, Subset,
+};
 
 use crate::cluster::{self, ClusterInput, ClusterRollout, Discovery};
 use crate::layers::output::Output;
 use crate::layers::resolver::Resolver;
 use crate::layers::rollout::{InForce, RevisionCluster, Via, Whole};
-use crate::{Interception, Proxy, endpoints, listener, names};
+use crate::security::Stated;
+use crate::{Interception, Proxy, Secrets, endpoints, listener, names};
 
 /// The clusters and listeners that are always there.
 pub(in crate::layers) fn statics(resolver: &Resolver<'_, '_>) -> Output {
@@ -62,9 +65,42 @@ pub(in crate::layers) fn clusters(resolver: &Resolver<'_, '_>, host: &Hostname) 
             output.problems.extend(divided.in_force.clashes());
             output.problems.extend(divided.in_force.is_in_vain(input.service, discovery, input.subset.is_none()));
         }
-        output.add_encoded(ResourceType::Cluster, input.name.clone(), &built.value, assignment, &built.origins);
+        let mut origins = built.origins;
+        if input.audience.is_grpc() && input.mutual_tls.is_some() {
+            let strictness = resolver.strictness(input.service, input.port.number);
+            origins.extend(strictness.stated.iter().filter_map(|stated| stated.origin().cloned()));
+            if input.subset.is_none() && cluster::is_left_in_the_clear(input) {
+                output.problems.extend(strictness.stated.iter().filter_map(|stated| mixed(stated, input)));
+            }
+        }
+        output.add_encoded(ResourceType::Cluster, input.name.clone(), &built.value, assignment, &origins);
     });
     output
+}
+
+/// gRPC treats all endpoints alike, so those that take mutual TLS only are out of reach when others do not take it.
+fn mixed(stated: &Stated, input: &ClusterInput<'_>) -> Option<Problem> {
+    let (host, port) = (&input.service.host, input.port.number);
+    let message = format!(
+        "only some endpoints of port {port} of {host} take nothing but mutual TLS, and gRPC clients without a proxy treat \
+         all of them alike"
+    );
+    let consequence = format!("gRPC clients call {host} in the clear, and fail where STRICT holds");
+    let problem = stated.error(&message, &consequence)?;
+    let hint = "Let STRICT hold for all workloads of the service, or ask for ISTIO_MUTUAL in a DestinationRule.";
+    Some(Problem { severity: Severity::Warning, ..problem }.hint(hint))
+}
+
+/// What a gRPC client without a certificate cannot reach.
+fn out_of_reach(stated: &Stated) -> Option<Problem> {
+    let problem = stated.error(
+        "workloads that this is for can be called by a gRPC client without a proxy whose bootstrap names no certificate \
+         provider",
+        "its calls to them fail",
+    )?;
+    let hint = "Keep certificates for it with `pointsman certificate`, and name them by `pointsman bootstrap --kind grpc \
+                --certificates DIRECTORY`.";
+    Some(Problem { severity: Severity::Warning, ..problem }.hint(hint))
 }
 
 /// The assignments of those clusters of a host that ask for one.
@@ -80,6 +116,10 @@ pub(in crate::layers) fn assignments(resolver: &Resolver<'_, '_>, host: &Hostnam
         if known.as_ref().is_none_or(|(of, ..)| *of != port) {
             let (found, policies) = resolver.endpoints(input.service, port);
             output.problems.extend(endpoints::problems(&input.service.origin, &found, proxy));
+            if *proxy == Proxy::Grpc && resolver.audience.secrets == Secrets::None {
+                let strictness = resolver.strictness(input.service, port);
+                output.problems.extend(strictness.stated.iter().filter_map(out_of_reach));
+            }
             known = Some((port, found, policies));
         }
         let all = known.as_ref().map(|(_, all, _)| all.as_slice()).unwrap_or_default();

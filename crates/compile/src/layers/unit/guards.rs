@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proto::ResourceType;
+use proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use world::api::istio::{Destination, PortSelector};
 use world::api::mesh_config::ExternalAuthorization;
 use world::{Hostname, Object, ObjectRef, PolicyKind, Problem};
@@ -27,12 +28,9 @@ pub(super) fn guards(resolver: &Resolver<'_, '_>, output: &mut Output) -> Guards
         routes_by_claims: *proxy == Proxy::Gateway,
     });
     let unfit = RefCell::new(Vec::new());
-    let settings = resolver.reader.settings();
-    let trust_domains: Vec<Arc<str>> =
-        [&settings.trust_domain].into_iter().chain(&settings.trust_domain_aliases).cloned().collect();
     let authorization = security::authorization(&AuthorizationInput {
         policies: &of_kind(PolicyKind::AuthorizationPolicy),
-        trust_domains: &trust_domains,
+        trust_domains: &trust_domains(resolver),
         provider: &|name| provider(resolver, name, &unfit),
         most_regex_instructions: resolver.options.max_regex_instructions,
     });
@@ -60,6 +58,40 @@ pub(super) fn guards(resolver: &Resolver<'_, '_>, output: &mut Output) -> Guards
         output.add(ResourceType::Cluster, names::LIMITS.into(), &cluster, [], &BTreeSet::new());
     }
     guards
+}
+
+/// The guards of the audience's own gRPC server: who may come. It checks no tokens and keeps no limits.
+pub(super) fn guards_of_grpc(resolver: &Resolver<'_, '_>) -> Built<Vec<HttpFilter>> {
+    let Audience { namespace, labels, .. } = resolver.audience;
+    let of_kind = |kind| resolver.reader.policies(kind, namespace, labels).all().collect::<Vec<&Arc<Object>>>();
+    let mut built = security::authorization_of_grpc(&AuthorizationInput {
+        policies: &of_kind(PolicyKind::AuthorizationPolicy),
+        trust_domains: &trust_domains(resolver),
+        provider: &|_| Err("gRPC servers without a proxy cannot ask a provider".to_owned()),
+        most_regex_instructions: resolver.options.max_regex_instructions,
+    });
+    for (kind, message, consequence) in [
+        (
+            PolicyKind::RequestAuthentication,
+            "gRPC servers without a proxy check no tokens",
+            "there requests pass with any token, and policies that ask for tokens let nothing through",
+        ),
+        (PolicyKind::RateLimitPolicy, "gRPC servers without a proxy keep no limits", "there requests are not limited"),
+    ] {
+        built.problems.extend(of_kind(kind).into_iter().map(|object| {
+            Problem::error(&object.reference, "", message)
+                .consequence(consequence)
+                .hint("Give the workload a sidecar, or let the application see to it.")
+                .at(object.meta.location.clone())
+        }));
+    }
+    built
+}
+
+/// The trust domain, then its aliases.
+pub(super) fn trust_domains(resolver: &Resolver<'_, '_>) -> Vec<Arc<str>> {
+    let settings = resolver.reader.settings();
+    [&settings.trust_domain].into_iter().chain(&settings.trust_domain_aliases).cloned().collect()
 }
 
 /// Who decides under this name; `unfit` takes what is wrong with it and does not keep it from being asked.

@@ -5,6 +5,9 @@
 //!   from[]: one of (identities, addresses, tokens, and all other conditions)               ─▶ principals
 //! ```
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use proto::pb::envoy::config::core::v3::TypedExtensionConfig;
 use proto::pb::envoy::config::rbac::v3::{Permission, Policy, Principal, permission, principal};
 use proto::pb::envoy::extensions::path::r#match::uri_template::v3::UriTemplateMatchConfig;
@@ -25,6 +28,8 @@ pub(crate) enum Traffic {
     Http,
     /// Connections, of which nobody knows paths, methods, headers or tokens.
     Tcp,
+    /// Requests to a gRPC server without a proxy, which knows less of them than Envoy.
+    Grpc,
 }
 
 /// What becomes of a condition of which nobody can know whether it holds: it is about requests and there are only
@@ -52,6 +57,8 @@ pub(super) struct RuleInput<'a> {
     pub(super) doubt: Doubt,
     /// Whom principals are compared with.
     pub(super) identities: Identities<'a>,
+    /// Takes down what the traffic does not know of all that the rule asks about; of gRPC's only.
+    pub(super) unknown: &'a RefCell<BTreeSet<&'static str>>,
 }
 
 /// The rule never matches.
@@ -107,6 +114,7 @@ impl RuleInput<'_> {
         not: &[String],
         term: impl Fn(&str) -> Option<T>,
     ) -> Result<(), Never> {
+        let term = |value: &str| term(value).filter(|term| self.is_known(term));
         if !values.is_empty() {
             match values.iter().map(|value| term(value)).collect::<Option<Vec<T>>>() {
                 Some(any) => terms.push(T::one_of(any)),
@@ -126,9 +134,21 @@ impl RuleInput<'_> {
         Ok(())
     }
 
+    fn is_known<T: Term>(&self, term: &T) -> bool {
+        let unknown = match self.traffic {
+            Traffic::Http | Traffic::Tcp => None,
+            Traffic::Grpc => term.unknown_to_grpc(),
+        };
+        self.unknown.borrow_mut().extend(unknown);
+        unknown.is_none()
+    }
+
     /// A term that only requests have.
     fn of_requests<T>(&self, term: impl FnOnce() -> Option<T>) -> Option<T> {
-        if self.traffic == Traffic::Http { term() } else { None }
+        match self.traffic {
+            Traffic::Http | Traffic::Grpc => term(),
+            Traffic::Tcp => None,
+        }
     }
 
     /// A term that only checked tokens have.

@@ -2,6 +2,8 @@
 
 use proto::pb::envoy::config::rbac::v3::{Permission, Principal, permission, principal};
 
+use super::grpc;
+
 /// Something that a request fulfils or not.
 pub(super) trait Term: Sized {
     /// Everything does.
@@ -12,6 +14,9 @@ pub(super) trait Term: Sized {
     fn or(terms: Vec<Self>) -> Self;
     /// It does not fulfil it.
     fn negated(self) -> Self;
+    /// What it asks about that a gRPC server without a proxy does not know, or refuses to be asked (rule G-11); `None`
+    /// when it knows all of it.
+    fn unknown_to_grpc(&self) -> Option<&'static str>;
 
     /// All of these; everything when there are none.
     fn all(mut terms: Vec<Self>) -> Self {
@@ -54,6 +59,10 @@ impl Term for Permission {
     fn negated(self) -> Self {
         Permission { rule: Some(permission::Rule::NotRule(Box::new(self))) }
     }
+
+    fn unknown_to_grpc(&self) -> Option<&'static str> {
+        grpc::unknown_permission(self)
+    }
 }
 
 impl Term for Principal {
@@ -71,5 +80,9 @@ impl Term for Principal {
 
     fn negated(self) -> Self {
         Principal { identifier: Some(principal::Identifier::NotId(Box::new(self))) }
+    }
+
+    fn unknown_to_grpc(&self) -> Option<&'static str> {
+        grpc::unknown_principal(self)
     }
 }
