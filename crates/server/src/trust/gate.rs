@@ -258,8 +258,8 @@ impl Channel {
         Some(self.certificate.as_ref()?.as_ref().ok()?.not_after)
     }
 
-    /// Who calls: whom the certificate is for, else for whom the bearer token stands, else who the user is. A join token for one use is used
-    /// by this.
+    /// Who calls: whom the certificate is for, else for whom the bearer token stands, else who the user is. A join
+    /// token for one use is used up by this.
     ///
     /// Otherwise UNAUTHENTICATED, with a reason in the log, or UNAVAILABLE when that cannot be said now.
     pub(crate) fn caller(&self, headers: &HeaderMap) -> Verdict {
