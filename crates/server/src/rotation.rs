@@ -12,7 +12,7 @@ use identity::{Rotation, Stage, Trusting};
 
 use crate::discovery::Roster;
 use crate::listen::Peer;
-use crate::trust::{Actor, Caller, Issuer, StepError};
+use crate::trust::{Actor, Caller, Issuer, ServerCertificate, StepError, Trust};
 use crate::view;
 
 /// Clients that have left are waited for so long: they may be on their way back.
@@ -33,6 +33,8 @@ pub(crate) struct ClientTrust {
 #[derive(Clone, Debug)]
 pub(crate) struct Rotator {
     issuer: Arc<Issuer>,
+    /// What the listeners show, which follows the issuer.
+    certificate: Arc<ServerCertificate>,
     roster: Arc<Roster>,
     /// How long a stream may take to answer.
     patience: Duration,
@@ -69,8 +71,9 @@ struct Client {
 }
 
 impl Rotator {
-    pub(crate) fn new(issuer: Arc<Issuer>, roster: Arc<Roster>, patience: Duration, settle: Duration) -> Self {
-        Self { issuer, roster, patience, settle, started: Instant::now() }
+    pub(crate) fn new(trust: &Trust, roster: Arc<Roster>, patience: Duration, settle: Duration) -> Self {
+        let (issuer, certificate) = (trust.issuer.clone(), trust.certificate.clone());
+        Self { issuer, certificate, roster, patience, settle, started: Instant::now() }
     }
 
     /// The authority, and who lacks what.
@@ -143,8 +146,14 @@ impl Rotator {
         &self,
         step: impl FnOnce(&Issuer) -> Result<(), StepError> + Send + 'static,
     ) -> Result<view::Authority, Refusal> {
-        let issuer = self.issuer.clone();
-        let done = tokio::task::spawn_blocking(move || step(&issuer)).await;
+        let (issuer, certificate) = (self.issuer.clone(), self.certificate.clone());
+        let stepping = move || {
+            step(&issuer)?;
+            // Before the next step, after which somebody may know the new root only.
+            certificate.refresh(SystemTime::now());
+            Ok(())
+        };
+        let done = tokio::task::spawn_blocking(stepping).await;
         // It cannot be broken off but by a panic, after which it is not known where it stands.
         done.unwrap_or(Err(StepError::Moved)).map_err(Refusal::Step)?;
         Ok(self.status().await)

@@ -253,7 +253,7 @@ impl Server {
         }
         let rotator = trust.as_ref().map(|trust| {
             let (roster, patience) = (discovery.roster.clone(), discovery.config.deadlines.inspect);
-            Rotator::new(trust.issuer.clone(), roster, patience, trust.rotation_settle)
+            Rotator::new(trust, roster, patience, trust.rotation_settle)
         });
         if let Some(trust) = trust {
             for listener in tls {

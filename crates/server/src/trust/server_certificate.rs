@@ -54,7 +54,7 @@ impl ServerCertificate {
 
     /// Replaces it if that is due. When it cannot be replaced, the old one stays in force, and it is tried again when
     /// it is asked again, or when the files change again.
-    pub(super) fn refresh(&self, now: SystemTime) {
+    pub(crate) fn refresh(&self, now: SystemTime) {
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = match (&*due, &self.source) {
             (Due::At(at, signer), _) => now >= *at || !self.issuer.signer().signs_like(signer),
