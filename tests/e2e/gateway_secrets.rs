@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
-use testkit::envoy::Setup;
+use testkit::envoy::{Envoy, Setup};
 use testkit::{backend::Backend, ports, wait};
 
 use crate::identity::Guarded;
@@ -88,6 +88,24 @@ pub fn ask(entry: SocketAddr, host: &str, roots: &str, more: &[&str]) -> Result<
     }
 }
 
+/// Writes a file; its path.
+pub fn written(folder: &TempDir, name: &str, text: &str) -> String {
+    let path = folder.path().join(name);
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// Waits until a client who trusts these roots gets an answer of shop.test.
+pub async fn answers(entry: SocketAddr, roots: &str, envoy: &Envoy) {
+    wait::until("the gateway to answer", PATIENCE, async || {
+        let roots = roots.to_owned();
+        let asked = tokio::task::spawn_blocking(move || ask(entry, "shop.test", &roots, &[])).await.unwrap();
+        if asked.as_deref() == Ok("200") { Ok(()) } else { Err(format!("{asked:?}\n{}", envoy.log())) }
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateways_certificate_is_replaced_under_load_without_a_failed_handshake() {
     let app = Backend::start("app", ports::local().unwrap()).unwrap();
@@ -129,22 +147,10 @@ spec: {{hosts: [shop.test, staff.test], gateways: [main], http: [{{route: [{{des
     let proof = ["--kind", "gateway", "--label", "istio=ingressgateway", "--token-file", &*token];
     let envoy = Setup::new(server.bootstrap("ingress", &proof)).start().await.unwrap();
 
-    let write = |name: &str, text: &str| {
-        let path = files.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
+    let write = |name: &str, text: &str| written(&files, name, text);
     let (old, new) = (write("first.pem", &first.pem), write("second.pem", &second.pem));
     let either = write("both.pem", &format!("{}{}", first.pem, second.pem));
-    let answers = async |roots: &str| {
-        wait::until("the gateway to answer", PATIENCE, async || {
-            let roots = roots.to_owned();
-            let asked = tokio::task::spawn_blocking(move || ask(entry, "shop.test", &roots, &[])).await.unwrap();
-            if asked.as_deref() == Ok("200") { Ok(()) } else { Err(format!("{asked:?}\n{}", envoy.log())) }
-        })
-        .await
-        .unwrap();
-    };
+    let answers = async |roots: &str| answers(entry, roots, &envoy).await;
     answers(&old).await;
     // Who must show a certificate, and does, is let in; others are not.
     let (certificate, key) = clients.pair("me");

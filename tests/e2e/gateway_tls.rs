@@ -14,7 +14,7 @@ use testkit::load::Plan;
 use testkit::{ports, wait};
 
 use crate::authorization::get;
-use crate::gateway_secrets::{Authority, ask};
+use crate::gateway_secrets::{Authority, answers, ask, written};
 use crate::identity::Guarded;
 use crate::mesh::{Mesh, PATIENCE, Variant};
 use crate::tokens::issuer::{Documents, Issuer};
@@ -104,22 +104,10 @@ async fn a_secret_from_plain_files_is_replaced_under_load_without_a_failed_hands
     let proof = ["--kind", "gateway", "--label", "istio=ingressgateway", "--token-file", &*token];
     let envoy = Setup::new(server.bootstrap("ingress", &proof)).start().await.unwrap();
 
-    let write = |name: &str, text: &str| {
-        let path = files.path().join(name);
-        fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
+    let write = |name: &str, text: &str| written(&files, name, text);
     let (old, new) = (write("first.pem", &first.pem), write("second.pem", &second.pem));
     let either = write("both.pem", &format!("{}{}", first.pem, second.pem));
-    let answers = async |roots: &str| {
-        wait::until("the gateway to answer", PATIENCE, async || {
-            let roots = roots.to_owned();
-            let asked = tokio::task::spawn_blocking(move || ask(at, "shop.test", &roots, &[])).await.unwrap();
-            if asked.as_deref() == Ok("200") { Ok(()) } else { Err(format!("{asked:?}\n{}", envoy.log())) }
-        })
-        .await
-        .unwrap();
-    };
+    let answers = async |roots: &str| answers(at, roots, &envoy).await;
     answers(&old).await;
     // Who must show a certificate is let in with one of the right authority that is not revoked, and with no other.
     for (pair, is_let_in) in [(staff.pair("me"), true), (strangers.pair("me"), false), (fired, false)] {

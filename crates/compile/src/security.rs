@@ -24,5 +24,5 @@ pub use mutual::{MutualTls, Peers};
 pub(crate) use mutual::{is_labelled, mark, mutual_tls_mark};
 pub(crate) use peer::{Mtls, Peer, Stated};
 pub(crate) use provided::{provided_downstream, provided_upstream};
-pub(crate) use sockets::{ServerName, control_plane, downstream, downstream_of, upstream};
+pub(crate) use sockets::{ServerName, control_plane, downstream, downstream_of, socket, upstream, versions};
 pub(crate) use strictness::{Strictness, strictness};

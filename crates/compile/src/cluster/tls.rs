@@ -2,16 +2,13 @@
 //! TLS of the mesh.
 
 use proto::pb::envoy::config::core::v3::data_source::Specifier;
-use proto::pb::envoy::config::core::v3::transport_socket::ConfigType;
 use proto::pb::envoy::config::core::v3::{DataSource, TransportSocket, UpstreamHttpProtocolOptions};
 use proto::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::{
     CombinedCertificateValidationContext, ValidationContextType,
 };
 use proto::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
-use proto::pb::envoy::extensions::transport_sockets::tls::v3::tls_parameters::TlsProtocol;
 use proto::pb::envoy::extensions::transport_sockets::tls::v3::{
-    CertificateValidationContext, CommonTlsContext, SubjectAltNameMatcher, TlsCertificate, TlsParameters,
-    UpstreamTlsContext,
+    CertificateValidationContext, CommonTlsContext, SubjectAltNameMatcher, TlsCertificate, UpstreamTlsContext,
 };
 use proto::pb::envoy::r#type::matcher::v3::StringMatcher;
 use proto::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
@@ -20,7 +17,6 @@ use world::api::istio::ClientTls;
 
 use super::http::Upstream;
 use super::{ClusterInput, mutual};
-use crate::pack;
 use crate::policy::{Part, Policy};
 use crate::security::{self, Peers};
 use crate::{Proxy, Secrets};
@@ -77,12 +73,7 @@ pub(super) fn of(
     }
     let context = UpstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
-            tls_params: Some(TlsParameters {
-                tls_minimum_protocol_version: TlsProtocol::TlSv12 as i32,
-                // Envoy's default for clients stops at 1.2.
-                tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
-                ..TlsParameters::default()
-            }),
+            tls_params: Some(security::versions()),
             alpn_protocols: alpn(upstream).iter().map(|&name| name.to_owned()).collect(),
             validation_context_type: (!insecure).then(|| validation(asked, names, secret.as_deref())),
             ..certificates
@@ -90,11 +81,7 @@ pub(super) fn of(
         sni,
         ..UpstreamTlsContext::default()
     };
-    let socket = TransportSocket {
-        name: "envoy.transport_sockets.tls".to_owned(),
-        config_type: Some(ConfigType::TypedConfig(pack::any(&context))),
-    };
-    Some(Tls { socket, automatic })
+    Some(Tls { socket: security::socket(&context), automatic })
 }
 
 /// Mutual TLS of the mesh; names that the rule gives stand in for the accounts behind the service.

@@ -4,7 +4,6 @@
 //! lists of names it reads the older one (rule G-06).
 
 use proto::pb::envoy::config::core::v3::TransportSocket;
-use proto::pb::envoy::config::core::v3::transport_socket::ConfigType;
 use proto::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
 use proto::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateProviderPluginInstance, CertificateValidationContext, CommonTlsContext, DownstreamTlsContext,
@@ -14,8 +13,9 @@ use proto::pb::envoy::r#type::matcher::v3::StringMatcher;
 use proto::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 
 use super::Peers;
+use super::sockets::socket;
 use crate::names::CERTIFICATE_PROVIDER;
-use crate::pack::{any, boolean};
+use crate::pack::boolean;
 
 /// What is asked of the provider: the certificate with its key, and what is trusted. Providers that read files have one
 /// of each, whatever it is called.
@@ -60,12 +60,5 @@ fn common(peers: Vec<StringMatcher>) -> CommonTlsContext {
         tls_certificate_provider_instance: Some(instance(CERTIFICATE)),
         validation_context_type: Some(ValidationContextType::ValidationContext(validation)),
         ..CommonTlsContext::default()
-    }
-}
-
-fn socket<M: prost::Message + prost::Name>(context: &M) -> TransportSocket {
-    TransportSocket {
-        name: "envoy.transport_sockets.tls".to_owned(),
-        config_type: Some(ConfigType::TypedConfig(any(context))),
     }
 }

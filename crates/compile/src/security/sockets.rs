@@ -64,10 +64,8 @@ pub(crate) fn downstream_of(secrets: Secrets, settings: &Settings, ids: &[String
     let context = DownstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
             tls_params: Some(TlsParameters {
-                tls_minimum_protocol_version: TlsProtocol::TlSv12 as i32,
-                tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
                 cipher_suites: CIPHER_SUITES.iter().map(|&suite| suite.to_owned()).collect(),
-                ..TlsParameters::default()
+                ..versions()
             }),
             ..common(source, &SERVER_PROTOCOLS, peers.into_iter().map(of_workload))
         }),
@@ -95,19 +93,7 @@ pub(crate) fn upstream(secrets: Secrets, name: ServerName<'_>, peers: &Peers) ->
     let (exact, prefixes) = peers.patterns();
     let exact = exact.map(|id| MatchPattern::Exact(id.clone()));
     let patterns = exact.chain(prefixes.map(|prefix| MatchPattern::Prefix(prefix.clone())));
-    let context = UpstreamTlsContext {
-        common_tls_context: Some(CommonTlsContext {
-            tls_params: Some(TlsParameters {
-                tls_minimum_protocol_version: TlsProtocol::TlSv12 as i32,
-                tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
-                ..TlsParameters::default()
-            }),
-            ..common(source, name.protocols, patterns.map(of_workload))
-        }),
-        sni: if name.sni.len() <= LONGEST_SNI { name.sni.to_owned() } else { String::new() },
-        ..UpstreamTlsContext::default()
-    };
-    Some(socket(&context))
+    Some(begun(source, name, patterns.map(of_workload)))
 }
 
 /// The socket of a cluster that leads to the control plane, whose certificate has this name or IP address: no workload gets
@@ -116,19 +102,34 @@ pub(crate) fn control_plane(secrets: Secrets, name: &str) -> Option<TransportSoc
     let source = source(secrets)?;
     let is_ip = name.parse::<IpAddr>().is_ok();
     let kind = if is_ip { SanType::IpAddress } else { SanType::Dns };
-    let context = UpstreamTlsContext {
+    let sni = if is_ip { "" } else { name };
+    let expected = [(kind, MatchPattern::Exact(name.to_owned()))];
+    Some(begun(source, ServerName { sni, protocols: &["h2"] }, expected.into_iter()))
+}
+
+/// The socket of a client that shows its certificate, and wants one of these names to be in the server's.
+fn begun(
+    source: ConfigSource,
+    name: ServerName<'_>,
+    peers: impl Iterator<Item = (SanType, MatchPattern)>,
+) -> TransportSocket {
+    socket(&UpstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
-            tls_params: Some(TlsParameters {
-                tls_minimum_protocol_version: TlsProtocol::TlSv12 as i32,
-                tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
-                ..TlsParameters::default()
-            }),
-            ..common(source, &["h2"], [(kind, MatchPattern::Exact(name.to_owned()))].into_iter())
+            tls_params: Some(versions()),
+            ..common(source, name.protocols, peers)
         }),
-        sni: if is_ip { String::new() } else { name.to_owned() },
+        sni: if name.sni.len() <= LONGEST_SNI { name.sni.to_owned() } else { String::new() },
         ..UpstreamTlsContext::default()
-    };
-    Some(socket(&context))
+    })
+}
+
+/// TLS 1.2 and 1.3; Envoy's default for clients stops at 1.2.
+pub(crate) fn versions() -> TlsParameters {
+    TlsParameters {
+        tls_minimum_protocol_version: TlsProtocol::TlSv12 as i32,
+        tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
+        ..TlsParameters::default()
+    }
 }
 
 /// The trust domain and its aliases.
@@ -200,7 +201,8 @@ fn agent() -> ApiConfigSource {
     }
 }
 
-fn socket<M: prost::Message + prost::Name>(context: &M) -> TransportSocket {
+/// The transport socket of a TLS context.
+pub(crate) fn socket<M: prost::Message + prost::Name>(context: &M) -> TransportSocket {
     TransportSocket {
         name: "envoy.transport_sockets.tls".to_owned(),
         config_type: Some(ConfigType::TypedConfig(any(context))),

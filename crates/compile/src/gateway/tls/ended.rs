@@ -1,6 +1,6 @@
 //! The context that ends TLS.
 
-use proto::pb::envoy::config::core::v3::{DataSource, TransportSocket, data_source, transport_socket};
+use proto::pb::envoy::config::core::v3::{DataSource, TransportSocket, data_source};
 use proto::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::{
     CombinedCertificateValidationContext, ValidationContextType,
 };
@@ -12,8 +12,8 @@ use proto::pb::envoy::extensions::transport_sockets::tls::v3::{
 };
 use proto::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher};
 
-use crate::pack::{any, boolean};
-use crate::security::{authorities_of, on_the_stream};
+use crate::pack::boolean;
+use crate::security::{authorities_of, on_the_stream, socket};
 
 /// How TLS ends.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,15 +105,11 @@ impl Ended {
                 common.tls_certificate_sds_secret_configs = names.iter().map(|name| on_the_stream(name)).collect();
             }
         }
-        let context = DownstreamTlsContext {
+        socket(&DownstreamTlsContext {
             common_tls_context: Some(common),
             require_client_certificate: Some(boolean(clients.as_ref().is_some_and(|clients| clients.is_mutual))),
             ..DownstreamTlsContext::default()
-        };
-        TransportSocket {
-            name: "envoy.transport_sockets.tls".to_owned(),
-            config_type: Some(transport_socket::ConfigType::TypedConfig(any(&context))),
-        }
+        })
     }
 }
 
