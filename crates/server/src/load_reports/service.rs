@@ -120,8 +120,10 @@ impl StreamTask {
         discovery.metrics.load_stream_ended();
         if let Some(status) = end {
             tracing::debug!(node = machine.node().map(|node| &**node), %status, "load reporting ended");
-            // A client that has gone needs no status, one that takes nothing gets none.
-            let _ = responses.try_send(Err(status));
+            // A response that is still on its way goes first. A client that has gone needs no status, one that takes
+            // nothing gets none.
+            let patience = discovery.config.deadlines.drain;
+            let _ = tokio::time::timeout(patience, responses.send(Err(status))).await;
         }
     }
 
@@ -129,16 +131,18 @@ impl StreamTask {
         let deadline = self.deadline();
         let Self { discovery, requests, responses, policy, .. } = self;
         tokio::select! {
+            biased;
+            // First: runs end with the server, and what they then want no longer is nothing to ask a client for.
+            () = discovery.draining.cancelled() => Event::Drain,
+            () = responses.closed() => Event::Gone,
+            Ok(()) = policy.changed() => Event::PolicyChanged,
             request = requests.message() => match request {
                 Ok(Some(request)) => Event::Request(Box::new(request)),
                 Ok(None) => Event::Gone,
                 Err(status) => Event::Broken(status),
             },
-            Ok(()) = policy.changed() => Event::PolicyChanged,
             Ok(_) = responses.reserve(), if is_waiting => Event::Room,
             () = sleep_until(deadline) => Event::Time,
-            () = responses.closed() => Event::Gone,
-            () = discovery.draining.cancelled() => Event::Drain,
         }
     }
 
