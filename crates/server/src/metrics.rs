@@ -4,13 +4,13 @@
 //! Istio's have none.
 
 mod counter;
+mod label;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use compile::Work;
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -20,6 +20,10 @@ use proto::ResourceType;
 use crate::jwks::KeySetCounts;
 use crate::plane_task::Counts;
 use counter::Counter;
+use label::{
+    CodeLabel, KindLabel, LimitLabel, OutcomeLabel, ReasonLabel, SeverityLabel, StandingLabel, TypeLabel, VersionLabel,
+};
+pub(crate) use label::{Passage, StreamLabel};
 
 /// 50 µs, doubled up to 26 s.
 fn seconds() -> Histogram {
@@ -29,105 +33,6 @@ fn seconds() -> Histogram {
 /// 256 bytes, four times as much each step, up to 64 MiB.
 fn bytes() -> Histogram {
     Histogram::new(exponential_buckets(256.0, 4.0, 10))
-}
-
-/// A type of resources by its short name: `cds`, `eds`, ...
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct TypeLabel {
-    r#type: &'static str,
-}
-
-impl From<ResourceType> for TypeLabel {
-    fn from(resource_type: ResourceType) -> Self {
-        Self { r#type: resource_type.short() }
-    }
-}
-
-/// The distribution version that clients state, such as Istio's.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct VersionLabel {
-    version: String,
-}
-
-/// The service that a stream was opened on, and the variant.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct StreamLabel {
-    /// `ads`, or the short name of a type.
-    pub(crate) service: &'static str,
-    /// `sotw` or `delta`.
-    pub(crate) variant: &'static str,
-}
-
-/// The gRPC status of a stream's end.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CodeLabel {
-    code: i32,
-}
-
-/// A reason out of a closed set.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: &'static str,
-}
-
-/// What clients report by: `metrics` or `access_logs`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KindLabel {
-    kind: &'static str,
-}
-
-/// What became of a request that a limit is about.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LimitLabel {
-    limit: String,
-    outcome: &'static str,
-}
-
-/// How a key set stands: `fresh`, `stale` or `missing`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StandingLabel {
-    standing: &'static str,
-}
-
-/// How something ended: `ok` or `failed`; of a token also `proved`, `refused` and `crowded`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabel {
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SeverityLabel {
-    severity: &'static str,
-}
-
-/// What became of a request that a limit is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Passage {
-    /// There was room.
-    Allowed,
-    /// There was none.
-    Refused,
-    /// There was none, and it passed all the same.
-    DryRun,
-    /// There is no such limit, or no more.
-    Unknown,
-    /// It passed without being counted: there are too many keys.
-    Uncounted,
-    /// Nobody could say.
-    Failed,
-}
-
-impl Passage {
-    fn as_str(self) -> &'static str {
-        match self {
-            Passage::Allowed => "allowed",
-            Passage::Refused => "refused",
-            Passage::DryRun => "dry_run",
-            Passage::Unknown => "unknown",
-            Passage::Uncounted => "uncounted",
-            Passage::Failed => "failed",
-        }
-    }
 }
 
 /// What is counted for every message, of one type: found once, because finding a label costs as much as counting.

@@ -7,6 +7,7 @@
 
 mod attachment;
 mod catalog;
+mod changed;
 mod input;
 mod interests;
 mod lookout;
@@ -28,10 +29,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use compile::{AudienceId, Turn, Update};
+use compile::{AudienceId, Update};
 use plane::{Held, Kept, MemberId, Membership, Moment, NodeError, ObjectView, Plane, Publication};
-use proto::ResourceType;
-use snapshot::{Name, Snapshot};
+use snapshot::Snapshot;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use world::{Change, Fetched, Key, KeySource, Kind, ObjectRef, Problem};
@@ -44,6 +44,7 @@ use crate::quotas::Limits;
 use crate::view::{self, EventKind};
 use attachment::{Joined, Told};
 use catalog::Catalog;
+use changed::Changed;
 use interests::{Column, Interests};
 use lookout::Lookout;
 use progress::Progress;
@@ -64,8 +65,6 @@ const MODES_CHANGED: &str = "modes_changed";
 /// that was started again would else refuse tokens until it has fetched the keys.
 const WAIT_FOR_KEYS: Duration = Duration::from_secs(5);
 
-/// Changes of so many assignments are looked at name by name; of more, everybody is told.
-const NAMES_LOOKED_AT: usize = 64;
 /// How long streams that a change does not concern may have an older snapshot: then an old one is not kept alive for
 /// long, and nobody looks behind who is not.
 const CATCH_UP: Duration = Duration::from_secs(1);
@@ -542,49 +541,6 @@ impl PlaneTask {
         if let Some(audience) = self.plane.detach(member, Instant::now()) {
             self.audiences.remove(&audience);
         }
-    }
-}
-
-/// Names of resources that an update changes.
-struct Changed<'u> {
-    /// At most [`NAMES`].
-    found: BTreeSet<(ResourceType, &'u Name)>,
-    /// Whether there may be others.
-    has_more: bool,
-}
-
-impl<'u> Changed<'u> {
-    /// Costs what differs, but for what is too much to name.
-    fn by(update: &'u Update) -> Self {
-        let of_turn = |turn: &'u Turn| {
-            let of_type = |of: ResourceType| turn.new.changed_names(&turn.old, of).map(move |name| (of, name));
-            ResourceType::ALL.into_iter().flat_map(of_type)
-        };
-        let mut found = BTreeSet::new();
-        for name in update.turns.iter().flat_map(of_turn) {
-            found.insert(name);
-            if found.len() > NAMES {
-                found.pop_last();
-                return Self { found, has_more: true };
-            }
-        }
-        Self { found, has_more: !update.restacked.is_empty() }
-    }
-
-    /// As the API says them.
-    fn names(&self) -> Vec<view::ResourceName> {
-        let named = |(of, name): &(ResourceType, &Name)| view::ResourceName {
-            r#type: of.short().to_owned(),
-            name: name.to_string(),
-        };
-        self.found.iter().map(named).collect()
-    }
-
-    /// The names, if nothing but assignments of endpoints has changed, and few of them.
-    fn endpoints(&self) -> Option<impl Iterator<Item = &'u str>> {
-        let is_of_few = !self.has_more && self.found.len() <= NAMES_LOOKED_AT;
-        let is_of_endpoints = || self.found.iter().all(|(of, _)| *of == ResourceType::Endpoints);
-        (is_of_few && is_of_endpoints()).then(|| self.found.iter().map(|(_, name)| &***name))
     }
 }
 

@@ -9,11 +9,13 @@
 //! response at a time, made when there is room for it. So what waits to be written is one response at most, and the
 //! next one is of the newest snapshot.
 
+mod accounts;
+
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use http2::StreamId;
 use plane::NodeError;
@@ -27,14 +29,13 @@ use super::call::has_room;
 use super::documents::Documents;
 use super::node::{distribution_version, host_delivery, is_gateway, plane_node};
 use super::proof::{Admitted, Admitting, Proof};
-use super::roster::{Departed, Inspection, Place, Report};
+use super::roster::{Inspection, Place};
 use super::secrets::Secrets;
 use super::{Connection, Discovery, witness};
 use crate::Stopped;
 use crate::grpc::{self, Requests};
 use crate::metrics::StreamLabel;
 use crate::plane_task::{Attachment, Interest, Published};
-use crate::rotation::ClientTrust;
 use crate::trust::{Caller, Tenure};
 
 type Entering = Pin<Box<dyn Future<Output = Entered> + Send>>;
@@ -117,7 +118,7 @@ impl StreamTask {
         variant: Variant,
         proof: Option<Proof>,
     ) -> Self {
-        let label = stream_label(service, variant);
+        let label = StreamLabel::of(service, variant);
         discovery.metrics.stream_opened(&label);
         let requests = Requests::new(discovery.config.limits.max_request_bytes);
         Self {
@@ -562,83 +563,6 @@ impl StreamTask {
         self.secrets.as_ref().map_or_else(|| snapshot.clone(), |secrets| secrets.over(snapshot))
     }
 
-    fn report(&self, inspection: Inspection) {
-        let newest = self.attachment.as_ref().map(Attachment::newest);
-        let report = Report {
-            summaries: self.machine.summary(),
-            standings: self.machine.standings(),
-            holdings: if inspection.with_holdings { self.machine.holdings() } else { Vec::new() },
-            missing: if inspection.with_holdings { self.machine.missing() } else { Vec::new() },
-            generation: newest.as_ref().map_or(0, |newest| newest.generation),
-            settled: self.attachment.as_ref().and_then(Attachment::settled_generation),
-            target: newest.map(|newest| self.with_secrets(&newest.snapshot)),
-            trust: self.trust(),
-            now: (Instant::now(), SystemTime::now()),
-        };
-        // Whoever asked may have lost patience.
-        let _ = inspection.reply.send(report);
-    }
-
-    fn trust(&self) -> Option<ClientTrust> {
-        let standings = self.machine.standings();
-        let held = standings.iter().filter(|standing| standing.resource_type() == ResourceType::Secret);
-        let held: Vec<_> = held.flat_map(xds::Standing::holdings).collect();
-        Some(self.secrets.as_ref()?.trust(self.machine.wants(ResourceType::Secret), &held))
-    }
-
-    /// How it stood in the end, without what would keep snapshots alive.
-    fn depart(&self, node: &Arc<Node>, reason: &str) {
-        let now = (Instant::now(), SystemTime::now());
-        let generation = self.target.as_ref().map_or(0, |target| target.generation);
-        let report = Report {
-            summaries: self.machine.summary(),
-            standings: Vec::new(),
-            holdings: Vec::new(),
-            missing: Vec::new(),
-            target: None,
-            generation,
-            settled: self.attachment.as_ref().and_then(Attachment::settled_generation),
-            trust: self.trust(),
-            now,
-        };
-        self.place.depart(Departed {
-            node: node.clone(),
-            address: self.connection.peer.to_string(),
-            opened: self.connection.opened,
-            ended: now,
-            reason: reason.to_owned(),
-            service: self.service,
-            variant: self.variant,
-            report,
-        });
-        witness::tell_end(&self.discovery.journal, node, generation, reason);
-    }
-
-    /// Books the end of the stream.
-    pub(super) fn finish(self, end: &End) {
-        let code = match end {
-            End::Gone => None,
-            End::Status(status) => Some(status.code()),
-        };
-        let message = match end {
-            End::Gone => "the client left",
-            End::Status(status) => status.message(),
-        };
-        let (stream, seconds) = (self.place.number(), self.opened.elapsed().as_secs_f64());
-        match &self.node {
-            Some(node) => {
-                tracing::info!(node = node.id, peer = %self.connection.peer, stream, seconds, ?code, message, "node disconnected");
-                self.discovery.metrics.node_gone(distribution_version(node));
-                // A stream that its client closes in good order ends with a status that says nothing.
-                self.depart(node, if message.is_empty() { "the client left" } else { message });
-            }
-            None => {
-                tracing::debug!(peer = %self.connection.peer, stream, ?code, message, "stream ended without a node")
-            }
-        }
-        self.discovery.metrics.stream_ended(&self.label, code);
-    }
-
     fn id(&self) -> &str {
         self.node.as_ref().map_or("", |node| &node.id)
     }
@@ -646,19 +570,6 @@ impl StreamTask {
 
 fn end_with(code: i32, message: String) -> ControlFlow<End> {
     ControlFlow::Break(End::Status(Status::new(Code::from_i32(code), message)))
-}
-
-fn stream_label(service: Service, variant: Variant) -> StreamLabel {
-    StreamLabel {
-        service: match service {
-            Service::Aggregated => "ads",
-            Service::Only(resource_type) => ResourceType::short(resource_type),
-        },
-        variant: match variant {
-            Variant::StateOfTheWorld => "sotw",
-            Variant::Delta => "delta",
-        },
-    }
 }
 
 /// The kind of a wait, for metrics and logs.

@@ -1,7 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::view::ResourceName;
 
 fn event(kind: EventKind, node: &str) -> Event {
     Event { node_id: node.to_owned(), ..Event::new(kind) }
@@ -122,27 +121,9 @@ fn an_object_is_followed_through_the_generations_in_which_it_changed() {
     assert!(!filter.takes(&event(EventKind::Rejected, "other")));
 }
 
-fn trace(generation: u64) -> Arc<Trace> {
-    let now = Instant::now();
-    let about = About {
-        generation,
-        time: SystemTime::now(),
-        seen: now,
-        begun: now,
-        applied: now,
-        compiled: now,
-        objects: Vec::new(),
-        object_count: 1,
-        resources: vec![ResourceName { r#type: "rds".to_owned(), name: "80".to_owned() }],
-        has_more_resources: false,
-        audiences: 1,
-    };
-    Trace::new(about, crate::metrics::Metrics::new())
-}
-
 #[test]
 fn a_change_is_done_when_everyone_whom_it_concerns_has_answered_or_left() {
-    let trace = trace(3);
+    let trace = Trace::sample(3);
     let now = Instant::now();
     let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
     trace.concerns(4);
@@ -163,7 +144,7 @@ fn a_change_is_done_when_everyone_whom_it_concerns_has_answered_or_left() {
 fn the_last_changes_are_kept_newest_first() {
     let journal = Journal::new();
     for generation in 1..=300 {
-        journal.published(&trace(generation));
+        journal.published(&Trace::sample(generation));
     }
     let kept: Vec<_> = journal.changes().iter().map(|trace| trace.generation()).collect();
     assert_eq!(kept, (45..=300).rev().collect::<Vec<_>>());

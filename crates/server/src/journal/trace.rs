@@ -180,3 +180,25 @@ impl Trace {
         }
     }
 }
+
+#[cfg(test)]
+impl Trace {
+    /// A change of one object, seen, applied and compiled just now.
+    pub(crate) fn sample(generation: u64) -> Arc<Self> {
+        let now = Instant::now();
+        let about = About {
+            generation,
+            time: SystemTime::now(),
+            seen: now,
+            begun: now,
+            applied: now,
+            compiled: now,
+            objects: Vec::new(),
+            object_count: 1,
+            resources: vec![view::ResourceName { r#type: "rds".to_owned(), name: "80".to_owned() }],
+            has_more_resources: false,
+            audiences: 1,
+        };
+        Self::new(about, Metrics::new())
+    }
+}

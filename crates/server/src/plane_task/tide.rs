@@ -59,33 +59,12 @@ impl Tide {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::*;
-    use crate::journal::About;
-
-    fn trace(generation: u64) -> Arc<Trace> {
-        let now = Instant::now();
-        let about = About {
-            generation,
-            time: SystemTime::now(),
-            seen: now,
-            begun: now,
-            applied: now,
-            compiled: now,
-            objects: Vec::new(),
-            object_count: 1,
-            resources: Vec::new(),
-            has_more_resources: false,
-            audiences: 1,
-        };
-        Trace::new(about, crate::metrics::Metrics::new())
-    }
 
     #[test]
     fn a_stream_that_skips_publications_settles_them_with_the_one_that_it_takes() {
         let mut tide = Tide::default();
-        let traces: Vec<_> = [4, 7, 9].into_iter().map(trace).collect();
+        let traces: Vec<_> = [4, 7, 9].into_iter().map(Trace::sample).collect();
         traces.iter().for_each(|trace| tide.rise(trace, 2));
         let node: Arc<str> = "n".into();
         let accepted = Settled::Answered { node: &node, rejected: false };
@@ -102,9 +81,9 @@ mod tests {
     #[test]
     fn publications_that_nobody_settles_are_given_up_in_the_end() {
         let mut tide = Tide::default();
-        let first = trace(1);
+        let first = Trace::sample(1);
         tide.rise(&first, 1);
-        (2..=300).for_each(|generation| tide.rise(&trace(generation), 1));
+        (2..=300).for_each(|generation| tide.rise(&Trace::sample(generation), 1));
         assert_eq!(tide.open.len(), FOLLOWED);
         assert_eq!(first.view().outstanding, 1, "it is not said to have arrived");
     }
@@ -112,7 +91,7 @@ mod tests {
     #[test]
     fn a_publication_to_nobody_is_not_followed() {
         let mut tide = Tide::default();
-        let trace = trace(1);
+        let trace = Trace::sample(1);
         tide.rise(&trace, 0);
         assert_eq!(trace.view().streams, 0);
         assert!(tide.open.is_empty());

@@ -13,6 +13,7 @@ mod matching;
 mod profile;
 mod run;
 mod span;
+mod stickiness;
 mod strategy;
 mod time;
 mod weight;
@@ -28,10 +29,10 @@ pub use intent::{
 pub use matching::{FieldMatch, RequestMatch};
 pub use profile::{AnalysisProfile, Bounds, MetricKind, MetricSpec, OnMetricError, Tolerance};
 pub use run::{RolloutRun, RunStatus};
+pub use stickiness::{HashKey, SameSite, Stickiness, StickinessMode, StickyCookie};
 pub use strategy::{
-    AbTest, BlueGreen, Canary, GateStep, HashKey, HeaderRoute, MirrorStep, MirrorTest, PauseStep, Preview, Promotion,
-    RequireEndpoints, Rolling, SameSite, Step, StepAnalysis, Stickiness, StickinessMode, StickyCookie, Strategy,
-    StrategyType, Switch, Variant, Winner,
+    AbTest, BlueGreen, Canary, GateStep, HeaderRoute, MirrorStep, MirrorTest, PauseStep, Preview, Promotion,
+    RequireEndpoints, Rolling, Step, StepAnalysis, Strategy, StrategyType, Switch, Variant, Winner,
 };
 pub use time::{parse_time, time_text};
 pub use weight::{Weight, WeightError};
