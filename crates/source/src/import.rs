@@ -62,7 +62,9 @@ pub fn import(files: &[(String, Vec<u8>)]) -> Imported {
     let mut manifests = Vec::new();
     for source in &sources {
         match (source.group, source.kind) {
-            ("flagger.app", "Canary") => manifests.extend(flagger::canary(source, &metric_templates, &remarks)),
+            ("flagger.app", "Canary") => {
+                manifests.extend(checked(source, flagger::canary(source, &metric_templates, &remarks), &remarks));
+            }
             ("flagger.app", "MetricTemplate") => {}
             ("flagger.app", "AlertProvider") => {
                 let message = format!(
@@ -72,7 +74,9 @@ pub fn import(files: &[(String, Vec<u8>)]) -> Imported {
                 );
                 remarks.add(Weight::Lost, source.file, source.node.line, "kind", message);
             }
-            ("argoproj.io", "Rollout") => manifests.extend(argo::rollout(source, &templates, &remarks)),
+            ("argoproj.io", "Rollout") => {
+                manifests.extend(checked(source, argo::rollout(source, &templates, &remarks), &remarks));
+            }
             ("argoproj.io", "AnalysisTemplate" | "ClusterAnalysisTemplate") => {}
             ("flagger.app" | "argoproj.io", kind) => {
                 let message = format!("{kind} {}/{} is not converted", source.namespace, source.name);
@@ -84,6 +88,19 @@ pub fn import(files: &[(String, Vec<u8>)]) -> Imported {
     metric_templates.unused(&remarks);
     templates.unused(&remarks);
     Imported { manifests, remarks: remarks.sorted() }
+}
+
+/// Says why a manifest would be refused as it is: what the object says is then nothing that can be said here.
+fn checked(source: &Source<'_>, manifests: Vec<Manifest>, remarks: &Remarks) -> Vec<Manifest> {
+    for manifest in &manifests {
+        for (field, message) in manifest.errors() {
+            let kind = manifest.object["kind"].as_str().unwrap_or_default();
+            let at = if field.is_empty() { String::new() } else { format!(" at {field}") };
+            let message = format!("the {kind} that is printed is refused until it is mended{at}: {message}");
+            remarks.add(Weight::Lost, source.file, source.node.line, "", message);
+        }
+    }
+    manifests
 }
 
 /// The objects of a document, those of lists included.

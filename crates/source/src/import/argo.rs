@@ -15,6 +15,9 @@ use super::{Manifest, Remarks, Section, Source, Weight};
 use analysis::Profiles;
 use steps::{steps, weight};
 
+/// The largest `rollback.window`.
+const MOST_REVISIONS: u32 = 10;
+
 const WORKLOAD: &str = "it belongs to the workload, which Pointsman does not run: write it at the Deployment";
 
 /// What a Rollout may refer to: analysis templates, and the DestinationRules that say which host is meant.
@@ -62,7 +65,11 @@ pub(super) fn rollout(source: &Source<'_>, templates: &Templates<'_>, remarks: &
         spec.note("progressDeadlineAbort", "a candidate that is not ready in time is always rolled back");
     }
     if let Some(window) = spec.section("rollbackWindow") {
-        intent.rollback.window = u32::try_from(window.count("revisions").unwrap_or(1)).unwrap_or(10).min(10);
+        let revisions = window.count("revisions").unwrap_or(1);
+        intent.rollback.window = u32::try_from(revisions).unwrap_or(MOST_REVISIONS).min(MOST_REVISIONS);
+        if revisions > u64::from(MOST_REVISIONS) {
+            window.lose("revisions", format!("so many are not remembered: {MOST_REVISIONS} are"));
+        }
     }
     if let Some(kept) = spec.section("analysis") {
         let limits = ["successfulRunHistoryLimit", "unsuccessfulRunHistoryLimit"];
@@ -71,14 +78,17 @@ pub(super) fn rollout(source: &Source<'_>, templates: &Templates<'_>, remarks: &
     }
 
     let mut profiles = Profiles::new(source, templates, &intent.revisions.label);
-    if let Some(strategy) = spec.section("strategy") {
-        let canary = strategy.section("canary");
-        let blue_green = strategy.section("blueGreen");
-        match (canary, blue_green) {
-            (Some(canary), _) => of_canary(&canary, source, templates, &mut profiles, &mut intent),
-            (None, Some(blue_green)) => of_blue_green(&blue_green, &mut profiles, &mut intent),
-            (None, None) => {
-                strategy.remark(Weight::Lost, "there is neither canary nor blueGreen: the usual steps are taken")
+    match spec.section("strategy") {
+        None => spec.remark(Weight::Lost, "there is no strategy: the usual steps are taken"),
+        Some(strategy) => {
+            let canary = strategy.section("canary");
+            let blue_green = strategy.section("blueGreen");
+            match (canary, blue_green) {
+                (Some(canary), _) => of_canary(&canary, source, templates, &mut profiles, &mut intent),
+                (None, Some(blue_green)) => of_blue_green(&blue_green, &mut profiles, &mut intent),
+                (None, None) => {
+                    strategy.remark(Weight::Lost, "there is neither canary nor blueGreen: the usual steps are taken")
+                }
             }
         }
     }
@@ -223,7 +233,10 @@ fn routed(
     let mut is_http = false;
     let mut is_plain = false;
     for service in services {
-        service.has("name");
+        service.note(
+            "name",
+            "the routes of every VirtualService that lead to the service are decorated, not only of this one",
+        );
         let routes = service.texts("routes");
         is_http |= !routes.is_empty();
         intent.attach.routes.extend(routes);

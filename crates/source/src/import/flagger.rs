@@ -38,7 +38,7 @@ pub(super) fn canary(source: &Source<'_>, templates: &MetricTemplates<'_>, remar
     }
     intent.progress_deadline = spec.span("progressDeadlineSeconds").unwrap_or(intent.progress_deadline);
     intent.suspend = spec.flag("suspend").unwrap_or(false);
-    intent.service.name = target;
+    intent.service.name.clone_from(&target);
     service(&spec, &mut intent);
 
     let prometheus = spec.text("metricsServer");
@@ -47,16 +47,24 @@ pub(super) fn canary(source: &Source<'_>, templates: &MetricTemplates<'_>, remar
     match analysis {
         Some(analysis) => {
             let interval = analysis.span("interval").unwrap_or(USUAL).max(SHORTEST);
-            let forgiven = analysis.count("threshold").unwrap_or(1).saturating_sub(1);
+            let threshold = analysis.count("threshold");
+            let forgiven = threshold.unwrap_or(1).saturating_sub(1);
             intent.strategy = strategy(&analysis, interval);
             let scope = metrics::Scope {
                 namespace: source.namespace,
+                name: source.name,
+                target: &target,
                 service: &intent.service.name,
                 prometheus: prometheus.as_deref(),
                 forgiven: u32::try_from(forgiven).unwrap_or(u32::MAX),
                 interval,
             };
             profile.metrics = metrics::metrics(&analysis, templates, &scope);
+            if threshold.is_some() && profile.metrics.iter().any(|metric| metric.range.is_none()) {
+                let message = "what is counted is judged by all requests together, and no check is forgiven: it holds \
+                               for queries only";
+                analysis.note("threshold", message);
+            }
             webhooks::webhooks(&analysis, &mut intent);
             stickiness(&analysis, &mut intent);
             rest(&analysis);
@@ -155,8 +163,21 @@ fn strategy(analysis: &Section<'_, '_>, interval: Duration) -> Strategy {
     let matches = request_match::matches(analysis);
     let mirror = analysis.flag("mirror").unwrap_or(false).then(|| analysis.number("mirrorWeight").unwrap_or(100.0));
     let span = iterations.map(|count| interval.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX)));
-    let canary = |steps| Strategy { canary: Some(Canary { steps, ..Canary::default() }), ..Strategy::default() };
+    let canary = |steps: Vec<Step>| {
+        let weights: Vec<_> = steps.iter().filter_map(|step: &Step| step.set_weight).collect();
+        let allow_decrease = !weights.is_sorted();
+        Strategy { canary: Some(Canary { steps, allow_decrease, ..Canary::default() }), ..Strategy::default() }
+    };
     match (span, matches) {
+        (Some(_), Some(matches)) if matches.is_empty() => {
+            analysis.remark(
+                Weight::Lost,
+                "no match can be said, so no request would reach the candidate while it is tested: the run waits for \
+                 `promote` first, and then all requests go to it",
+            );
+            let pause = Step { pause: Some(PauseStep::default()), ..Step::default() };
+            canary(vec![pause, weight(100.0)])
+        }
         // A test of two variants by what requests look like. The strategy AB wants the names of two revisions, which a
         // Canary does not have; a route by header to whatever is the candidate says the same.
         (Some(span), Some(matches)) => {

@@ -2,9 +2,12 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use world::Severity;
 use world::api::delivery::{
     AnalysisProfile, BlueGreen, Canary, DeploymentIntent, GateSpec, HeaderRoute, MetricSpec, MirrorStep, Rolling,
 };
+
+use crate::text::{self, Options};
 
 /// An object as it is to be applied, and where it came from.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +55,13 @@ impl Manifest {
         });
         let spec = json!({"metrics": metrics.collect::<Vec<_>>()});
         Self::new(origin, "AnalysisProfile", namespace, name, spec)
+    }
+
+    /// Fields that are wrong by themselves, with what is wrong about them.
+    pub(super) fn errors(&self) -> Vec<(String, String)> {
+        let parsed = text::parse("", self.object.to_string().as_bytes(), &Options::default());
+        let errors = parsed.problems.into_iter().filter(|problem| problem.severity == Severity::Error);
+        errors.map(|problem| (problem.field, problem.message)).collect()
     }
 
     fn new(origin: String, kind: &str, namespace: &str, name: &str, spec: Value) -> Self {

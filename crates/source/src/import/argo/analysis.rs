@@ -2,10 +2,20 @@
 
 use std::time::Duration;
 
+use regex::Regex;
 use world::api::delivery::{AnalysisProfile, Bounds, MetricKind, MetricSpec};
 
 use super::{Templates, condition};
 use crate::import::{Section, Source, Weight, query};
+
+/// When an analysis runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    /// As a step, which ends.
+    Step,
+    /// Beside the steps.
+    Beside,
+}
 
 /// The profiles that the analyses of one Rollout become.
 pub(super) struct Profiles<'s, 't> {
@@ -27,18 +37,22 @@ impl<'s, 't> Profiles<'s, 't> {
 
     /// Takes an analysis that runs beside the steps.
     pub(super) fn watch(&mut self, place: &str, used: &Section<'_, '_>) {
-        if let Some((name, _)) = self.judge(place, used) {
+        if let Some((name, _)) = self.convert(place, used, When::Beside) {
             self.watching.push(name);
         }
     }
 
     /// Takes an analysis; its profile's name, and how long its measurements take at least.
     pub(super) fn judge(&mut self, place: &str, used: &Section<'_, '_>) -> Option<(String, Option<Duration>)> {
+        self.convert(place, used, When::Step)
+    }
+
+    fn convert(&mut self, place: &str, used: &Section<'_, '_>, when: When) -> Option<(String, Option<Duration>)> {
         let mut references = used.sections("templates");
         let older = used.text("templateName");
         let is_cluster = used.flag("clusterScope").unwrap_or(false);
         let arguments = self.arguments(used);
-        let dry: Vec<_> = used.sections("dryRun").iter().filter_map(|dry| dry.text("metricName")).collect();
+        let dry = dry_runs(used);
         used.note("measurementRetention", "what was measured is kept with the run");
         used.note("analysisRunMetadata", "there is no AnalysisRun");
         let named = references.drain(..).filter_map(|reference| {
@@ -54,8 +68,9 @@ impl<'s, 't> Profiles<'s, 't> {
                 used.remark(Weight::Lost, format!("{kind} {name} is not among the files: name its file, too"));
                 continue;
             };
-            self.of_template(template, used, &arguments, &dry, &mut metrics, &mut longest);
+            self.of_template(template, used, &arguments, when, &mut metrics, &mut longest);
         }
+        mark_dry(&dry, &mut metrics, used);
         if metrics.is_empty() {
             used.remark(Weight::Lost, "no metric of the analysis is converted, and it judges nothing");
             return None;
@@ -70,28 +85,30 @@ impl<'s, 't> Profiles<'s, 't> {
         template: &Source<'_>,
         used: &Section<'_, '_>,
         given: &[(String, String)],
-        dry: &[String],
+        when: When,
         metrics: &mut Vec<MetricSpec>,
         longest: &mut Option<Duration>,
     ) {
         let Some(spec) = template.spec(used.remarks()) else { return };
         let mut known: Vec<(String, String)> = given.to_vec();
         known.extend(self.arguments(&spec).into_iter().filter(|(name, _)| given.iter().all(|(g, _)| g != name)));
-        let every_dry: Vec<_> = spec.sections("dryRun").iter().filter_map(|dry| dry.text("metricName")).collect();
+        let dry = dry_runs(&spec);
         spec.note("measurementRetention", "what was measured is kept with the run");
         for nested in spec.sections("templates") {
             nested.lose_all("templates within templates are left out: name them in the Rollout");
         }
+        let mut own = Vec::new();
         for section in spec.sections("metrics") {
-            let Some((metric, span)) = metric(section, &known) else { continue };
-            if metrics.iter().any(|before| before.name == metric.name) {
+            let Some((metric, span)) = metric(section, &known, when) else { continue };
+            if metrics.iter().chain(&own).any(|before| before.name == metric.name) {
                 used.remark(Weight::Lost, format!("two metrics are called \"{}\": the first counts", metric.name));
                 continue;
             }
-            let is_dry = dry.iter().chain(&every_dry).any(|name| *name == metric.name);
             *longest = (*longest).max(span);
-            metrics.push(MetricSpec { dry_run: is_dry, ..metric });
+            own.push(metric);
         }
+        mark_dry(&dry, &mut own, &spec);
+        metrics.append(&mut own);
     }
 
     /// Names and values, with `args.` before each name.
@@ -131,8 +148,30 @@ impl<'s, 't> Profiles<'s, 't> {
     }
 }
 
+/// The regular expressions by which metrics are only shown, as they are written.
+fn dry_runs(section: &Section<'_, '_>) -> Vec<String> {
+    section.sections("dryRun").iter().filter_map(|dry| dry.text("metricName")).collect()
+}
+
+/// Argo looks for the expression anywhere in the name.
+fn mark_dry(dry: &[String], metrics: &mut [MetricSpec], said_by: &Section<'_, '_>) {
+    for text in dry {
+        let Ok(expression) = Regex::new(text) else {
+            said_by.remark(Weight::Lost, format!("dryRun: {text:?} is no regular expression, and marks no metric"));
+            continue;
+        };
+        let mut is_used = false;
+        for metric in metrics.iter_mut().filter(|metric| expression.is_match(&metric.name)) {
+            (metric.dry_run, is_used) = (true, true);
+        }
+        if !is_used {
+            said_by.remark(Weight::Lost, format!("dryRun: no metric that is converted is called {text:?}"));
+        }
+    }
+}
+
 /// A metric, and how long its measurements take if they are counted.
-fn metric(section: Section<'_, '_>, known: &[(String, String)]) -> Option<(MetricSpec, Option<Duration>)> {
+fn metric(section: Section<'_, '_>, known: &[(String, String)], when: When) -> Option<(MetricSpec, Option<Duration>)> {
     let name = section.text("name").unwrap_or_default();
     let Some(provider) = section.section("provider") else {
         section.lose_all(format!("metric \"{name}\" has no provider, and is left out"));
@@ -162,6 +201,13 @@ fn metric(section: Section<'_, '_>, known: &[(String, String)]) -> Option<(Metri
         ("consecutiveSuccessLimit", "a step ends when its time has passed and nothing is wrong"),
     ] {
         section.lose(field, message);
+    }
+    if interval.is_none() {
+        let message =
+            "without an interval Argo measured it once; it is asked for each minute now, as long as it judges";
+        section.remark(Weight::Lost, message);
+    } else if count.is_some_and(|count| count > 0) && when == When::Beside {
+        section.lose("count", "beside the steps it is measured to the end of the run, however often that is");
     }
     let mut spec = MetricSpec {
         name,

@@ -10,6 +10,10 @@ use crate::import::{Remarks, Section, Source, Weight, query};
 /// What a Canary says beside a metric.
 pub(super) struct Scope<'c> {
     pub(super) namespace: &'c str,
+    /// Of the Canary.
+    pub(super) name: &'c str,
+    /// `spec.targetRef.name`.
+    pub(super) target: &'c str,
     pub(super) service: &'c str,
     /// `spec.metricsServer`.
     pub(super) prometheus: Option<&'c str>,
@@ -76,6 +80,7 @@ fn metric(section: &Section<'_, '_>, templates: &MetricTemplates<'_>, scope: &Sc
     let spec = MetricSpec { name: name.clone(), ..MetricSpec::default() };
     if template.is_none() && older_query.is_none() {
         section.has("templateVariables");
+        section.note("interval", "requests are counted as the proxies report them");
         return built_in(section, spec, range, older);
     }
     let range = range.or_else(|| older.map(|max| Bounds { min: None, max: Some(max) }));
@@ -89,7 +94,8 @@ fn metric(section: &Section<'_, '_>, templates: &MetricTemplates<'_>, scope: &Sc
     let mut known = vec![
         ("namespace".to_owned(), scope.namespace.to_owned()),
         ("service".to_owned(), scope.service.to_owned()),
-        ("target".to_owned(), scope.service.to_owned()),
+        ("name".to_owned(), scope.name.to_owned()),
+        ("target".to_owned(), scope.target.to_owned()),
         ("ingress".to_owned(), scope.service.to_owned()),
         ("route".to_owned(), scope.service.to_owned()),
         ("interval".to_owned(), format!("{}s", interval.as_secs())),

@@ -4,15 +4,14 @@ use world::api::delivery::{FieldMatch, RequestMatch};
 
 use crate::import::Section;
 
-/// The alternatives that can be said; `None` when there is no `match` at all. One that cannot be said as a whole is
+/// The alternatives that can be said, which may be none; `None` when there is no `match` at all. One that cannot be said as a whole is
 /// left out as a whole: without one of its conditions it would take more requests than were meant.
 pub(super) fn matches(analysis: &Section<'_, '_>) -> Option<Vec<RequestMatch>> {
     let alternatives = analysis.sections("match");
     if alternatives.is_empty() {
         return None;
     }
-    let said: Vec<_> = alternatives.into_iter().filter_map(alternative).collect();
-    Some(said).filter(|said| !said.is_empty())
+    Some(alternatives.into_iter().filter_map(alternative).collect())
 }
 
 fn alternative(section: Section<'_, '_>) -> Option<RequestMatch> {
