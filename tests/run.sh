@@ -37,8 +37,9 @@ lint
 step "tools"
 ENVOY_BIN="$(deploy/tools/envoy.sh)"
 GRPC_PYTHON="$(deploy/tools/grpc-client.sh)"
+GRPC_GO="$(deploy/tools/grpc-go.sh)"
 PROMETHEUS_BIN="$(deploy/tools/prometheus.sh)"
-export ENVOY_BIN GRPC_PYTHON PROMETHEUS_BIN
+export ENVOY_BIN GRPC_PYTHON GRPC_GO PROMETHEUS_BIN
 deploy/tools/packages.sh
 
 step "tests"

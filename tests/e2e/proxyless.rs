@@ -1,8 +1,8 @@
-//! gRPC's own client and server with mutual TLS and without a proxy, by certificates in files that the binary keeps fresh.
+//! gRPC's own clients and servers with mutual TLS and without a proxy, by certificates in files that the binary keeps fresh.
 //!
 //! ```text
-//!   pointsman certificate ─▶ files ◀─ grpcio client ══mTLS══▶ grpcio server ─▶ files ◀─ pointsman certificate
-//!                                             └══════mTLS══▶ Envoy ─▶ app
+//!   pointsman certificate ─▶ files ◀─ gRPC client ══mTLS══▶ gRPC server ─▶ files ◀─ pointsman certificate
+//!                                           └══════mTLS══▶ Envoy ─▶ app
 //! ```
 
 use std::collections::BTreeSet;
@@ -18,7 +18,9 @@ use tempfile::TempDir;
 use testkit::backend::Backend;
 use testkit::envoy::Setup;
 use testkit::grpc_client::{Answers, GrpcClient};
+use testkit::grpc_language::Language::{self, Go, Python};
 use testkit::grpc_server::GrpcServer;
+use testkit::load::{Plan, Reply};
 use testkit::process::Process;
 use testkit::{ports, wait};
 
@@ -29,6 +31,11 @@ const METHOD: &str = "/shop.Orders/Get";
 const TIMEOUT: Duration = Duration::from_secs(10);
 const STRICT: &str = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\
                       metadata: {name: all, namespace: default}\nspec: {mtls: {mode: STRICT}}\n";
+
+/// Nobody has the account that a server is expected to have.
+const ELSEWHERE: &str = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+    metadata: {name: server, namespace: default}\nspec:\n  host: server\n  trafficPolicy: {tls: {mode: ISTIO_MUTUAL, \
+    subjectAltNames: ['spiffe://cluster.local/ns/x/sa/y']}}\n";
 
 /// Certificates of one workload, kept by the binary.
 struct Keeper {
@@ -72,11 +79,13 @@ struct Bed {
     /// The service's port.
     port: u16,
     keepers: Vec<Keeper>,
+    clients_are: Language,
     _server: GrpcServer,
 }
 
 impl Bed {
-    async fn start(policies: &str) -> Bed {
+    /// With a server of the one language, and clients of the other.
+    async fn start((server_is, clients_are): (Language, Language), policies: &str) -> Bed {
         let place = TempDir::with_prefix("pointsman-proxyless-").unwrap();
         let server = ports::pod(ports::local().unwrap().port()).unwrap();
         let port = ports::local().unwrap().port();
@@ -89,8 +98,8 @@ impl Bed {
             keepers.push(keeper);
         }
         let bootstrap = bootstrap(&guarded, &keepers[0].directory, "server", &server.ip().to_string());
-        let running = GrpcServer::start(server, "server", &bootstrap).unwrap();
-        Bed { guarded, place, server, port, keepers, _server: running }
+        let running = GrpcServer::start_in(server_is, server, "server", &bootstrap).unwrap();
+        Bed { guarded, place, server, port, keepers, clients_are, _server: running }
     }
 
     fn target(&self) -> String {
@@ -99,7 +108,8 @@ impl Bed {
 
     fn client(&self, account: &str) -> GrpcClient {
         let directory = self.place.path().join(account);
-        GrpcClient::start_secured(&self.target(), &bootstrap(&self.guarded, &directory, account, "127.0.0.1")).unwrap()
+        let bootstrap = bootstrap(&self.guarded, &directory, account, "127.0.0.1");
+        GrpcClient::start_in(self.clients_are, &self.target(), &bootstrap).unwrap()
     }
 
     /// A client with these files, which it has from nobody in this mesh.
@@ -114,7 +124,7 @@ impl Bed {
         // It proves nothing to the control plane, which has no secrets for it either.
         let kept = directory.to_str().unwrap();
         let bootstrap = self.guarded.mesh.bootstrap(&["--kind", "grpc", "--pod", name, "--certificates", kept]);
-        GrpcClient::start_secured(&self.target(), &bootstrap).unwrap()
+        GrpcClient::start_in(self.clients_are, &self.target(), &bootstrap).unwrap()
     }
 }
 
@@ -174,9 +184,8 @@ fn signed(root: &str, key: &str, id: &str) -> TlsSecret {
     TlsSecret::new(Some(&issued.chain.concat()), Some(&own.to_pem()), Some(root)).unwrap()
 }
 
-#[tokio::test]
-async fn a_grpc_server_under_strict_takes_workloads_of_the_mesh_only() {
-    let bed = Bed::start(STRICT).await;
+async fn a_server_under_strict_takes_workloads_of_the_mesh_only(languages: (Language, Language)) {
+    let bed = Bed::start(languages, STRICT).await;
     let mut client = bed.client("client");
     let answers = until(&mut client, METHOD, "the client to be answered", is_answered).await;
     assert_eq!(answers.by_peer.keys().collect::<Vec<_>>(), [&id("client")]);
@@ -202,19 +211,34 @@ async fn a_grpc_server_under_strict_takes_workloads_of_the_mesh_only() {
     until(&mut unsigned, METHOD, "another authority to be refused", fails_with("UNAVAILABLE")).await;
 
     // A server of another account than is expected is no server to the client.
-    bed.guarded.mesh.write(
-        "rule.yaml",
-        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: server, namespace: default}\n\
-         spec: {host: server, trafficPolicy: {tls: {mode: ISTIO_MUTUAL, subjectAltNames: ['spiffe://cluster.local/ns/x/sa/y']}}}\n",
-    );
+    bed.guarded.mesh.write("rule.yaml", ELSEWHERE);
     until(&mut client, METHOD, "a server of another account to be refused", fails_with("UNAVAILABLE")).await;
     bed.guarded.mesh.remove("rule.yaml");
     until(&mut client, METHOD, "the client to be answered again", is_answered).await;
 }
 
 #[tokio::test]
-async fn a_grpc_server_carries_out_policies() {
-    let bed = Bed::start(STRICT).await;
+async fn a_grpc_server_under_strict_takes_workloads_of_the_mesh_only() {
+    a_server_under_strict_takes_workloads_of_the_mesh_only((Python, Python)).await;
+}
+
+#[tokio::test]
+async fn a_grpc_server_under_strict_takes_workloads_of_the_mesh_only_in_go() {
+    a_server_under_strict_takes_workloads_of_the_mesh_only((Go, Go)).await;
+}
+
+#[tokio::test]
+async fn a_grpc_server_in_python_under_strict_takes_clients_in_go() {
+    a_server_under_strict_takes_workloads_of_the_mesh_only((Python, Go)).await;
+}
+
+#[tokio::test]
+async fn a_grpc_server_in_go_under_strict_takes_clients_in_python() {
+    a_server_under_strict_takes_workloads_of_the_mesh_only((Go, Python)).await;
+}
+
+async fn a_server_carries_out_policies(languages: (Language, Language)) {
+    let bed = Bed::start(languages, STRICT).await;
     let (mut client, mut other) = (bed.client("client"), bed.client("other"));
     for client in [&mut client, &mut other] {
         until(client, METHOD, "everybody to be answered", is_answered).await;
@@ -263,8 +287,17 @@ async fn a_grpc_server_carries_out_policies() {
 }
 
 #[tokio::test]
-async fn certificates_are_replaced_under_load_and_no_call_fails() {
-    let mut bed = Bed::start(STRICT).await;
+async fn a_grpc_server_carries_out_policies() {
+    a_server_carries_out_policies((Python, Python)).await;
+}
+
+#[tokio::test]
+async fn a_grpc_server_carries_out_policies_in_go() {
+    a_server_carries_out_policies((Go, Go)).await;
+}
+
+async fn certificates_are_replaced_under_load(languages: (Language, Language)) {
+    let mut bed = Bed::start(languages, STRICT).await;
     let mut client = bed.client("client");
     until(&mut client, METHOD, "the client to be answered", is_answered).await;
     let (mut failed, mut seen, mut calls) = (Vec::new(), BTreeSet::new(), 0);
@@ -303,6 +336,16 @@ async fn certificates_are_replaced_under_load_and_no_call_fails() {
         assert_eq!(status.code(), Some(0), "{}", keeper.process.output());
         assert!(keeper.text("key.pem").is_some_and(|key| !keeper.process.output().contains(&key)));
     }
+}
+
+#[tokio::test]
+async fn certificates_are_replaced_under_load_and_no_call_fails() {
+    certificates_are_replaced_under_load((Python, Python)).await;
+}
+
+#[tokio::test]
+async fn certificates_are_replaced_under_load_and_no_call_fails_in_go() {
+    certificates_are_replaced_under_load((Go, Go)).await;
 }
 
 #[tokio::test]
@@ -347,4 +390,49 @@ async fn a_grpc_client_calls_a_sidecar_under_strict_by_mutual_tls() {
         })
         .await;
     envoy.stop().await.unwrap();
+}
+
+async fn a_sidecar_calls_a_server_under_strict(server: Language) {
+    let bed = Bed::start((server, Python), STRICT).await;
+    let token = bed.guarded.token("default/client");
+    let proved = ["--service-account", "client", "--token-file", &token];
+    let envoy = Setup::new(bed.guarded.bootstrap("caller", &proved)).start().await.unwrap();
+    let plan = Plan::grpc(([127, 0, 0, 1], bed.port).into(), "server", METHOD, b"hello").timeout(TIMEOUT);
+    let until = async |what: &str, wanted: &dyn Fn(&Reply) -> bool| {
+        wait::until(what, PATIENCE, async || match plan.once().await {
+            Ok(reply) if wanted(&reply) => Ok(()),
+            Ok(reply) => Err(format!("{reply:?}")),
+            Err(error) => Err(format!("{error:#}")),
+        })
+        .await
+        .unwrap();
+    };
+    let caller = id("client");
+    let is_answered = |reply: &Reply| reply.backend() == "server" && reply.header("x-peer") == Some(&caller);
+    until("the sidecar's caller to be answered", &is_answered).await;
+    for (account, wanted) in [
+        ("other", &(|reply: &Reply| reply.header("grpc-status") == Some("7")) as &dyn Fn(&Reply) -> bool),
+        ("client", &is_answered),
+    ] {
+        let rules =
+            format!("  rules:\n    - from: [{{source: {{principals: [cluster.local/ns/default/sa/{account}]}}}}]\n");
+        bed.guarded.mesh.write("policies.yaml", &format!("{STRICT}{}", policy("allow", "server", &rules)));
+        until(&format!("the policy for \"{account}\" to count"), wanted).await;
+    }
+    // A server of another account than is expected is no server to the sidecar.
+    bed.guarded.mesh.write("rule.yaml", ELSEWHERE);
+    until("a server of another account to be refused", &|reply| reply.header("grpc-status") == Some("14")).await;
+    bed.guarded.mesh.remove("rule.yaml");
+    until("the sidecar's caller to be answered again", &is_answered).await;
+    envoy.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sidecar_calls_a_grpc_server_under_strict_by_mutual_tls() {
+    a_sidecar_calls_a_server_under_strict(Python).await;
+}
+
+#[tokio::test]
+async fn a_sidecar_calls_a_grpc_server_under_strict_by_mutual_tls_in_go() {
+    a_sidecar_calls_a_server_under_strict(Go).await;
 }

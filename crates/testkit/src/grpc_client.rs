@@ -1,11 +1,9 @@
-//! A real gRPC client with its own xDS resolver: Python's grpcio, which is gRPC's C++ core.
+//! A real gRPC client with its own xDS resolver, of any [`Language`].
 //!
-//! The interpreter is the one that `GRPC_PYTHON` names, or else what `deploy/tools/grpc-client.sh` builds. The client makes
-//! unary calls of any method and counts answers by the header `x-backend`; the sample service of [`crate::backend`]
-//! answers them.
+//! The client makes unary calls of any method and counts answers by the header `x-backend`; the sample service of
+//! [`crate::backend`] answers them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -13,9 +11,9 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout};
 
-use crate::tools;
+use crate::grpc_language::Language;
 
 /// A running client with one channel. Dropping it kills it.
 #[derive(Debug)]
@@ -41,13 +39,13 @@ pub struct Answers {
 }
 
 impl GrpcClient {
-    /// Starts a client with a channel to `target`: `xds:///NAME:PORT`, or `IP:PORT` without xDS. `bootstrap` is gRPC's
+    /// Starts a client in Python with a channel to `target`: `xds:///NAME:PORT`, or `IP:PORT` without xDS. `bootstrap` is gRPC's
     /// xDS bootstrap as JSON; the address of the control plane is in `xds_servers[0].server_uri`.
     ///
     /// # Errors
-    /// If there is no interpreter with gRPC and it cannot be fetched, or it cannot be started.
+    /// If the client cannot be had, or cannot be started.
     pub fn start(target: &str, bootstrap: Option<&Value>) -> Result<GrpcClient> {
-        Self::start_with(&[target], bootstrap)
+        Self::start_with(Language::Python, &[target], bootstrap)
     }
 
     /// The same for a client that uses TLS where its control plane says so, with the certificates that `bootstrap` names.
@@ -55,14 +53,21 @@ impl GrpcClient {
     /// # Errors
     /// As for [`GrpcClient::start`].
     pub fn start_secured(target: &str, bootstrap: &Value) -> Result<GrpcClient> {
-        Self::start_with(&[target, "xds"], Some(bootstrap))
+        Self::start_in(Language::Python, target, bootstrap)
     }
 
-    fn start_with(arguments: &[&str], bootstrap: Option<&Value>) -> Result<GrpcClient> {
+    /// The same in any language.
+    ///
+    /// # Errors
+    /// As for [`GrpcClient::start`].
+    pub fn start_in(language: Language, target: &str, bootstrap: &Value) -> Result<GrpcClient> {
+        Self::start_with(language, &[target, "xds"], Some(bootstrap))
+    }
+
+    fn start_with(language: Language, arguments: &[&str], bootstrap: Option<&Value>) -> Result<GrpcClient> {
         let directory = TempDir::with_prefix("pointsman-grpc-").context("could not make a directory for the client")?;
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/grpc_client.py");
-        let mut command = Command::new(tools::GRPC_PYTHON.path()?);
-        command.arg(script).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut command = language.command("client")?;
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         command.stderr(std::fs::File::create(directory.path().join("log"))?);
         if let Some(bootstrap) = bootstrap {
             command.env("GRPC_XDS_BOOTSTRAP_CONFIG", bootstrap.to_string());
@@ -88,7 +93,7 @@ impl GrpcClient {
         let timeout_seconds = timeout.as_secs_f64();
         let order = json!({"method": method, "count": count, "timeout_seconds": timeout_seconds, "metadata": metadata});
         self.orders.write_all(format!("{order}\n").as_bytes()).await.with_context(|| self.last_words())?;
-        // Every call ends at its timeout; the rest is for the start of the interpreter.
+        // Every call ends at its timeout; the rest is for the start of the client.
         let longest = timeout * count + Duration::from_secs(30);
         let answer = tokio::time::timeout(longest, self.answers.next_line()).await;
         let Some(answer) = answer.with_context(|| self.last_words())?? else { bail!(self.last_words()) };
@@ -105,7 +110,8 @@ impl GrpcClient {
         })
     }
 
-    /// What the client has printed on standard error; with `GRPC_TRACE` in the environment that is a lot.
+    /// What the client has printed on standard error; with `GRPC_TRACE` (Python) or
+    /// `GRPC_GO_LOG_SEVERITY_LEVEL` (Go) in the environment that is a lot.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.directory.path().join("log")).unwrap_or_default()).into_owned()
     }

@@ -1,17 +1,16 @@
-//! A real gRPC server that is configured by xDS: Python's grpcio, as for [`crate::grpc_client`].
+//! A real gRPC server that is configured by xDS, of any [`Language`].
 //!
 //! It answers any unary method with the request, and tells who called.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
-use crate::tools;
+use crate::grpc_language::Language;
 
 /// A running server. Dropping it kills it.
 #[derive(Debug)]
@@ -22,23 +21,30 @@ pub struct GrpcServer {
 }
 
 impl GrpcServer {
-    /// Starts a server at `address` that calls itself `name`. `bootstrap` is gRPC's xDS bootstrap as JSON. It serves once
+    /// Starts a server in Python at `address` that calls itself `name`. `bootstrap` is gRPC's xDS bootstrap as JSON. It serves once
     /// its control plane has a listener for it.
     ///
     /// # Errors
-    /// If there is no interpreter with gRPC and it cannot be fetched, or it cannot be started.
+    /// If the server cannot be had, or cannot be started.
     pub fn start(address: SocketAddr, name: &str, bootstrap: &Value) -> Result<GrpcServer> {
+        Self::start_in(Language::Python, address, name, bootstrap)
+    }
+
+    /// The same in any language.
+    ///
+    /// # Errors
+    /// As for [`GrpcServer::start`].
+    pub fn start_in(language: Language, address: SocketAddr, name: &str, bootstrap: &Value) -> Result<GrpcServer> {
         let directory = TempDir::with_prefix("pointsman-grpc-").context("could not make a directory for the server")?;
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/grpc_server.py");
-        let mut command = Command::new(tools::GRPC_PYTHON.path()?);
-        command.arg(script).arg(address.to_string()).arg(name).stdin(Stdio::piped()).kill_on_drop(true);
+        let mut command = language.command("server")?;
+        command.arg(address.to_string()).arg(name).stdin(Stdio::piped()).kill_on_drop(true);
         command.stdout(Stdio::null()).stderr(std::fs::File::create(directory.path().join("log"))?);
         command.env("GRPC_XDS_BOOTSTRAP_CONFIG", bootstrap.to_string());
         let child = command.spawn().context("could not start the gRPC server")?;
         Ok(GrpcServer { _child: child, directory })
     }
 
-    /// What the server has printed on standard error; with `GRPC_TRACE` in the environment that is a lot.
+    /// What the server has printed on standard error; see [`crate::grpc_client::GrpcClient::log`].
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.directory.path().join("log")).unwrap_or_default()).into_owned()
     }

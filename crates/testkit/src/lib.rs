@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`envoy`] | a real Envoy with a given bootstrap: start, admin interface, stop |
 //! | [`grpc_client`], [`grpc_server`] | a real gRPC client with its own xDS resolver, and a server that is configured by xDS |
+//! | [`grpc_language`] | of which implementations of gRPC there are such |
 //! | [`prometheus`] | a real Prometheus that scrapes what it is told |
 //! | [`redis`] | a real Redis that forgets |
 //! | [`pointsman`] | the binary under test as a process: start, addresses, signals, restart |
@@ -35,6 +36,7 @@ pub mod authorizer;
 pub mod backend;
 pub mod envoy;
 pub mod grpc_client;
+pub mod grpc_language;
 pub mod grpc_server;
 pub mod http;
 pub mod kubernetes;

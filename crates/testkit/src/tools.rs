@@ -22,6 +22,9 @@ pub(crate) static ENVOY: Tool = Tool { script: "envoy.sh", variable: "ENVOY_BIN"
 pub(crate) static GRPC_PYTHON: Tool =
     Tool { script: "grpc-client.sh", variable: "GRPC_PYTHON", found: OnceLock::new() };
 
+/// A client and a server of gRPC-Go.
+pub(crate) static GRPC_GO: Tool = Tool { script: "grpc-go.sh", variable: "GRPC_GO", found: OnceLock::new() };
+
 /// A Prometheus.
 pub(crate) static PROMETHEUS: Tool =
     Tool { script: "prometheus.sh", variable: "PROMETHEUS_BIN", found: OnceLock::new() };
