@@ -31,6 +31,7 @@ mod missing;
 mod mutual;
 mod nack;
 mod proxyless;
+mod proxyless_revisions;
 mod rate_limits;
 mod raw;
 mod removals;

@@ -27,7 +27,7 @@ use testkit::{ports, wait};
 use crate::identity::Guarded;
 use crate::mesh::PATIENCE;
 
-const METHOD: &str = "/shop.Orders/Get";
+pub const METHOD: &str = "/shop.Orders/Get";
 const TIMEOUT: Duration = Duration::from_secs(10);
 const STRICT: &str = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\
                       metadata: {name: all, namespace: default}\nspec: {mtls: {mode: STRICT}}\n";
@@ -38,13 +38,13 @@ const ELSEWHERE: &str = "apiVersion: networking.istio.io/v1\nkind: DestinationRu
     subjectAltNames: ['spiffe://cluster.local/ns/x/sa/y']}}\n";
 
 /// Certificates of one workload, kept by the binary.
-struct Keeper {
+pub struct Keeper {
     process: Process,
-    directory: PathBuf,
+    pub directory: PathBuf,
 }
 
 impl Keeper {
-    fn start(bed: &Guarded, place: &Path, account: &str) -> Keeper {
+    pub fn start(bed: &Guarded, place: &Path, account: &str) -> Keeper {
         let directory = place.join(account);
         let (xds, token) = (bed.tls.to_string(), bed.token(&format!("default/{account}")));
         let mut command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
@@ -59,7 +59,7 @@ impl Keeper {
     }
 
     /// Waits for another certificate than this one.
-    async fn other_than(&self, before: Option<&str>, within: Duration) -> String {
+    pub async fn other_than(&self, before: Option<&str>, within: Duration) -> String {
         wait::until("another certificate", within, async || {
             match self.text("cert-chain.pem").filter(|chain| Some(chain.as_str()) != before) {
                 Some(chain) => Ok(chain),
@@ -128,7 +128,7 @@ impl Bed {
     }
 }
 
-fn bootstrap(bed: &Guarded, certificates: &Path, account: &str, ip: &str) -> Value {
+pub fn bootstrap(bed: &Guarded, certificates: &Path, account: &str, ip: &str) -> Value {
     let certificates = certificates.to_str().unwrap();
     let kind = ["--kind", "grpc", "--ip", ip, "--service-account", account];
     bed.bootstrap(account, &[&kind[..], &["--certificates", certificates, "--certificates-every", "1"]].concat())
@@ -152,12 +152,12 @@ fn policy(name: &str, app: &str, spec: &str) -> String {
     )
 }
 
-fn id(account: &str) -> String {
+pub fn id(account: &str) -> String {
     format!("spiffe://cluster.local/ns/default/sa/{account}")
 }
 
 /// Calls until all calls are answered, or all fail, as wanted.
-async fn until(client: &mut GrpcClient, method: &str, what: &str, wanted: impl Fn(&Answers) -> bool) -> Answers {
+pub async fn until(client: &mut GrpcClient, method: &str, what: &str, wanted: impl Fn(&Answers) -> bool) -> Answers {
     wait::until(what, PATIENCE, async || {
         let answers = client.call(method, 5, Duration::from_secs(3), &[]).await.unwrap();
         if wanted(&answers) { Ok(answers) } else { Err(format!("{answers:?}; {}", client.log())) }

@@ -50,7 +50,11 @@ impl Bed {
 
     /// Whom the client may find behind the cluster; `None` for plaintext.
     fn peers(&mut self, id: AudienceId) -> Option<Vec<String>> {
-        let cluster = self.resource(id, ResourceType::Cluster, CLUSTER).unwrap();
+        self.peers_of(id, CLUSTER)
+    }
+
+    fn peers_of(&mut self, id: AudienceId, cluster: &str) -> Option<Vec<String>> {
+        let cluster = self.resource(id, ResourceType::Cluster, cluster).unwrap();
         assert!(cluster["transport_socket_matches"].is_null(), "gRPC refuses it: {cluster}");
         let tls = &cluster.get("transport_socket")?["typed_config"]["common_tls_context"];
         assert!(tls["tls_params"].is_null() && tls["tls_certificate_provider_instance"]["instance_name"] == "default");
@@ -135,6 +139,8 @@ fn policy(name: &str, spec: &str) -> String {
     format!("{{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: {name}}}, spec: {spec}}}")
 }
 
+const SUBSETS: &str = "{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: web}, \
+    spec: {host: web, subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]}}";
 const STRICT: &str = "{mtls: {mode: STRICT}}";
 const ACCOUNTS: [&str; 2] = ["spiffe://cluster.local/ns/default/sa/web", "spiffe://old.example/ns/default/sa/web"];
 
@@ -166,6 +172,41 @@ fn a_client_speaks_mutual_tls_where_all_endpoints_take_nothing_else() {
     // The marks of endpoints are for proxies.
     let assignment = bed.resource(provided, ResourceType::Endpoints, CLUSTER).unwrap().to_string();
     assert!(!assignment.contains("tlsMode"), "{assignment}");
+}
+
+#[test]
+fn each_subset_is_called_as_all_of_its_endpoints_take_it() {
+    let mut bed = Bed::new();
+    let provided = bed.add(&client(Secrets::Provider));
+    let subset = |name: &str| CLUSTER.replace("||", &format!("|{name}|"));
+    let (v1, v2) = (subset("v1"), subset("v2"));
+    bed.apply(SUBSETS);
+    bed.apply(&peer("all", STRICT));
+    bed.apply(&pod("web-1", "10.2.0.1", "v1", false));
+    bed.apply(&pod("web-2", "10.2.0.2", "v2", true));
+    assert_eq!(bed.peers_of(provided, &v1), None);
+    assert_eq!(bed.peers_of(provided, &v2).unwrap(), ACCOUNTS);
+    // The service as a whole is mixed, and the subsets are not.
+    assert_eq!(bed.peers(provided), None);
+    assert!(
+        bed.has_problem("only some endpoints of port 80 of web.default.svc.cluster.local take"),
+        "{:?}",
+        bed.problems()
+    );
+    assert!(!bed.has_problem("in subset"), "{:?}", bed.problems());
+    // A subset that is mixed is called in the clear, and told.
+    bed.apply(&pod("web-3", "10.2.0.3", "v2", false));
+    assert_eq!(bed.peers_of(provided, &v2), None);
+    assert!(bed.has_problem("of web.default.svc.cluster.local in subset \"v2\" take"), "{:?}", bed.problems());
+    assert!(!bed.has_problem("in subset \"v1\""), "{:?}", bed.problems());
+    // One without endpoints is what the service is.
+    bed.apply(&pod("web-1", "10.2.0.1", "v3", true));
+    assert_eq!(bed.peers_of(provided, &v1), None);
+    bed.apply(&pod("web-3", "10.2.0.3", "v2", true));
+    for cluster in [CLUSTER, &v1, &v2] {
+        assert_eq!(bed.peers_of(provided, cluster).unwrap(), ACCOUNTS, "{cluster}");
+    }
+    assert!(!bed.has_problem("only some endpoints"), "{:?}", bed.problems());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use world::{EffectiveRule, Endpoint, Hostname, Labels, ObjectRef, Reader, Scope,
 
 use super::rollout::Via;
 use crate::security::{self, MutualTls, Peers, Strictness};
-use crate::{Audience, Missing, Options, Rollout, Secrets, Target, names, policy, target};
+use crate::{Audience, Missing, Options, Rollout, Secrets, Target, endpoints, names, policy, target};
 
 /// Longest chain of `ExternalName` services that is followed.
 const MOST_ALIASES: usize = 4;
@@ -93,11 +93,8 @@ impl<'r, 'w> Resolver<'r, 'w> {
             return None;
         }
         let (endpoints, _) = self.endpoints(service, port);
-        let is_taken_by_all = match self.audience.is_grpc() {
-            // What gRPC says by ALPN no proxy takes for the mesh, so it is only taken where nothing else is.
-            true => security::strictness(&endpoints, service, self.reader).is_of_all,
-            false => !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.mutual_tls),
-        };
+        // Of endpoints that gRPC gets none is marked: there each cluster has its own answer, which is its strictness.
+        let is_taken_by_all = !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.mutual_tls);
         Some(MutualTls {
             peers: Peers::of(&endpoints, service, self.reader.settings()),
             is_automatic: self.options.auto_mtls && !service.external,
@@ -105,9 +102,24 @@ impl<'r, 'w> Resolver<'r, 'w> {
         })
     }
 
-    /// Which endpoints of a service's port take nothing but mutual TLS.
-    pub(super) fn strictness(&self, service: &Service, port: u16) -> Strictness {
-        security::strictness(&self.reader.endpoints(service, port), service, self.reader)
+    /// Which endpoints of a service's port take nothing but mutual TLS: of all, or of a subset and those that its cluster
+    /// `kept` beside them. A subset that has none is taken for what the service is, so that its first endpoint finds
+    /// clients that need not change; nobody is said to have stated that.
+    pub(super) fn strictness(
+        &self,
+        service: &Service,
+        port: u16,
+        subset: Option<&Subset>,
+        kept: &[Endpoint],
+    ) -> Strictness {
+        let all = self.reader.endpoints(service, port);
+        let whole = || security::strictness(&all, service, self.reader);
+        let Some(Subset { labels, .. }) = subset else { return whole() };
+        let mut own = endpoints::of_subset(&all, labels).chain(endpoints::of_subset(kept, labels)).peekable();
+        match own.peek() {
+            Some(_) => security::strictness(own, service, self.reader),
+            None => Strictness { stated: Vec::new(), ..whole() },
+        }
     }
 
     fn speaks_mutual_tls(&self) -> bool {

@@ -21,7 +21,8 @@ pub struct MutualTls {
     pub peers: Peers,
     /// Whether it is to do so where nobody says that it should not.
     pub is_automatic: bool,
-    /// Whether every endpoint takes it, of which there is at least one.
+    /// Whether every endpoint takes it, of which there is at least one; for gRPC, whether every endpoint of the cluster takes
+    /// nothing else.
     pub is_taken_by_all: bool,
 }
 

@@ -7,7 +7,7 @@ use world::{Endpoint, PolicyKind, Reader, Service};
 use super::mutual::is_labelled;
 use super::{Mtls, Peer, Stated};
 
-/// What the endpoints of a service take.
+/// What endpoints of a service take.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Strictness {
     /// Whether all of them take mutual TLS only; there is at least one.
@@ -17,8 +17,13 @@ pub(crate) struct Strictness {
 }
 
 /// Looks at endpoints whose workloads say that they take mutual TLS; others take plaintext, whatever a policy says.
-pub(crate) fn strictness(endpoints: &[Endpoint], service: &Service, reader: &Reader<'_>) -> Strictness {
-    let mut found = Strictness { is_of_all: !endpoints.is_empty(), stated: Vec::new() };
+pub(crate) fn strictness<'e>(
+    endpoints: impl IntoIterator<Item = &'e Endpoint>,
+    service: &Service,
+    reader: &Reader<'_>,
+) -> Strictness {
+    let mut endpoints = endpoints.into_iter().peekable();
+    let mut found = Strictness { is_of_all: endpoints.peek().is_some(), stated: Vec::new() };
     for endpoint in endpoints {
         if !is_labelled(&endpoint.labels) {
             found.is_of_all = false;

@@ -14,8 +14,8 @@ use crate::cluster::{self, ClusterInput, ClusterRollout, Discovery};
 use crate::layers::output::Output;
 use crate::layers::resolver::Resolver;
 use crate::layers::rollout::{InForce, RevisionCluster, Via, Whole};
-use crate::security::Stated;
-use crate::{Interception, Proxy, Secrets, endpoints, listener, names};
+use crate::security::{Stated, Strictness};
+use crate::{Interception, MutualTls, Proxy, Secrets, endpoints, listener, names};
 
 /// The clusters and listeners that are always there.
 pub(in crate::layers) fn statics(resolver: &Resolver<'_, '_>) -> Output {
@@ -56,7 +56,7 @@ pub(in crate::layers) fn statics(resolver: &Resolver<'_, '_>) -> Output {
 /// The clusters of a host: for each port one of the whole service, one of each subset and one of each revision.
 pub(in crate::layers) fn clusters(resolver: &Resolver<'_, '_>, host: &Hostname) -> Output {
     let mut output = Output::default();
-    each_cluster(resolver, host, Wanted::Clusters, |input, divided| {
+    each_cluster(resolver, host, Wanted::Clusters, |input, divided, strictness| {
         let built = cluster::encoded(input);
         let discovery = input.discovery();
         let assignment = (discovery == Discovery::Eds).then(|| (ResourceType::Endpoints, input.name.clone()));
@@ -66,10 +66,9 @@ pub(in crate::layers) fn clusters(resolver: &Resolver<'_, '_>, host: &Hostname) 
             output.problems.extend(divided.in_force.is_in_vain(input.service, discovery, input.subset.is_none()));
         }
         let mut origins = built.origins;
-        if input.audience.is_grpc() && input.mutual_tls.is_some() {
-            let strictness = resolver.strictness(input.service, input.port.number);
+        if let Some(strictness) = strictness {
             origins.extend(strictness.stated.iter().filter_map(|stated| stated.origin().cloned()));
-            if input.subset.is_none() && cluster::is_left_in_the_clear(input) {
+            if cluster::is_left_in_the_clear(input) {
                 output.problems.extend(strictness.stated.iter().filter_map(|stated| mixed(stated, input)));
             }
         }
@@ -78,16 +77,28 @@ pub(in crate::layers) fn clusters(resolver: &Resolver<'_, '_>, host: &Hostname) 
     output
 }
 
-/// gRPC treats all endpoints alike, so those that take mutual TLS only are out of reach when others do not take it.
+/// gRPC treats all endpoints of a cluster alike, so those that take mutual TLS only are out of reach when others do not take
+/// it.
 fn mixed(stated: &Stated, input: &ClusterInput<'_>) -> Option<Problem> {
     let (host, port) = (&input.service.host, input.port.number);
+    let (of_subset, hint) = match input.subset {
+        Some(subset) => (
+            format!(" in subset \"{}\"", subset.name),
+            "Let STRICT hold for all workloads of the subset, or ask for ISTIO_MUTUAL in a DestinationRule.",
+        ),
+        None => (
+            String::new(),
+            "Let STRICT hold for all workloads of the service, send gRPC clients to subsets that are of one kind, or ask for \
+             ISTIO_MUTUAL in a DestinationRule.",
+        ),
+    };
     let message = format!(
-        "only some endpoints of port {port} of {host} take nothing but mutual TLS, and gRPC clients without a proxy treat \
-         all of them alike"
+        "only some endpoints of port {port} of {host}{of_subset} take nothing but mutual TLS, and gRPC clients without a \
+         proxy treat all of them alike"
     );
-    let consequence = format!("gRPC clients call {host} in the clear, and fail where STRICT holds");
+    let consequence =
+        format!("gRPC clients that are sent to {host}{of_subset} call it in the clear, and fail where STRICT holds");
     let problem = stated.error(&message, &consequence)?;
-    let hint = "Let STRICT hold for all workloads of the service, or ask for ISTIO_MUTUAL in a DestinationRule.";
     Some(Problem { severity: Severity::Warning, ..problem }.hint(hint))
 }
 
@@ -108,7 +119,7 @@ pub(in crate::layers) fn assignments(resolver: &Resolver<'_, '_>, host: &Hostnam
     let mut output = Output::default();
     let proxy = &resolver.audience.proxy;
     let mut known: Option<(u16, Vec<Endpoint>, BTreeSet<ObjectRef>)> = None;
-    each_cluster(resolver, host, Wanted::Assignments, |input, divided| {
+    each_cluster(resolver, host, Wanted::Assignments, |input, divided, _| {
         if input.discovery() != Discovery::Eds {
             return;
         }
@@ -117,7 +128,7 @@ pub(in crate::layers) fn assignments(resolver: &Resolver<'_, '_>, host: &Hostnam
             let (found, policies) = resolver.endpoints(input.service, port);
             output.problems.extend(endpoints::problems(&input.service.origin, &found, proxy));
             if *proxy == Proxy::Grpc && resolver.audience.secrets == Secrets::None {
-                let strictness = resolver.strictness(input.service, port);
+                let strictness = resolver.strictness(input.service, port, None, &[]);
                 output.problems.extend(strictness.stated.iter().filter_map(out_of_reach));
             }
             known = Some((port, found, policies));
@@ -206,12 +217,13 @@ enum Wanted {
 }
 
 /// Calls `with` for every cluster of a host, ports outside, subsets and revisions inside, the whole service first; with
-/// the rollout where the cluster is its own or divided by it.
+/// the rollout where the cluster is its own or divided by it, and for gRPC clients that have a certificate what the
+/// endpoints take.
 fn each_cluster(
     resolver: &Resolver<'_, '_>,
     host: &Hostname,
     wanted: Wanted,
-    mut with: impl FnMut(&ClusterInput<'_>, Option<&Divided<'_>>),
+    mut with: impl FnMut(&ClusterInput<'_>, Option<&Divided<'_>>, Option<&Strictness>),
 ) {
     let Some(service) = resolver.own_service(host) else { return };
     let rule = resolver.rule(service);
@@ -230,10 +242,19 @@ fn each_cluster(
                 by_localities: subset.is_none() && divided.in_force.by_localities(port),
             });
             let (rule, endpoints) = (&rule, &inline);
-            let mutual_tls = mutual_tls.as_ref();
+            let strictness = (mutual_tls.is_some() && audience.is_grpc()).then(|| {
+                let revision = divided.and_then(|divided| divided.revision.as_ref());
+                let kept = |revision| resolver.reader.kept_endpoints(service, port.number, revision);
+                resolver.strictness(service, port.number, subset, revision.map_or(&[], kept))
+            });
+            let of_cluster = strictness
+                .as_ref()
+                .zip(mutual_tls.as_ref())
+                .map(|(strictness, mutual)| MutualTls { is_taken_by_all: strictness.is_of_all, ..mutual.clone() });
+            let mutual_tls = of_cluster.as_ref().or(mutual_tls.as_ref());
             let input =
                 ClusterInput { audience, name: &name, service, port, subset, rule, rollout, mutual_tls, endpoints };
-            with(&input, divided);
+            with(&input, divided, strictness.as_ref());
         };
         let whole = in_force.as_ref().filter(|in_force| in_force.by_endpoints(port));
         one(None, whole.map(|in_force| Divided { in_force, fallback: None, revision: None }).as_ref());
