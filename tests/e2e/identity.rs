@@ -1,8 +1,8 @@
 //! Real Envoys that connect by TLS and get their secrets by SDS.
 
 use std::net::SocketAddr;
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rcgen::KeyPair;
 use serde_json::{Value, json};
@@ -364,4 +364,30 @@ async fn the_root_is_replaced_under_load_without_a_failed_request() {
     assert_eq!(log.lines().count(), 3, "{log}");
     assert!(log.contains("alice") && !log.contains("forced_over"), "{log}");
     pair.stop().await;
+}
+
+/// Whoever drives a rotation that somebody else gives up is told so, and not that it is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_that_is_given_up_meanwhile_has_not_succeeded() {
+    let mut server = Guarded::start(&[], &["--ca-settle", "3600"]).await;
+    let old = std::fs::read_to_string(server.root()).unwrap();
+    let admin = server.mesh.admin.to_string();
+    let ca = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
+        command.arg("ca").args(arguments).args(["--admin", &*admin]);
+        command
+    };
+    let driven = ca(&["rotate", "--wait", "600"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    // Only what waits can be given up.
+    while !ca(&["abort"]).output().unwrap().status.success() {
+        assert!(Instant::now() < deadline, "no rotation has begun");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let ended = driven.wait_with_output().unwrap();
+    let log = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{log}");
+    assert!(log.contains("given the rotation up") && !log.contains("retired"), "{log}");
+    assert_eq!(std::fs::read_to_string(server.root()).unwrap(), old);
+    server.mesh.server.terminate(PATIENCE).await.unwrap();
 }

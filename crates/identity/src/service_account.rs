@@ -7,6 +7,8 @@ use std::time::SystemTime;
 
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use serde::Deserialize;
+use serde_json::Value;
 
 pub use claimed::ClaimedAccount;
 use claimed::Claims;
@@ -60,9 +62,12 @@ pub enum TokenError {
     /// It is not of a service account.
     #[error("the token's subject is no service account")]
     Subject,
-    /// It is no JWT of a service account.
-    #[error("the token is none of a service account")]
+    /// It is no JWT of a service account: a claim that each has is not there, or is something else.
+    #[error("the token is none of a service account: iss, sub, aud and exp must be there, as RFC 7519 has them")]
     Form,
+    /// Its header demands what is not understood here.
+    #[error("the token demands extensions (\"crit\") that are not understood")]
+    Critical,
     /// Its names are none.
     #[error("the token's subject: {0}")]
     Name(#[from] InvalidName),
@@ -78,6 +83,7 @@ impl TokenError {
             | TokenError::NotYet
             | TokenError::Subject
             | TokenError::Form
+            | TokenError::Critical
             | TokenError::Name(_) => false,
         }
     }
@@ -106,6 +112,10 @@ impl ServiceAccountTokens {
             return Err(TokenError::Signature);
         }
         let header = decode_header(token).map_err(|_| TokenError::Signature)?;
+        // RFC 7515, 4.1.11: whoever does not understand all of it must not take the token.
+        if claimed::demands_extensions(token) {
+            return Err(TokenError::Critical);
+        }
         if !ALGORITHMS.contains(&header.alg) {
             return Err(TokenError::Signature);
         }
@@ -116,10 +126,11 @@ impl ServiceAccountTokens {
         let is_candidate = |id: &Option<String>| header.kid.is_none() || id.is_none() || *id == header.kid;
         let candidates = self.keys.iter().filter(|(id, key)| is_candidate(id) && key.family() == header.alg.family());
         let claims = candidates
-            .filter_map(|(_, key)| decode::<Claims>(token, key, &validation).ok())
+            .filter_map(|(_, key)| decode::<Value>(token, key, &validation).ok())
             .next()
             .ok_or(TokenError::Signature)?
             .claims;
+        let claims = Claims::deserialize(claims).map_err(|_| TokenError::Form)?;
         if claims.iss != self.issuer {
             return Err(TokenError::Issuer);
         }

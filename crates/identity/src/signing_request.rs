@@ -14,6 +14,13 @@ const MAX_BYTES: usize = 32 * 1024;
 /// Bits of an RSA key: fewer are weak, and more cost whoever verifies them too much.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
+/// Smaller exponents are used by nobody, and make mistakes elsewhere into forgeries.
+const LEAST_EXPONENT: u64 = 65_537;
+/// P-256 and P-384.
+const CURVES: [&str; 2] = ["1.2.840.10045.3.1.7", "1.3.132.0.34"];
+/// Signatures of RSA with MD5 and SHA-1, and of ECDSA with SHA-1.
+const BROKEN: [&str; 3] = ["1.2.840.113549.1.1.4", "1.2.840.113549.1.1.5", "1.2.840.10045.4.1"];
+
 /// A signing request whose signature is right. All that is taken from it is the public key: what name it asks for
 /// counts for nothing.
 #[derive(Debug)]
@@ -45,10 +52,19 @@ impl SigningRequest {
             Ok(PublicKey::RSA(key)) if !RSA_BITS.contains(&key.key_size()) => {
                 return Err(refused("its RSA key has not from 2048 to 8192 bits"));
             }
+            Ok(PublicKey::RSA(key)) if key.try_exponent().is_ok_and(|exponent| exponent < LEAST_EXPONENT) => {
+                return Err(refused("the public exponent of its RSA key is below 65537"));
+            }
+            Ok(PublicKey::EC(_)) if !is_known_curve(public) => {
+                return Err(refused("its key is on a curve that is not served: P-256 and P-384 are"));
+            }
             Ok(PublicKey::DSA(_) | PublicKey::GostR3410(_) | PublicKey::GostR3410_2012(_)) | Err(_) => {
                 return Err(refused("its key is of a kind that is not served"));
             }
             Ok(PublicKey::RSA(_) | PublicKey::EC(_) | PublicKey::Unknown(_)) => {}
+        }
+        if BROKEN.contains(&request.signature_algorithm.algorithm.to_id_string().as_str()) {
+            return Err(refused("its signature is by SHA-1 or MD5, which prove nothing: sign it with SHA-256"));
         }
         request.verify_signature().map_err(|_| refused("its signature is not by its key"))?;
         let key = SubjectPublicKeyInfo::from_der(public.raw)
@@ -70,6 +86,11 @@ impl SigningRequest {
     pub(crate) fn key(&self) -> &impl PublicKeyData {
         &self.key
     }
+}
+
+fn is_known_curve(public: &x509_parser::x509::SubjectPublicKeyInfo<'_>) -> bool {
+    let curve = public.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
+    curve.is_some_and(|curve| CURVES.contains(&curve.to_id_string().as_str()))
 }
 
 #[cfg(test)]
@@ -134,6 +155,16 @@ mod tests {
         const WEAK: &str = include_str!("signing_request/rsa-1024.pem");
         let error = SigningRequest::from_pem(WEAK).unwrap_err().to_string();
         assert!(error.contains("2048"), "{error}");
+        // Made once with `openssl req -new -nodes -subj /CN=odd` and `-newkey ec -pkeyopt ec_paramgen_curve:secp256k1`,
+        // `-newkey rsa:2048 -sha1`, and `-newkey rsa:2048 -pkeyopt rsa_keygen_pubexp:3`.
+        for (text, reason) in [
+            (include_str!("signing_request/secp256k1.pem"), "curve"),
+            (include_str!("signing_request/sha1.pem"), "SHA-1"),
+            (include_str!("signing_request/exponent-3.pem"), "exponent"),
+        ] {
+            let error = SigningRequest::from_pem(text).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
         let long = "x".repeat(MAX_BYTES + 1);
         for text in ["", "junk", "-----BEGIN CERTIFICATE REQUEST-----\n-----END CERTIFICATE REQUEST-----\n", &long] {
             assert!(SigningRequest::from_pem(text).is_err());

@@ -13,6 +13,8 @@ use crate::config::Format;
 use crate::output::say;
 use crate::table::table;
 
+/// The stage in which a rotation can still be given up.
+const DISTRIBUTING: &str = "distributing";
 const STATUS: &str = "/api/v1/authority";
 const ACTIONS: &str = "/api/v1/authority/actions";
 /// How often it is asked whether somebody still lacks something.
@@ -126,6 +128,8 @@ impl Rotation<'_> {
                 return Ok(ExitCode::SUCCESS);
             }
         }
+        let before = authority.issuer.fingerprint.clone();
+        let mut is_decided = authority.stage != DISTRIBUTING;
         while !authority.stage.is_empty() {
             match self.advance(&authority.stage).await? {
                 Ok(next) => authority = next,
@@ -135,9 +139,15 @@ impl Rotation<'_> {
                 }
             }
             match &*authority.stage {
+                "" if !is_decided && authority.issuer.fingerprint == before => {
+                    tracing::error!("somebody has given the rotation up; the old root signs as before");
+                    print(&authority, self.output)?;
+                    return Ok(ExitCode::from(1));
+                }
                 "" => tracing::info!("the old root is retired"),
                 stage => tracing::info!(stage, "the new root signs"),
             }
+            is_decided = true;
             if one_step {
                 break;
             }

@@ -52,7 +52,8 @@ enum Command {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let directory = arguments.state_dir.as_ref().context("say which state directory: --state-dir DIRECTORY")?;
-    let state = StateDirectory::open(directory).context("cannot use the state directory")?;
+    // A directory that no server uses would make tokens that nobody takes.
+    let state = StateDirectory::existing(directory).context("cannot use the state directory")?;
     match &arguments.command {
         Command::Create { identity, ttl, once } => {
             let uses = if *once { Uses::Once } else { Uses::Many };

@@ -78,19 +78,6 @@ impl Ledger {
         count.standing(is_allowed, passed)
     }
 
-    /// Gives back `hits` that were not needed after all.
-    pub fn give_back(&mut self, key: &str, rate: Rate, hits: u64, now: Duration) -> Standing {
-        let (window, passed) = rate.place(now);
-        match self.counts.get_mut(key).filter(|count| count.rate == rate) {
-            Some(count) => {
-                let passed = count.advance(window, passed);
-                count.now = count.now.saturating_sub(hits);
-                count.standing(true, passed)
-            }
-            None => Count { rate, window, now: 0, before: 0 }.standing(true, passed),
-        }
-    }
-
     /// How many keys are counted for.
     pub fn len(&self) -> usize {
         self.counts.len()
@@ -185,9 +172,6 @@ mod tests {
         assert_eq!(ledger.take("a", rate, 7, millis(0)).remaining, 3);
         assert!(!ledger.take("a", rate, 4, millis(0)).is_allowed);
         assert_eq!(ledger.take("a", rate, 0, millis(0)).remaining, 3);
-        assert_eq!(ledger.give_back("a", rate, 5, millis(0)).remaining, 8);
-        assert_eq!(ledger.give_back("a", rate, 50, millis(0)).remaining, 10);
-        assert_eq!(ledger.give_back("never seen", rate, 1, millis(0)).remaining, 10);
     }
 
     #[test]

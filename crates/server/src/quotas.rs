@@ -68,14 +68,17 @@ impl QuotaService {
             tracing::warn!(identity = %caller.id, limit = name, "a proxy asked about a limit that is not for it");
             return Err(Status::permission_denied("the limit is of another namespace"));
         }
+        // Whoever could give hits back could end everybody's limit. No configuration of ours asks for it.
+        if descriptor.is_negative_hits {
+            tracing::warn!(
+                identity = caller.map(|caller| caller.id.to_string()),
+                limit = name,
+                "hits were to be given back"
+            );
+            return Err(Status::permission_denied("hits are not given back"));
+        }
         let hits = descriptor.hits_addend.map_or(hits, |own| own.value);
-        let key = key(name, descriptor);
-        let standing = if descriptor.is_negative_hits {
-            self.store.give_back(&key, limit.rate, hits).await
-        } else {
-            self.store.take(&key, limit.rate, hits).await
-        };
-        let standing = standing.map_err(|error| {
+        let standing = self.store.take(&key(name, descriptor), limit.rate, hits).await.map_err(|error| {
             self.metrics.asked_about_limit(name, Passage::Failed);
             Status::unavailable(error.to_string())
         })?;

@@ -25,6 +25,13 @@ pub struct ClaimedAccount {
     pub until: SystemTime,
 }
 
+/// Whether the header has the parameter `crit`, whatever it lists: nothing that it may list is understood here.
+pub(super) fn demands_extensions(token: &str) -> bool {
+    let header = token.split('.').next().and_then(|header| BASE64_URL_SAFE_NO_PAD.decode(header).ok());
+    let header = header.and_then(|header| serde_json::from_slice::<serde_json::Value>(&header).ok());
+    header.is_some_and(|header| header.get("crit").is_some())
+}
+
 #[derive(Deserialize)]
 pub(super) struct Claims {
     pub(super) iss: String,
@@ -56,6 +63,9 @@ impl ClaimedAccount {
         let [head, claims, signature] = parts[..] else { return Err(TokenError::Form) };
         let decode = |part: &str| BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Form);
         let (_, claims, signature) = (decode(head)?, decode(claims)?, decode(signature)?);
+        if demands_extensions(token) {
+            return Err(TokenError::Critical);
+        }
         if signature.is_empty() {
             return Err(TokenError::Form);
         }

@@ -83,13 +83,30 @@ fn what_is_wrong_with_a_token_is_said_apart() {
         ("sub", json!("admin"), TokenError::Subject),
         ("sub", json!("system:serviceaccount:shop"), TokenError::Subject),
         // Claims that must be there, of another kind.
-        ("exp", json!(null), TokenError::Signature),
-        ("exp", json!("never"), TokenError::Signature),
+        ("exp", json!(null), TokenError::Form),
+        ("exp", json!("never"), TokenError::Form),
+        ("iss", json!(5), TokenError::Form),
     ] {
         assert_eq!(tokens.verify(&cluster.sign(&with(field, value)), now()), Err(error), "{field}");
     }
     let named = tokens.verify(&cluster.sign(&with("sub", json!("system:serviceaccount:sh/op:front"))), now());
     assert!(matches!(named, Err(TokenError::Name(_))), "{named:?}");
+}
+
+/// Signed by the right key, and yet nothing that may be taken.
+#[test]
+fn a_token_that_demands_extensions_is_refused() {
+    let cluster = Cluster::new();
+    let encoded = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    for crit in [json!(["b64"]), json!(["exp"]), json!([]), json!(null)] {
+        let header = json!({ "alg": "ES256", "kid": "one", "crit": crit });
+        let signed = format!("{}.{}", encoded(&header), encoded(&claims()));
+        let key = EncodingKey::from_ec_der(&cluster.key.to_der());
+        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, Algorithm::ES256).unwrap();
+        let token = format!("{signed}.{signature}");
+        assert_eq!(cluster.tokens().verify(&token, now()), Err(TokenError::Critical), "{crit}");
+        assert_eq!(ClaimedAccount::read(&token, "istio-ca", now()), Err(TokenError::Critical), "{crit}");
+    }
 }
 
 #[test]

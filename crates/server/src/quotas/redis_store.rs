@@ -36,9 +36,9 @@ elseif index < at then
   passed = 0
 end
 local used = now + math.ceil(before * (1 - passed))
-local allowed = hits <= 0 or used + hits <= limit
+local allowed = used + hits <= limit
 if allowed then
-  now = math.max(0, now + hits)
+  now = now + hits
 end
 redis.call('HSET', KEYS[1], 'window', at, 'now', now, 'before', before)
 redis.call('PEXPIRE', KEYS[1], math.ceil(window / 500))
@@ -72,7 +72,7 @@ impl RedisStore {
         Ok(Self { connection, is_away: AtomicBool::new(false) })
     }
 
-    /// Asks for `hits`, all or nothing; gives back when they are negative.
+    /// Asks for `hits`, all or nothing.
     pub(super) async fn take(&self, key: &str, rate: Rate, hits: i64) -> Result<Standing, RedisError> {
         let window = u64::try_from(rate.window().as_micros()).unwrap_or(u64::MAX);
         // Another rate has another key, and so begins anew.

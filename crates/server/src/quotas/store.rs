@@ -82,17 +82,6 @@ impl Store {
             Store::Redis(redis) => redis.take(key, rate, i64::try_from(hits).unwrap_or(i64::MAX)).await,
         }
     }
-
-    /// Gives `hits` back.
-    ///
-    /// # Errors
-    /// As for [`Store::take`].
-    pub(crate) async fn give_back(&self, key: &str, rate: Rate, hits: u64) -> Result<Standing, redis::RedisError> {
-        match self {
-            Store::Embedded(embedded) => Ok(embedded.part(key).give_back(key, rate, hits, embedded.now())),
-            Store::Redis(redis) => redis.take(key, rate, -i64::try_from(hits).unwrap_or(i64::MAX)).await,
-        }
-    }
 }
 
 impl Embedded {

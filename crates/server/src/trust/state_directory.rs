@@ -8,6 +8,7 @@
 //! tokens/<id>.json                      join tokens, hashed; used ones are gone
 //! audit/issued.jsonl                    what was signed; audit/issued.jsonl.1 is older
 //! audit/authority.jsonl                 what was done to the authority
+//! audit/tokens.jsonl                    join tokens that were made and revoked
 //! ```
 //!
 //! Directories have mode 0700 and files 0600. Files appear whole or not at all: they are written beside their place and
@@ -21,7 +22,9 @@ use std::time::{Duration, SystemTime};
 
 use identity::{InvalidToken, JoinRecord, JoinToken, Rotation, TokenId, Uses, Workload};
 
+use super::audit::AuditLog;
 use super::random;
+use crate::view::Timestamp;
 
 const PRIVATE: u32 = 0o600;
 
@@ -82,14 +85,30 @@ impl StateDirectory {
         Ok(this)
     }
 
+    /// Opens a directory that there is.
+    ///
+    /// # Errors
+    /// [`StateError::Settings`] when there is none, and as for [`StateDirectory::open`].
+    pub fn existing(path: &Path) -> Result<Self, StateError> {
+        if !path.is_dir() {
+            let message = format!(
+                "there is no directory \"{}\": name the one that the server is started with (serve --state-dir)",
+                path.display()
+            );
+            return Err(StateError::Settings(message));
+        }
+        Self::open(path)
+    }
+
     /// Makes a join token for `workload` that holds from now for `ttl`, and keeps its hash.
     ///
     /// # Errors
-    /// [`StateError`] when it cannot be kept; then there is none.
+    /// [`StateError`] when it cannot be kept or booked; then there is none.
     pub fn create_token(&self, workload: &Workload, uses: Uses, ttl: Duration) -> Result<JoinToken, StateError> {
         let token = JoinToken::from_random(random()?, random()?);
         let record = token.record(workload, uses, SystemTime::now(), ttl);
         let text = serde_json::to_string(&record).expect("texts and numbers can always be written as JSON");
+        self.book_token("created", token.id(), Some(&record))?;
         write_private(&self.token(token.id()), &text)?;
         Ok(token)
     }
@@ -112,14 +131,36 @@ impl StateDirectory {
     /// Revokes a join token. False if there is none of this id.
     ///
     /// # Errors
-    /// [`StateError::File`] when it cannot be removed; then it still holds.
+    /// [`StateError::File`] when it cannot be removed; then it still holds. What cannot be booked is revoked all the
+    /// same, and said.
     pub fn revoke_token(&self, id: &TokenId) -> Result<bool, StateError> {
         let path = self.token(id);
+        if path.exists()
+            && let Err(error) = self.book_token("revoked", id, None)
+        {
+            tracing::warn!(%error, %id, "the audit log lacks that a token is revoked");
+        }
         match fs::remove_file(&path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(source) => Err(StateError::File { what: "remove", path, source }),
         }
+    }
+
+    /// Adds a line about a join token to the audit log.
+    fn book_token(&self, event: &str, id: &TokenId, record: Option<&JoinRecord>) -> Result<(), StateError> {
+        let mut line = serde_json::json!({
+            "time": Timestamp::from(SystemTime::now()).to_string(),
+            "event": event,
+            "id": id,
+            "uid": fs::metadata("/proc/self").map(|process| process.uid()).ok(),
+        });
+        if let Some(JoinRecord { identity, uses, expires, .. }) = record {
+            line["identity"] = serde_json::json!(identity);
+            line["uses"] = serde_json::json!(uses);
+            line["expires"] = serde_json::json!(expires);
+        }
+        AuditLog::new(self.path.join("audit/tokens.jsonl")).append(&format!("{line}\n"))
     }
 
     /// For whom a join token stands, and its record. One that can be used once is used by this.
@@ -358,7 +399,31 @@ mod tests {
                 places.extend(fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().path()));
             }
         }
-        assert_eq!(seen, 7, "four directories, a token, certificate and key");
+        assert_eq!(seen, 8, "four directories, a token, its line, certificate and key");
+    }
+
+    #[test]
+    fn who_made_a_token_for_whom_and_that_it_was_revoked_is_booked() {
+        let (directory, state) = state();
+        let token = state.create_token(&front(), Uses::Once, Duration::from_secs(60)).unwrap();
+        assert!(state.revoke_token(token.id()).unwrap() && !state.revoke_token(token.id()).unwrap());
+        let log = read(&directory.path().join("state/audit/tokens.jsonl")).unwrap();
+        let secret = token.reveal().split_once(&format!("{}_", token.id())).unwrap().1.to_owned();
+        assert!(secret.len() > 20 && !log.contains(&secret), "the secret is in the log");
+        let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let said: Vec<_> = lines.iter().map(|line| (line["event"].as_str(), line["identity"].as_str())).collect();
+        assert_eq!(said, [(Some("created"), Some("shop/front")), (Some("revoked"), None)]);
+        assert!(lines.iter().all(|line| line["id"] == token.id().to_string() && line["uid"].is_u64()));
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_not_made_for_a_token() {
+        let directory = tempfile::tempdir().unwrap();
+        let wrong = directory.path().join("typo");
+        let error = StateDirectory::existing(&wrong).unwrap_err().to_string();
+        assert!(error.contains("typo") && error.contains("--state-dir"), "{error}");
+        assert!(!wrong.exists());
+        StateDirectory::existing(directory.path()).unwrap();
     }
 
     #[test]

@@ -102,7 +102,7 @@ async fn what_is_not_limited_passes() {
 }
 
 #[tokio::test]
-async fn hits_are_as_many_as_the_proxy_says_and_can_be_given_back() {
+async fn hits_are_as_many_as_the_proxy_says_and_nobody_gives_any_back() {
     let server = serving(config(), POLICY).await;
     let wire = server.wire().await;
     let with = |hits: u64, is_negative_hits| RateLimitDescriptor {
@@ -110,13 +110,13 @@ async fn hits_are_as_many_as_the_proxy_says_and_can_be_given_back() {
         is_negative_hits,
         ..descriptor("default/shop/minute", Some("a"))
     };
-    let remaining = async |hits, back| ask(&wire, vec![with(hits, back)]).await.unwrap().statuses[0].limit_remaining;
-    assert_eq!(remaining(7, false).await, 3);
-    assert_eq!(remaining(4, false).await, 3);
-    assert_eq!(remaining(2, true).await, 5);
-    assert_eq!(remaining(0, false).await, 5);
-    assert_eq!(remaining(u64::MAX, false).await, 5);
-    assert_eq!(remaining(u64::MAX, true).await, 10);
+    let remaining = async |hits| ask(&wire, vec![with(hits, false)]).await.unwrap().statuses[0].limit_remaining;
+    assert_eq!(remaining(7).await, 3);
+    assert_eq!(remaining(4).await, 3);
+    let refused = ask(&wire, vec![with(7, true)]).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert_eq!(remaining(0).await, 3);
+    assert_eq!(remaining(u64::MAX).await, 3);
 }
 
 #[tokio::test]
