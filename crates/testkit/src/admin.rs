@@ -15,7 +15,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 
 /// An admin interface that takes longer than this to answer hangs.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where an admin interface is.
 #[derive(Clone, Debug)]

@@ -25,7 +25,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -120,9 +120,19 @@ impl Backend {
     }
 }
 
-/// Binds an address inside a worker.
+/// Binds an address inside a worker. One that this process has just given up may be taken for a moment: a child process
+/// that another thread starts has every socket of this one until it becomes another program.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = std::net::TcpListener::bind(address)?;
+    const LONGEST: Duration = Duration::from_secs(10);
+    let deadline = Instant::now() + LONGEST;
+    let listener = loop {
+        match std::net::TcpListener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            bound => break bound?,
+        }
+    };
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)
 }

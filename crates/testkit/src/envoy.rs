@@ -23,10 +23,10 @@ use crate::tools;
 use crate::wait;
 
 /// A hundred Envoys on two cores were seen to take six seconds to start.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(120);
 
 /// Envoy ends within a fraction of a second of SIGTERM.
-const STOP: Duration = Duration::from_secs(10);
+const STOP: Duration = Duration::from_secs(60);
 
 /// How an Envoy is to be started.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ impl Setup {
     /// there.
     ///
     /// # Errors
-    /// If there is no Envoy, or it ends or is not ready within 30 seconds. The message holds the end of its log.
+    /// If there is no Envoy, or it ends or is not ready within two minutes. The message holds the end of its log.
     pub async fn start(self) -> Result<Envoy> {
         let mut envoy = self.start_unready()?;
         envoy.ready(START).await?;
@@ -303,7 +303,7 @@ impl Envoy {
     /// Ends it by SIGTERM.
     ///
     /// # Errors
-    /// If it has not ended by itself within 10 seconds (then it is killed), or ended with another code than 0.
+    /// If it has not ended by itself within a minute (then it is killed), or ended with another code than 0.
     pub async fn stop(mut self) -> Result<()> {
         self.process.terminate()?;
         let status = self.process.exited(STOP).await?;

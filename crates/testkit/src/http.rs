@@ -14,7 +14,7 @@ use crate::admin::Admin;
 /// The body of the answer to `GET path`, which must have status 200.
 ///
 /// # Errors
-/// If nobody answers within ten seconds, or with another status; the message holds the body.
+/// If nobody answers within a minute, or with another status; the message holds the body.
 pub async fn get(address: SocketAddr, path: &str) -> Result<String> {
     let body = Admin::Tcp(address).get(path).await?;
     Ok(String::from_utf8_lossy(&body).into_owned())
@@ -23,7 +23,7 @@ pub async fn get(address: SocketAddr, path: &str) -> Result<String> {
 /// The status of the answer to `GET path`, and its body as JSON, whatever the status is.
 ///
 /// # Errors
-/// If nobody answers within ten seconds, or with something else than JSON.
+/// If nobody answers within a minute, or with something else than JSON.
 pub async fn ask_json(address: SocketAddr, path: &str) -> Result<(u16, Value)> {
     let (status, body) = Admin::Tcp(address).ask(path).await?;
     let value = serde_json::from_slice(&body).with_context(|| format!("the answer to \"{path}\" is not JSON"))?;
@@ -33,7 +33,7 @@ pub async fn ask_json(address: SocketAddr, path: &str) -> Result<(u16, Value)> {
 /// The status of the answer to `POST path` with this body, and its own body as JSON, whatever the status is.
 ///
 /// # Errors
-/// If nobody answers within ten seconds, or with something else than JSON.
+/// If nobody answers within a minute, or with something else than JSON.
 pub async fn post_json(address: SocketAddr, path: &str, body: &Value) -> Result<(u16, Value)> {
     let (status, answer) = Admin::Tcp(address).post_body(path, body.to_string().into()).await?;
     let value = serde_json::from_slice(&answer).with_context(|| format!("the answer to \"{path}\" is not JSON"))?;

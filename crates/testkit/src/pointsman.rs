@@ -147,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    const SOON: Duration = Duration::from_secs(10);
+    const SOON: Duration = Duration::from_secs(120);
 
     #[test]
     fn addresses_are_read_from_whole_lines_only() {

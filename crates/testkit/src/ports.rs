@@ -10,11 +10,13 @@
 //! exactly as for the port itself.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixListener;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::net::TcpSocket;
 
 /// Handed-out ports are in `FIRST..END`: clear of well-known ports and of Linux's ephemeral range (32768-60999).
 const FIRST: u32 = 16_000;
@@ -85,13 +87,21 @@ fn reserve(address: SocketAddr) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Ok(false),
         Err(error) => return Err(error),
     };
-    match TcpListener::bind(address) {
-        Ok(_) => {}
+    match try_bind(address) {
+        Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Ok(false),
         Err(error) => return Err(error),
     }
     RESERVED.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(reservation);
     Ok(true)
+}
+
+/// Binds the address and lets it go again. The socket does not listen: a child process that another thread starts at this
+/// very moment has it for a while, and one that listens would keep the address from whoever it is for.
+fn try_bind(address: SocketAddr) -> io::Result<()> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)
 }
 
 /// Where in the range this process starts. Neighbouring process ids land far apart.
@@ -104,6 +114,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::collections::BTreeSet;
+    use std::net::TcpListener;
 
     use super::*;
 

@@ -166,7 +166,7 @@ mod tests {
 
     use super::*;
 
-    const SOON: Duration = Duration::from_secs(10);
+    const SOON: Duration = Duration::from_secs(120);
 
     fn shell(script: &str) -> (Process, tempfile::TempDir) {
         let directory = tempfile::tempdir().unwrap();

@@ -12,7 +12,7 @@ use crate::process::Process;
 use crate::{http, ports, tools, wait};
 
 /// It was ready in 0.2 seconds on a quiet machine.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(120);
 
 /// A running Prometheus. Dropping it kills it and removes its files.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Prometheus {
     /// Starts one that asks `target` for `path` every second, and waits until it answers.
     ///
     /// # Errors
-    /// If there is no Prometheus, or it ends or does not answer within 30 seconds. The message holds the end of its log.
+    /// If there is no Prometheus, or it ends or does not answer within two minutes. The message holds the end of its log.
     pub async fn start(target: SocketAddr, path: &str) -> Result<Prometheus> {
         let directory = TempDir::with_prefix("pointsman-prometheus-").context("could not make a directory")?;
         let config = directory.path().join("prometheus.yml");

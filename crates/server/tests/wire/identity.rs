@@ -246,7 +246,7 @@ async fn a_certificate_in_an_alias_stands_for_the_same_workload_of_the_trust_dom
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_has_expired_lets_nobody_in() {
-    let server = Guarded::start_with(|settings| settings.workload_ttl = Duration::from_secs(2)).await;
+    let server = Guarded::start_with(|settings| settings.workload_ttl = Duration::from_secs(6)).await;
     let certificate = server.certificate("default/client").await;
     let wire = server.wire_with(certificate.clone()).await.unwrap();
     assert!(clusters(&wire, NODE).await.is_ok());
@@ -283,7 +283,7 @@ async fn what_cannot_be_signed_is_refused_with_the_right_status() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_are_for_whoever_proved_to_be_their_owner_and_are_replaced_in_time() {
-    let server = Guarded::start_with(|settings| settings.workload_ttl = Duration::from_secs(6)).await;
+    let server = Guarded::start_with(|settings| settings.workload_ttl = Duration::from_secs(10)).await;
     let wire = server.wire().await.with_token(&server.token("default/client", Uses::Many)).unwrap();
     let mut stream = wire.delta(node(NODE, "client"));
     stream.subscribe(ResourceType::Secret, &["default", "ROOTCA"]).await;

@@ -6,10 +6,11 @@ use prost::Message;
 use proto::ResourceType;
 use proto::pb::envoy::config::cluster::v3::Cluster;
 use proto::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use server::view::Objects;
 use testkit::wire::{WireError, node, unpack};
 use tonic::Code;
 
-use crate::fixture::{CLUSTER, NODE, RATINGS, REVIEWS, SOON, config, serving, start};
+use crate::fixture::{CLUSTER, NODE, RATINGS, REVIEWS, SOON, config, eventually, serving, start};
 
 /// Long enough to see that something is sent that should not be.
 const QUIET: Duration = Duration::from_millis(200);
@@ -165,7 +166,9 @@ async fn a_client_that_does_not_read_gets_the_newest_state_when_it_does() {
             )
             .await;
     }
-    // The fifty changes were published while nothing was acknowledged: they come as a few responses, not as fifty.
+    // The fifty changes are published while nothing is acknowledged: they come as a few responses, not as fifty.
+    let last = || server.json::<Objects>("/api/v1/objects?name=ratings-49");
+    eventually(last, |view| view.objects.len() == 1).await;
     stream.ack(&first).await;
     let mut names = 0;
     let mut responses = 0;

@@ -21,7 +21,7 @@ use testkit::wire::{Exchange, WireError};
 use tonic::{Code, Request, Status};
 use world::api::delivery::{AnalysisProfile, EvidenceSource};
 
-use crate::fixture::{CLUSTER, REVIEWS, Running, SOON, config, serving};
+use crate::fixture::{CLUSTER, REVIEWS, Running, SOON, config, deadlines, serving};
 
 const METRICS: &str = "/envoy.service.metrics.v3.MetricsService/StreamMetrics";
 const LOGS: &str = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
@@ -201,7 +201,7 @@ async fn a_stream_without_a_node_is_refused_and_others_go_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_on_which_nothing_is_said_is_ended() {
-    let deadlines = Deadlines { first_request: Duration::from_millis(200), ..Deadlines::default() };
+    let deadlines = Deadlines { first_request: Duration::from_secs(2), ..deadlines() };
     let server = serving(Config { deadlines, ..config() }, REVIEWS).await;
     let mut stream: Metrics = server.wire().await.open(METRICS);
     assert_eq!(refused(&mut stream).await.code(), Code::DeadlineExceeded);

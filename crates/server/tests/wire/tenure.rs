@@ -48,17 +48,23 @@ async fn a_stream_by_a_join_token_ends_when_the_token_is_revoked() {
 async fn a_stream_by_a_join_token_ends_when_the_token_is_over() {
     let server = Guarded::start().await;
     let state = StateDirectory::open(server.state.path()).unwrap();
+    // Long enough to be served on a busy machine.
+    let lifetime = Duration::from_secs(6);
+    let mut streams = Vec::new();
     for uses in [Uses::Many, Uses::Once] {
-        let token = state.create_token(&"default/client".parse().unwrap(), uses, Duration::from_secs(2)).unwrap();
+        let token = state.create_token(&"default/client".parse().unwrap(), uses, lifetime).unwrap();
         let wire = server.wire().await.with_token(&token.reveal()).unwrap();
-        let (code, message) = end(&mut served(&wire).await).await;
+        streams.push(served(&wire).await);
+    }
+    for mut stream in streams {
+        let (code, message) = end(&mut stream).await;
         assert!(code == Code::Unauthenticated && message.contains("expired"), "{code:?} {message}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_by_a_certificate_ends_when_the_certificate_is_over() {
-    let server = Guarded::start_with(|settings| settings.workload_ttl = Duration::from_secs(3)).await;
+    let server = Guarded::start_with(|settings| settings.workload_ttl = Duration::from_secs(8)).await;
     let wire = server.wire_with(server.certificate("default/client").await).await.unwrap();
     let mut stream = served(&wire).await;
     let (code, message) = end(&mut stream).await;

@@ -136,7 +136,7 @@ async fn who_is_refused_by_the_api_server_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proof_counts_for_a_short_while_and_not_beyond_the_tokens_end() {
-    let reviewed = Reviewed::start_with(|_, review| review.proof_kept = Duration::from_secs(2)).await;
+    let reviewed = Reviewed::start_with(|_, review| review.proof_kept = Duration::from_secs(6)).await;
     let token = reviewed.known("default:client");
     assert_eq!(reviewed.code(&token).await, None);
     let withdrawn = Says::Refuses("[invalid bearer token, Token has been invalidated]".to_owned());
@@ -148,7 +148,7 @@ async fn a_proof_counts_for_a_short_while_and_not_beyond_the_tokens_end() {
     assert_eq!(reviewed.api.asked(), 2);
 
     let reviewed = Reviewed::start().await;
-    let token = reviewed.cluster.token_for("default:client", "istio-ca", 3);
+    let token = reviewed.cluster.token_for("default:client", "istio-ca", 6);
     reviewed.api.say_of(&token, proves("default:client"));
     assert_eq!(reviewed.code(&token).await, None);
     reviewed.api.say_of(&token, withdrawn);
@@ -184,7 +184,7 @@ async fn while_the_api_server_is_away_nobody_new_is_let_in_and_who_was_proved_go
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_does_not_answer_is_given_up_and_all_who_wait_have_asked_once() {
-    let reviewed = Reviewed::start_with(|_, review| review.patience = Duration::from_secs(1)).await;
+    let reviewed = Reviewed::start_with(|_, review| review.patience = Duration::from_secs(4)).await;
     let token = reviewed.known("default:client");
     reviewed.api.say_of(&token, Says::Nothing);
     let wire = reviewed.wire(&token).await;

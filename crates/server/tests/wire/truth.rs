@@ -1,7 +1,7 @@
 //! Who runs what: objects seen from nodes, nodes seen from objects, changes, events, and waiting for them.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proto::ResourceType;
 use server::view::{
@@ -208,9 +208,7 @@ async fn events_tell_what_happens_as_it_happens_and_again_to_those_who_come_back
     assert_eq!(of_another_life.next().await.kind, EventKind::Lost);
     assert_eq!(of_another_life.next().await.id, 1);
     // Listeners do not keep the server from ending.
-    let begun = Instant::now();
     server.stop().await.unwrap();
-    assert!(begun.elapsed() < SOON);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use world::{Location, Problem, Severity};
@@ -50,6 +51,17 @@ pub(super) enum Look {
     Again,
 }
 
+/// What a list of a root says.
+#[derive(Debug, PartialEq)]
+enum Listing {
+    /// All that there is.
+    Whole(BTreeSet<Folder>),
+    /// Some of it: the root was moved or replaced, or got or lost a namespace, while it was listed.
+    Partial(BTreeSet<Folder>),
+    /// Nothing, and why: what it held stays.
+    Missing(String),
+}
+
 impl SecretRoots {
     pub(super) fn new(paths: &[PathBuf]) -> Self {
         let roots: Vec<_> = paths.iter().map(|path| Root::new(path)).collect();
@@ -75,37 +87,53 @@ impl SecretRoots {
     /// Goes through all of them.
     pub(super) fn look(&mut self, writers: Writers) -> Look {
         let (mut found, mut problems) = (BTreeSet::new(), Vec::new());
-        let mut missing = BTreeSet::new();
-        for (at, root) in self.roots.iter().enumerate() {
-            let identity = disk::stamp(&root.path).map(|stamp| stamp.identity());
-            let had_some = self.seen.keys().any(|folder| folder.root == at);
-            match folders(at, root, &mut problems) {
-                // An unmounted volume leaves an empty directory.
-                Ok(all) if all.is_empty() && had_some && identity != self.identities[at] => {
-                    missing.insert(at);
-                    problems.push(general(&root.name, "it is another directory now, and empty"));
-                }
-                Ok(all) => {
-                    self.identities[at] = identity;
+        let mut kept = BTreeSet::new();
+        let mut look = Look::Complete;
+        for at in 0..self.roots.len() {
+            let before = disk::stamp(&self.roots[at].path);
+            let listed = folders(at, &self.roots[at], &mut problems);
+            match self.weigh(at, before, listed) {
+                Listing::Whole(all) => found.extend(all),
+                Listing::Partial(all) => {
+                    kept.insert(at);
                     found.extend(all);
+                    look = Look::Again;
                 }
-                Err(error) => {
-                    missing.insert(at);
-                    problems.push(general(&root.name, &format!("the path cannot be read: {error}")));
+                Listing::Missing(why) => {
+                    kept.insert(at);
+                    problems.push(general(&self.roots[at].name, &why));
                 }
             }
         }
-        let is_there = |folder: &Folder| missing.contains(&folder.root) || found.contains(folder);
+        let is_there = |folder: &Folder| kept.contains(&folder.root) || found.contains(folder);
         self.folders.retain(is_there);
         self.seen.retain(|folder, _| is_there(folder));
         self.folders.set_misplaced(problems);
-        let mut look = Look::Complete;
         for folder in found {
             if self.look_at(&folder, writers) == Look::Again {
                 look = Look::Again;
             }
         }
         look
+    }
+
+    /// What a list of a root is worth, which looked like this `before` it was listed.
+    fn weigh(&mut self, at: usize, before: Option<Stamp>, listed: io::Result<BTreeSet<Folder>>) -> Listing {
+        let all = match listed {
+            Ok(all) => all,
+            Err(error) => return Listing::Missing(format!("the path cannot be read: {error}")),
+        };
+        if before.is_none() || disk::stamp(&self.roots[at].path) != before {
+            return Listing::Partial(all);
+        }
+        let identity = before.map(|stamp| stamp.identity());
+        let had_some = self.seen.keys().any(|folder| folder.root == at);
+        if all.is_empty() && had_some && identity != self.identities[at] {
+            // An unmounted volume leaves an empty directory.
+            return Listing::Missing("it is another directory now, and empty".to_owned());
+        }
+        self.identities[at] = identity;
+        Listing::Whole(all)
     }
 
     fn look_at(&mut self, folder: &Folder, writers: Writers) -> Look {
@@ -130,7 +158,7 @@ impl SecretRoots {
 }
 
 /// Every `<namespace>/<name>` of a root.
-fn folders(at: usize, root: &Root, problems: &mut Vec<Problem>) -> std::io::Result<BTreeSet<Folder>> {
+fn folders(at: usize, root: &Root, problems: &mut Vec<Problem>) -> io::Result<BTreeSet<Folder>> {
     let mut found = BTreeSet::new();
     for (namespace, directory) in directories(&root.path)? {
         // What vanishes meanwhile is seen by the next look.
@@ -150,7 +178,7 @@ fn folders(at: usize, root: &Root, problems: &mut Vec<Problem>) -> std::io::Resu
 }
 
 /// The directories in a directory, those behind symbolic links too.
-fn directories(path: &Path) -> std::io::Result<Vec<(String, PathBuf)>> {
+fn directories(path: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(path)? {
         let Ok(entry) = entry else { continue };
@@ -193,5 +221,40 @@ fn general(place: &str, message: &str) -> Problem {
         consequence: KEPT.to_owned(),
         hint: String::new(),
         location: Some(Location { file: place.into(), line: 0, column: 0 }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_moves_while_it_is_listed_keeps_what_it_said() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secrets");
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(["shop.test".to_owned()]).unwrap().self_signed(&key).unwrap();
+        fs::create_dir_all(path.join("edge/shop")).unwrap();
+        fs::write(path.join("edge/shop/tls.crt"), certificate.pem()).unwrap();
+        fs::write(path.join("edge/shop/tls.key"), key.serialize_pem()).unwrap();
+        let mut roots = SecretRoots::new(std::slice::from_ref(&path));
+        assert_eq!(roots.look(Writers::Ignored), Look::Complete);
+        assert_eq!(roots.folders().definitions().count(), 1);
+
+        // Entries whose path leads nowhere any more are passed over, so the list is empty and no error.
+        let before = disk::stamp(&path);
+        fs::rename(&path, directory.path().join("away")).unwrap();
+        assert_eq!(roots.weigh(0, before, Ok(BTreeSet::new())), Listing::Partial(BTreeSet::new()));
+        roots.look(Writers::Awaited);
+        assert_eq!(roots.folders().definitions().count(), 1);
+
+        // What is taken away below it is gone.
+        fs::rename(directory.path().join("away"), &path).unwrap();
+        assert_eq!(roots.look(Writers::Awaited), Look::Complete);
+        fs::remove_dir_all(path.join("edge")).unwrap();
+        assert_eq!(roots.look(Writers::Awaited), Look::Complete);
+        assert_eq!(roots.folders().definitions().count(), 0);
     }
 }

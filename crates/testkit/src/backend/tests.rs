@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+/// Longer than anything takes.
+const SOON: Duration = Duration::from_secs(120);
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Sends one request on a connection of its own, by HTTP/1.1 or HTTP/2 as the request says.
@@ -114,8 +116,8 @@ async fn draining_finishes_what_is_under_way_and_refuses_the_rest() {
     let response = sender.send_request(get("/delay/200"));
     let drained = async {
         let arrived = async || if backend.requests() == 1 { Ok(()) } else { Err("no request") };
-        crate::wait::until("the request", Duration::from_secs(5), arrived).await.unwrap();
-        backend.drain(Duration::from_secs(5)).await
+        crate::wait::until("the request", SOON, arrived).await.unwrap();
+        backend.drain(SOON).await
     };
     let (response, drained) = tokio::join!(response, drained);
     assert_eq!(response.unwrap().status(), StatusCode::OK);

@@ -10,7 +10,7 @@ use crate::load::{Load, Plan, Rate};
 use crate::netns::{Availability, Lab};
 use crate::{ports, stats};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(120);
 const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 fn socket(address: SocketAddr) -> Value {

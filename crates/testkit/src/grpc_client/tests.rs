@@ -41,7 +41,7 @@ use crate::backend::Backend;
 use crate::stats;
 use crate::worker::Worker;
 
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn calls_are_answered_by_the_sample_service_and_counted() {

@@ -45,7 +45,7 @@ impl Caller {
     /// The status and the body of the answer, whatever they are.
     ///
     /// # Errors
-    /// If nobody answers within ten seconds.
+    /// If nobody answers within a minute.
     pub async fn call(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Result<(StatusCode, Bytes)> {
         let exchange = async {
             let (response, _driver) = self.send(method, path, body.into()).await?;
@@ -59,7 +59,7 @@ impl Caller {
     /// A stream of server-sent events, after the one of this id if that is not empty.
     ///
     /// # Errors
-    /// If nobody answers within ten seconds, or with another status than 200; the message holds the body then.
+    /// If nobody answers within a minute, or with another status than 200; the message holds the body then.
     pub async fn events(&self, path: &str, after: &str) -> Result<Events> {
         let mut caller = self.clone();
         if !after.is_empty() {

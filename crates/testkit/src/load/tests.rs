@@ -8,7 +8,7 @@ use super::*;
 use crate::backend::Backend;
 use crate::ports;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(120);
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 #[tokio::test]
@@ -75,8 +75,8 @@ async fn the_client_costs_little() {
     let window = load.next(1_000, SOON).await.unwrap();
     let each = (load.cpu_time() - before) / u32::try_from(window.len()).unwrap();
     // 120 to 170 µs were seen without optimisation, on an idle machine: less than a tenth of a core at this rate. The bound
-    // leaves room for a machine whose caches are shared with other tests.
-    assert!(each < Duration::from_micros(400), "{each:?} of CPU per request");
+    // leaves room for a slow machine whose caches are shared with other tests.
+    assert!(each < Duration::from_millis(1), "{each:?} of CPU per request");
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::*;
 use crate::worker::Worker;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(120);
 
 /// Answers a request without nonce with a cluster per name, and a refusal with the end of the stream. Reports all requests.
 struct Script {
