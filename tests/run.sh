@@ -39,7 +39,8 @@ ENVOY_BIN="$(deploy/tools/envoy.sh)"
 GRPC_PYTHON="$(deploy/tools/grpc-client.sh)"
 GRPC_GO="$(deploy/tools/grpc-go.sh)"
 PROMETHEUS_BIN="$(deploy/tools/prometheus.sh)"
-export ENVOY_BIN GRPC_PYTHON GRPC_GO PROMETHEUS_BIN
+REDIS_BIN="$(deploy/tools/redis.sh)"
+export ENVOY_BIN GRPC_PYTHON GRPC_GO PROMETHEUS_BIN REDIS_BIN
 deploy/tools/packages.sh
 
 step "tests"
