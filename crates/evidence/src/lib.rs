@@ -26,7 +26,6 @@
 mod account;
 mod client;
 mod interest;
-mod json_path;
 mod ledger;
 mod log_stream;
 mod measure;

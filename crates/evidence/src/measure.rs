@@ -188,7 +188,7 @@ impl Bad {
                 Tally::new(all, answered.saturating_add(unanswered))
             }
             Bad::Codes(codes) => {
-                let of = |code: &u16| sums.get(Stat::Code(*code)) + retried_as(Stat::RetriedCode(*code));
+                let of = |code: &u16| sums.get(Stat::Code(*code)).saturating_add(retried_as(Stat::RetriedCode(*code)));
                 let answered = codes.iter().map(of).fold(0, u64::saturating_add);
                 // Envoy itself says 503 where there was no answer.
                 let unanswered = if codes.contains(&503) { unanswered } else { 0 };

@@ -5,9 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use serde_json::Value;
-use world::api::delivery::{MetricKind, MetricSpec};
-
-use crate::json_path;
+use world::api::delivery::{JsonPath, MetricKind, MetricSpec, fill_in};
 
 /// What stands for the names in `{{name}}`.
 pub type Variables = BTreeMap<String, String>;
@@ -29,7 +27,7 @@ enum Form {
     /// The answer of Prometheus to an instant query.
     Prometheus,
     /// JSON, and where in it.
-    Json(String),
+    Json(JsonPath),
 }
 
 impl Question {
@@ -37,7 +35,7 @@ impl Question {
     /// `prometheus`. Beside `variables`, `{{interval}}` is the metric's interval in seconds, such as `60s`.
     ///
     /// # Errors
-    /// In words: there is no address, or a variable that nobody knows.
+    /// In words: there is no address, a variable that nobody knows, or a path that leads nowhere.
     pub fn new(spec: &MetricSpec, prometheus: Option<&str>, variables: &Variables) -> Result<Option<Self>, String> {
         let mut variables = variables.clone();
         variables.insert("interval".to_owned(), format!("{}s", spec.interval.as_secs().max(1)));
@@ -53,7 +51,7 @@ impl Question {
             }
             MetricKind::Web => {
                 let url = fill(spec.url.as_deref().ok_or("there is no url")?, &variables, encoded)?;
-                (url, Form::Json(spec.json_path.clone().unwrap_or_default()))
+                (url, Form::Json(JsonPath::parse(spec.json_path.as_deref().unwrap_or_default())?))
             }
         };
         Ok(Some(Self { metric: spec.name.clone(), url, interval: spec.interval, form }))
@@ -68,8 +66,7 @@ impl Question {
         match &self.form {
             Form::Prometheus => prometheus(&document),
             Form::Json(path) => {
-                let found = json_path::find(&document, path);
-                share_or_number(found.ok_or_else(|| format!("the answer has nothing at \"{path}\""))?)
+                share_or_number(path.find(&document).ok_or_else(|| format!("the answer has nothing at \"{path}\""))?)
             }
         }
     }
@@ -126,21 +123,12 @@ fn known(value: f64) -> Option<f64> {
 
 /// Puts values for `{{name}}`.
 fn fill(text: &str, variables: &Variables, write: impl Fn(&str) -> String) -> Result<String, String> {
-    let mut filled = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("{{") {
-        let (name, behind) = after.split_once("}}").ok_or("there is a {{ without its }}")?;
-        let name = name.trim();
-        let value = variables.get(name).ok_or_else(|| {
+    fill_in(text, |name| {
+        variables.get(name).map(|value| write(value)).ok_or_else(|| {
             let known: Vec<_> = variables.keys().map(String::as_str).collect();
             format!("nothing is known of {{{{{name}}}}}; there are: {}", known.join(", "))
-        })?;
-        filled.push_str(before);
-        filled.push_str(&write(value));
-        rest = behind;
-    }
-    filled.push_str(rest);
-    Ok(filled)
+        })
+    })
 }
 
 /// For the query of a URL: all but RFC 3986's unreserved characters as `%XX`.

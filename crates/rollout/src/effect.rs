@@ -49,6 +49,11 @@ pub struct GateQuestion {
     pub candidate: Revision,
 }
 
+impl GateQuestion {
+    /// Between two attempts there is no more time than this.
+    pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+}
+
 /// Something that happened in a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {

@@ -20,7 +20,9 @@ mod request_authentication;
 mod request_match;
 mod rollout;
 mod service_entry;
+mod stickiness;
 mod strategy;
+mod url;
 mod virtual_service;
 mod xds_resource;
 

@@ -34,8 +34,8 @@ const FILES: [&str; 3] = ["deployment_intent.txt", "delivery.txt", "rate_limit_p
 /// Spellings that files may use beside the one that an API server takes.
 const NARROWER: [&str; 1] = ["steps of every kind"];
 
-/// What only a look at the meaning of a value finds: Envoy's messages, the writer of a run.
-const UNSEEN: [&str; 2] = ["a switch that is none", "a run"];
+/// What only a look at the meaning of a value finds: Envoy's messages, the writer of a run, what a query names.
+const UNSEEN: [&str; 3] = ["a switch that is none", "a run", "paths and variables that are none"];
 
 #[test]
 fn the_schemas_refuse_what_the_validation_refuses_and_nothing_else() {

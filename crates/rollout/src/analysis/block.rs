@@ -46,7 +46,7 @@ impl Block {
                 None => self.parts.push(*part),
             }
         }
-        let total = self.candidate.total + self.stable.total;
+        let total = self.candidate.total.saturating_add(self.stable.total);
         let span = until.since(self.from);
         (total >= REQUESTS && span >= LEAST || span >= SPAN).then(|| std::mem::take(self))
     }

@@ -126,7 +126,7 @@ impl Counted {
     pub(super) fn close(&mut self, spec: &MetricSpec, alpha: f64) {
         let block = std::mem::take(&mut self.block);
         self.fast.clear();
-        if block.candidate.total + block.stable.total > 0 {
+        if block.candidate.total > 0 || block.stable.total > 0 {
             self.judge(&block, spec, alpha);
         }
     }
@@ -297,7 +297,8 @@ impl Counted {
 
 /// What a block says for each odds ratio, given how many bad requests it has.
 pub(super) fn relative_row(candidate: Tally, stable: Tally) -> Row {
-    let (requests, bad) = ((candidate.total + stable.total) as f64, (candidate.bad + stable.bad) as f64);
+    let sum = |one: u64, other: u64| one.saturating_add(other) as f64;
+    let (requests, bad) = (sum(candidate.total, stable.total), sum(candidate.bad, stable.bad));
     let share = candidate.total as f64 / requests.max(1.0);
     let gain = |d: f64| candidate.bad as f64 * d - bad * (share * d.exp() + 1.0 - share).ln();
     grid::log_odds_ratios().map(gain).collect()

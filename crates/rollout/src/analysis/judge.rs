@@ -127,7 +127,7 @@ impl Judge {
     /// Takes in a report.
     pub fn observe(&mut self, evidence: &Evidence) {
         self.hear(evidence);
-        self.step_requests += candidate_requests(evidence);
+        self.step_requests = self.step_requests.saturating_add(candidate_requests(evidence));
         let alpha = self.test_alpha();
         for (spec, state) in &mut self.metrics {
             match (state, evidence.metrics.get(&spec.name)) {

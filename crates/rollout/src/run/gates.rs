@@ -14,6 +14,14 @@ const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// Beyond all of its retries a question without an answer is lost.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long all attempts of a question can take together, and a little more. Records of other versions may hold numbers
+/// that are not written any more, so nothing here goes out of range.
+fn patience(gate: &GateSpec) -> Duration {
+    let attempts = gate.timeout.saturating_mul(gate.retries.saturating_add(1));
+    let pauses = GateQuestion::LONGEST_PAUSE.saturating_mul(gate.retries);
+    attempts.saturating_add(pauses).saturating_add(GRACE)
+}
+
 impl Run {
     /// Whether all gates of this phase have approved; asks those that have not.
     pub(super) fn gates_are_open(&mut self, phase: GatePhase, step: usize) -> bool {
@@ -62,7 +70,7 @@ impl Run {
 
     /// The gate's answer so far. Asks if there is none, and again after a while if it was not final.
     fn ask(&mut self, id: &GateId, url: &str, gate: &GateSpec) -> Option<GateAnswer> {
-        let patience = gate.timeout * (gate.retries + 1) + GRACE;
+        let patience = patience(gate);
         if let Some(at) = self.asked.get(id).copied() {
             if !self.is_due(at, patience) {
                 return self.answer_of(id);

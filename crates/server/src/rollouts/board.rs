@@ -155,7 +155,7 @@ impl Board {
         rollout.weight = view::RolloutWeights {
             configured: percent(record.weight()),
             acknowledged: percent(record.acknowledged.weight_of(&plan.candidate)),
-            observed: observed.and_then(|(_, candidate, stable)| share(*candidate, candidate + stable)),
+            observed: observed.and_then(|(_, candidate, stable)| share(*candidate, candidate.saturating_add(*stable))),
         };
         if let Some(standing) = self.standings.get(reference) {
             let refused = standing

@@ -13,7 +13,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use rollout::GateAnswer;
+use rollout::{GateAnswer, GateQuestion};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ use serde_json::Value;
 const ANSWER_BYTES: usize = 16 * 1024;
 /// Of an answer so much is repeated in words.
 const WORDS: usize = 200;
-/// Between attempts; doubled each time.
+/// Between attempts; doubled each time, up to [`GateQuestion::LONGEST_PAUSE`].
 const BACKOFF: Duration = Duration::from_millis(500);
 
 /// Posts JSON.
@@ -82,7 +82,7 @@ impl Webhooks {
                 return GateAnswer::Failed(words);
             }
             tokio::time::sleep(pause).await;
-            pause *= 2;
+            pause = (pause * 2).min(GateQuestion::LONGEST_PAUSE);
         }
         GateAnswer::Failed("it was not asked".to_owned())
     }

@@ -12,6 +12,8 @@ use crate::fetch::{Fetch, authorities_of_the_system};
 
 /// How long a provider may take at most; less when it is asked more often.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// No profile may say more; a run that began before there was a bound may, and its due time must be one.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The providers of one run's metrics. Each is asked at its metric's interval, and never twice at a time.
 #[derive(Debug)]
@@ -47,7 +49,7 @@ impl Providers {
     pub(super) fn ask(&mut self, now: Instant) {
         for (at, (question, due)) in self.questions.iter_mut().enumerate() {
             if *due <= now && self.asked.insert(at) {
-                *due = now + question.interval;
+                *due = now + question.interval.min(LONGEST);
                 self.asking.spawn(ask(at, question.clone()));
             }
         }

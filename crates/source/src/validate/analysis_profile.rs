@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use world::api::delivery::{AnalysisProfile, MetricKind, MetricSpec};
+use world::api::delivery::{AnalysisProfile, JsonPath, MetricKind, MetricSpec, fill_in};
 
 use super::Findings;
+use super::{names, url};
+
+/// What is asked less often says nothing about the step that goes on.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 
 pub(super) fn analysis_profile(spec: &AnalysisProfile, findings: &mut Findings) {
     if spec.metrics.is_empty() {
@@ -12,12 +16,12 @@ pub(super) fn analysis_profile(spec: &AnalysisProfile, findings: &mut Findings) 
     }
     for (at, metric) in spec.metrics.iter().enumerate() {
         let field = format!("spec.metrics[{at}]");
-        if metric.name.is_empty() {
-            findings.error(format_args!("{field}.name"), "the metric has no name");
-        } else if let Some(first) = spec.metrics[..at].iter().position(|m| m.name == metric.name) {
+        names::line(&format!("{field}.name"), &metric.name, "metric", findings);
+        if let Some(first) = spec.metrics[..at].iter().position(|m| m.name == metric.name && !m.name.is_empty()) {
             findings.error(format_args!("{field}.name"), format!("\"{}\" is metrics[{first}] already", metric.name));
         }
         bounds(&field, metric, findings);
+        places(&field, metric, findings);
         needs(&field, metric, findings);
     }
 }
@@ -43,6 +47,8 @@ fn bounds(field: &str, metric: &MetricSpec, findings: &mut Findings) {
     }
     if metric.interval < Duration::from_secs(1) {
         findings.error(format_args!("{field}.interval"), format!("{:?} is shorter than 1s", metric.interval));
+    } else if metric.interval > LONGEST_INTERVAL {
+        findings.error(format_args!("{field}.interval"), format!("{:?} is longer than 24h", metric.interval));
     }
     if let Some(range) = &metric.range {
         if let (Some(min), Some(max)) = (range.min, range.max)
@@ -52,6 +58,31 @@ fn bounds(field: &str, metric: &MetricSpec, findings: &mut Findings) {
         } else if range.min.is_none() && range.max.is_none() {
             findings.error(format_args!("{field}.range"), "every value is good").hint("Give min or max.");
         }
+    }
+}
+
+/// Whom it asks, for what, and where the number is in the answer: else it would be known in the middle of a run only.
+fn places(field: &str, metric: &MetricSpec, findings: &mut Findings) {
+    let value = |name: &str| match MetricSpec::VARIABLES.contains(&name) {
+        // Stands for what is filled in: it is encoded where it is part of a URL.
+        true => Ok("x".to_owned()),
+        false => Err(format!("there is no variable {{{{{name}}}}}")),
+    };
+    let hint = || format!("Known: {{{{{}}}}}.", MetricSpec::VARIABLES.join("}}, {{"));
+    if let Some(Err(wrong)) = metric.query.as_deref().map(|query| fill_in(query, value)) {
+        findings.error(format_args!("{field}.query"), wrong).hint(hint());
+    }
+    if let Some(url) = &metric.url {
+        let field = format!("{field}.url");
+        match (metric.kind, fill_in(url, value)) {
+            (MetricKind::Web, Ok(filled)) => url::http(&field, &filled, findings),
+            (MetricKind::Web, Err(wrong)) => _ = findings.error(&field, wrong).hint(hint()),
+            // The address of a Prometheus is taken as it is.
+            (_, _) => url::http(&field, url, findings),
+        }
+    }
+    if let Some(Err(wrong)) = metric.json_path.as_deref().map(JsonPath::parse) {
+        findings.error(format_args!("{field}.jsonPath"), wrong).hint("Write one place, such as $.data[0].value.");
     }
 }
 

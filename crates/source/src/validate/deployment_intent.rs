@@ -3,15 +3,20 @@
 use std::time::Duration;
 
 use world::api::delivery::{
-    Choice, DeploymentIntent, EvidenceSource, IntentProtocol, RollbackMode, StrategyType, Weight,
+    Choice, DeploymentIntent, EvidenceSource, GateSpec, IntentProtocol, NotifySpec, RollbackMode, StrategyType, Weight,
 };
 
 use super::Findings;
-use super::names;
 use super::strategy::strategy;
+use super::{names, url};
 
 /// Chances between these are meant; others are slips.
 const PROBABILITIES: std::ops::RangeInclusive<f64> = 1e-6..=0.2;
+
+/// A gate that takes longer has somebody behind it, who can answer "not yet".
+const LONGEST_QUESTION: Duration = Duration::from_secs(3_600);
+/// More attempts are one that never ends.
+const MOST_RETRIES: u32 = 100;
 
 pub(super) fn deployment_intent(spec: &DeploymentIntent, findings: &mut Findings) {
     service(spec, findings);
@@ -35,28 +40,30 @@ pub(super) fn deployment_intent(spec: &DeploymentIntent, findings: &mut Findings
         findings.error("spec.historyLimit", format!("{} is not from 1 to 100", spec.history_limit));
     }
     for (at, gate) in spec.gates.iter().enumerate() {
-        let field = format!("spec.gates[{at}]");
-        match gate.insecure && gate.url.starts_with("http://") && gate.url.len() > "http://".len() {
-            true => {}
-            false => url(&format!("{field}.url"), &gate.url, findings),
-        }
-        if gate.timeout.is_zero() {
-            findings.error(format_args!("{field}.timeout"), "no time is left for an answer");
-        }
+        gate_of(&format!("spec.gates[{at}]"), gate, findings);
     }
     for (at, notify) in spec.notify.iter().enumerate() {
-        if !notify.url.contains("://") {
-            findings.error(format_args!("spec.notify[{at}].url"), format!("{:?} is not a URL", notify.url));
+        url::http(&format!("spec.notify[{at}].url"), &notify.url, findings);
+        for (nth, event) in notify.events.iter().enumerate() {
+            findings.one_of(format_args!("spec.notify[{at}].events[{nth}]"), Some(event), &NotifySpec::EVENTS);
         }
     }
 }
 
-/// Gates decide, so what they say must not be forged on the way.
-pub(super) fn url(field: &str, text: &str, findings: &mut Findings) {
-    if text.strip_prefix("https://").is_none_or(str::is_empty) {
+fn gate_of(field: &str, gate: &GateSpec, findings: &mut Findings) {
+    match gate.insecure {
+        true => url::http(&format!("{field}.url"), &gate.url, findings),
+        false => url::https(&format!("{field}.url"), &gate.url, findings),
+    }
+    if gate.timeout.is_zero() {
+        findings.error(format_args!("{field}.timeout"), "no time is left for an answer");
+    } else if gate.timeout > LONGEST_QUESTION {
+        findings.error(format_args!("{field}.timeout"), format!("{:?} is longer than 1h", gate.timeout));
+    }
+    if gate.retries > MOST_RETRIES {
         findings
-            .error(field, format!("{text:?} is not an https URL"))
-            .hint("Use https://, or set insecure: true on a gate of spec.gates.");
+            .error(format_args!("{field}.retries"), format!("{} is more than {MOST_RETRIES}", gate.retries))
+            .hint("A gate with onError: Hold is asked again and again anyway.");
     }
 }
 
@@ -118,6 +125,9 @@ fn analysis(spec: &DeploymentIntent, findings: &mut Findings) {
     }
     if policy.source == EvidenceSource::Prometheus && policy.prometheus_url.is_none() {
         findings.error("spec.analysis.prometheusUrl", "source Prometheus needs an address").hint("Set prometheusUrl.");
+    }
+    if let Some(address) = &policy.prometheus_url {
+        url::http("spec.analysis.prometheusUrl", address, findings);
     }
     for (field, span) in [
         ("maxStepDuration", policy.max_step_duration),

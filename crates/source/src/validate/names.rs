@@ -88,6 +88,17 @@ pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
+/// A name of a part of a manifest: some characters on one line, because it is shown in logs and on terminals.
+pub(super) fn line(field: &str, name: &str, what: &str, findings: &mut Findings) {
+    if name.is_empty() {
+        findings.error(field, format!("the {what} has no name"));
+    } else if name.len() > 256 || name.chars().any(char::is_control) {
+        findings
+            .error(field, format!("{:?} is not a name", name.chars().take(64).collect::<String>()))
+            .hint("Use up to 256 characters on one line.");
+    }
+}
+
 /// A header name: a token, or a pseudo header such as `:authority`.
 pub(super) fn header(field: &str, name: &str, findings: &mut Findings) {
     if !is_token(name.strip_prefix(':').unwrap_or(name)) {

@@ -1,15 +1,15 @@
-//! `spec.strategy` and `spec.stickiness` of a `DeploymentIntent`.
+//! `spec.strategy` of a `DeploymentIntent`.
 
 use std::time::Duration;
 
 use world::api::delivery::{
     AbTest, Amount, BlueGreen, Canary, DeploymentIntent, IntentProtocol, MirrorTest, Promotion, RequestMatch, Rolling,
-    Step, StickinessMode, StrategyType, Switch, Weight, parse_time,
+    Step, StrategyType, Switch, Weight, parse_time,
 };
 
 use super::Findings;
-use super::names;
-use super::request_match::{cookie_name, request_matches};
+use super::request_match::request_matches;
+use super::{names, stickiness};
 
 /// More steps than anybody follows.
 const MAX_STEPS: usize = 64;
@@ -40,7 +40,7 @@ pub(super) fn strategy(spec: &DeploymentIntent, findings: &mut Findings) {
         },
         StrategyType::Mirror => mirror(&strategy.mirror.clone().unwrap_or_default(), spec, findings),
     }
-    stickiness(spec, findings);
+    stickiness::stickiness(spec, findings);
 }
 
 /// The type as it is written.
@@ -126,9 +126,7 @@ fn step(field: &str, step: &Step, spec: &DeploymentIntent, findings: &mut Findin
     }
     if let Some(route) = &step.header_route {
         let field = format!("{field}.headerRoute");
-        if route.name.is_empty() {
-            findings.error(format_args!("{field}.name"), "the route has no name");
-        }
+        names::line(&format!("{field}.name"), &route.name, "route", findings);
         if route.matches.is_empty() && route.enabled {
             findings.error(format_args!("{field}.match"), "there is no match").hint("Say which requests are meant.");
         }
@@ -137,7 +135,14 @@ fn step(field: &str, step: &Step, spec: &DeploymentIntent, findings: &mut Findin
     }
     if let Some(mirror) = &step.mirror {
         let field = format!("{field}.mirror");
-        mirrored(&field, &mirror.matches, mirror.allow_unsafe_methods, spec, findings);
+        if mirror.enabled && mirror.percent.is_zero() {
+            findings
+                .error(format_args!("{field}.percent"), "nothing is mirrored")
+                .hint("enabled: false ends mirroring.");
+        }
+        // What ends copies makes none.
+        let allows_all = mirror.allow_unsafe_methods || !mirror.enabled;
+        mirrored(&field, &mirror.matches, allows_all, spec, findings);
     }
     if let Some(endpoints) = &step.require_endpoints {
         let field = format!("{field}.requireEndpoints");
@@ -153,7 +158,7 @@ fn step(field: &str, step: &Step, spec: &DeploymentIntent, findings: &mut Findin
     if let Some(gate) = &step.gate {
         let field = format!("{field}.gate");
         match (&gate.webhook, gate.manual) {
-            (Some(url), false) => super::deployment_intent::url(&format!("{field}.webhook"), url, findings),
+            (Some(url), false) => super::url::https(&format!("{field}.webhook"), url, findings),
             (None, true) => {}
             (Some(_), true) => _ = findings.error(&field, "webhook and manual exclude each other"),
             (None, false) => {
@@ -229,13 +234,15 @@ fn ab(test: &AbTest, spec: &DeploymentIntent, findings: &mut Findings) {
     let mut shares = Vec::new();
     for (at, variant) in test.variants.iter().enumerate() {
         let field = format!("{FIELD}.variants[{at}]");
-        if variant.name.is_empty() {
-            findings.error(format_args!("{field}.name"), "the variant has no name");
-        } else if let Some(first) = test.variants[..at].iter().position(|v| v.name == variant.name) {
+        names::line(&format!("{field}.name"), &variant.name, "variant", findings);
+        if let Some(first) = test.variants[..at].iter().position(|v| v.name == variant.name && !v.name.is_empty()) {
             findings.error(format_args!("{field}.name"), format!("\"{}\" is variants[{first}] already", variant.name));
         }
         if variant.revision.is_empty() {
             findings.error(format_args!("{field}.revision"), "the variant has no revision");
+        } else if !names::is_subset(&variant.revision) {
+            let message = format!("{:?} is not a label's value", variant.revision);
+            findings.error(format_args!("{field}.revision"), message).hint("Name a value of spec.revisions.label.");
         }
         if variant.share.is_none() && variant.matches.is_empty() {
             findings.error(&field, "nothing leads to the variant").hint("Give it a share or a match.");
@@ -269,38 +276,4 @@ fn mirror(mirror: &MirrorTest, spec: &DeploymentIntent, findings: &mut Findings)
         findings.error(format_args!("{FIELD}.duration"), "mirroring takes at least 1s");
     }
     mirrored(FIELD, &mirror.matches, mirror.allow_unsafe_methods, spec, findings);
-}
-
-fn stickiness(spec: &DeploymentIntent, findings: &mut Findings) {
-    const FIELD: &str = "spec.stickiness";
-    let stickiness = &spec.stickiness;
-    if stickiness.mode != StickinessMode::None {
-        if spec.protocol == IntentProtocol::Tcp {
-            findings.error(format_args!("{FIELD}.mode"), "TCP has neither headers nor cookies").hint("Use mode: None.");
-        }
-        if spec.strategy.kind == StrategyType::Rolling {
-            findings
-                .error(format_args!("{FIELD}.mode"), "a rolling strategy exchanges endpoints, not weights")
-                .hint("Use Canary for clients that stay with a revision.");
-        }
-    }
-    if stickiness.mode == StickinessMode::Hash && stickiness.key.is_empty() {
-        findings
-            .error(format_args!("{FIELD}.key"), "Hash needs to know a client by something")
-            .hint("Give header, cookie, query or sourceIp.");
-    }
-    for (at, key) in stickiness.key.iter().enumerate() {
-        let field = format!("{FIELD}.key[{at}]");
-        let names = [&key.header, &key.cookie, &key.query];
-        if names.iter().filter(|name| name.is_some()).count() + usize::from(key.source_ip) != 1 {
-            findings.error(&field, "exactly one of header, cookie, query and sourceIp is needed");
-        }
-        if let Some(name) = &key.header {
-            names::header(&format!("{field}.header"), name, findings);
-        }
-        if let Some(name) = &key.cookie {
-            cookie_name(&format!("{field}.cookie"), name, findings);
-        }
-    }
-    cookie_name(&format!("{FIELD}.cookie.name"), &stickiness.cookie.name, findings);
 }

@@ -9,12 +9,14 @@ mod analysis;
 mod assignment;
 mod freeze;
 mod intent;
+mod json_path;
 mod matching;
 mod profile;
 mod run;
 mod span;
 mod stickiness;
 mod strategy;
+mod template;
 mod time;
 mod weight;
 
@@ -26,6 +28,7 @@ pub use intent::{
     Attach, Choice, ClientSelector, DeploymentIntent, Drain, GatePhase, GateSpec, IntentProtocol, NewRevision,
     NotifySpec, OnGateError, RevisionPolicy, RollbackMode, RollbackPolicy, SafetyPolicy, ServiceSelector,
 };
+pub use json_path::JsonPath;
 pub use matching::{FieldMatch, RequestMatch};
 pub use profile::{AnalysisProfile, Bounds, MetricKind, MetricSpec, OnMetricError, Tolerance};
 pub use run::{RolloutRun, RunStatus};
@@ -34,9 +37,11 @@ pub use strategy::{
     AbTest, BlueGreen, Canary, GateStep, HeaderRoute, MirrorStep, MirrorTest, PauseStep, Preview, Promotion,
     RequireEndpoints, Rolling, Step, StepAnalysis, Strategy, StrategyType, Switch, Variant, Winner,
 };
+pub use template::fill_in;
 pub use time::{parse_time, time_text};
 pub use weight::{Weight, WeightError};
 
+pub use crate::api::schema::{COOKIE_DOMAIN, COOKIE_PATH, URL};
 pub use crate::text::parse_duration;
 
 /// The profile that an intent without profiles uses: errors of the candidate beside those of stable.

@@ -17,6 +17,16 @@ pub(crate) fn at_least(least: &str) -> Vec<Value> {
     vec![rule(&format!("duration(self) >= duration('{least}')"), &format!("is at least {least}"))]
 }
 
+/// The rules of a duration up to `most` (`1h`).
+pub(crate) fn at_most(most: &str) -> Vec<Value> {
+    vec![rule(&format!("duration(self) <= duration('{most}')"), &format!("is {most} at most"))]
+}
+
+/// The rules of a duration from `least` up to `most`.
+pub(crate) fn between(least: &str, most: &str) -> Vec<Value> {
+    [at_least(least), at_most(most)].concat()
+}
+
 /// The rules of a duration that takes any time at all.
 pub(crate) fn some_time() -> Vec<Value> {
     vec![rule("duration(self) > duration('0s')", "is longer than nothing")]
@@ -46,6 +56,20 @@ pub(crate) const SUBDOMAIN: &str = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([
 
 /// One without.
 pub(crate) const LABEL: &str = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$";
+
+/// An address of HTTP, with all that is not written as it is in one already encoded (RFC 3986): a scheme, perhaps a user,
+/// a host, perhaps a port, and perhaps a path, a query and a fragment.
+pub const URL: &str = "^https?://([A-Za-z0-9._~%:-]+@)?([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?([/?#][!#-;=?-\\[\\]_a-z~]*)?$";
+
+/// A text on one line: what names things, and stands in logs and on terminals.
+pub(crate) const LINE: &str = "^[^\\x00-\\x1f\\x7f-\\x9f]+$";
+
+/// A path of a cookie: what `Set-Cookie` of RFC 6265 takes, without blanks and commas.
+pub const COOKIE_PATH: &str = "^/[!-+\\--:<-~]*$";
+
+/// A domain of a cookie.
+pub const COOKIE_DOMAIN: &str =
+    "^[.]?[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$";
 
 /// An RFC 3339 time.
 pub(crate) const TIME: &str =

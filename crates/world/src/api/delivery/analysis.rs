@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::span::Span;
-use crate::api::schema::{at_least, rule};
+use crate::api::schema::{URL, at_least, rule};
 
 /// `spec.analysis`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +24,7 @@ pub struct AnalysisPolicy {
     pub source: EvidenceSource,
     /// The Prometheus that `source: Prometheus` asks.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = URL))]
     pub prometheus_url: Option<String>,
     /// The chance of rolling back a healthy candidate, over the whole run and all metrics.
     #[schemars(range(min = 0.000001, max = 0.2))]

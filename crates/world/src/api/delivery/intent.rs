@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::span::{OptionalSpan, Span};
 use super::{AnalysisPolicy, Stickiness, Strategy, Weight};
 use crate::Labels;
-use crate::api::schema::{LABEL, REVISION, SUBDOMAIN, at_least, rule, some_time};
+use crate::api::schema::{LABEL, REVISION, SUBDOMAIN, URL, at_least, at_most, rule, some_time};
 
 /// `DeploymentIntent.spec`: how traffic of one service moves to its next revision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -339,12 +339,7 @@ pub enum NewRevision {
 pub struct Drain {
     /// Between the last acceptance of weight 0 and the removal of a revision's clusters.
     #[serde(with = "Span")]
-    #[schemars(extend("x-kubernetes-validations" = [
-        rule(
-            "duration(self) <= duration('1h')",
-            "is 1h at most",
-        ),
-    ]))]
+    #[schemars(extend("x-kubernetes-validations" = at_most("1h")))]
     pub timeout: Duration,
 }
 
@@ -359,7 +354,7 @@ impl Default for Drain {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [
         rule(
-            "self.url.matches('^https://.+') || (has(self.insecure) && self.insecure && self.url.matches('^http://.+'))",
+            "self.url.startsWith('https://') || (has(self.insecure) && self.insecure && self.url.startsWith('http://'))",
             "the URL is an https one, or an http one with insecure: true",
         ),
     ]))]
@@ -368,15 +363,17 @@ pub struct GateSpec {
     pub phase: GatePhase,
     /// Whom.
     #[schemars(length(min = 1, max = 2048))]
+    #[schemars(regex(pattern = URL))]
     pub url: String,
     /// Plain HTTP is meant.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub insecure: bool,
-    /// How long an answer may take.
+    /// How long an answer may take; an hour at most.
     #[serde(with = "Span")]
-    #[schemars(extend("x-kubernetes-validations" = some_time()))]
+    #[schemars(extend("x-kubernetes-validations" = [some_time(), at_most("1h")].concat()))]
     pub timeout: Duration,
     /// How often it is asked again after an error, before that is an answer.
+    #[schemars(range(max = 100))]
     pub retries: u32,
     /// What an error means.
     pub on_error: OnGateError,
@@ -426,8 +423,16 @@ pub enum OnGateError {
 #[serde(rename_all = "camelCase", default)]
 pub struct NotifySpec {
     /// Whom.
-    #[schemars(regex(pattern = "://"))]
+    #[schemars(length(max = 2048))]
+    #[schemars(regex(pattern = URL))]
     pub url: String,
     /// Of what; of everything when empty.
+    #[schemars(length(max = 64))]
+    #[schemars(inner(regex(pattern = "^(Phase|Action|Blocked|Verdict|Edit)$")))]
     pub events: Vec<String>,
+}
+
+impl NotifySpec {
+    /// The events that there are.
+    pub const EVENTS: [&str; 5] = ["Phase", "Action", "Blocked", "Verdict", "Edit"];
 }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::span::Span;
-use crate::api::schema::{at_least, rule};
+use crate::api::schema::{LINE, between, rule};
 
 /// `AnalysisProfile.spec`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -64,7 +64,8 @@ impl AnalysisProfile {
     ]))]
 pub struct MetricSpec {
     /// Unique within the profile.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = LINE))]
     pub name: String,
     /// Which question is asked.
     pub kind: MetricKind,
@@ -96,8 +97,10 @@ pub struct MetricSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16384))]
     pub query: Option<String>,
-    /// Where `Web` asks, or the Prometheus of `PromQuery`.
+    /// Where `Web` asks, with the same filled in, or the Prometheus of `PromQuery`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    #[schemars(regex(pattern = "^https?://.+"))]
     pub url: Option<String>,
     /// Where the number stands in the answer of `Web`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,9 +108,9 @@ pub struct MetricSpec {
     /// Which values are good, for `Threshold`, `PromQuery` and `Web`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub range: Option<Bounds>,
-    /// How often a value is asked for.
+    /// How often a value is asked for: each second at most, and once a day at least.
     #[serde(with = "Span")]
-    #[schemars(extend("x-kubernetes-validations" = at_least("1s")))]
+    #[schemars(extend("x-kubernetes-validations" = between("1s", "24h")))]
     pub interval: Duration,
     /// So many bad values are forgiven.
     pub failure_limit: u32,
@@ -150,6 +153,9 @@ impl Default for MetricSpec {
 }
 
 impl MetricSpec {
+    /// What queries and URLs may name as `{{name}}`.
+    pub const VARIABLES: [&str; 5] = ["candidate", "interval", "revision", "service", "stable"];
+
     /// Whether it compares counts of requests; the others judge one number after the other.
     pub fn is_counted(&self) -> bool {
         matches!(self.kind, MetricKind::ErrorRate | MetricKind::LatencyFraction)

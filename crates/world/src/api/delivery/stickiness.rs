@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::span::Span;
-use crate::api::schema::{HEADER, TOKEN, rule};
+use crate::api::schema::{COOKIE_DOMAIN, COOKIE_PATH, HEADER, TOKEN, at_least, rule};
 
 /// `spec.stickiness`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -69,17 +69,27 @@ pub struct HashKey {
 /// `stickiness.cookie`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "self.sameSite != 'None' || self.secure",
+            "browsers refuse sameSite: None without secure: true",
+        ),
+    ]))]
 pub struct StickyCookie {
     /// A token of RFC 6265.
     #[schemars(regex(pattern = TOKEN))]
     pub name: String,
     /// `Max-Age`.
     #[serde(with = "Span")]
+    #[schemars(extend("x-kubernetes-validations" = at_least("1s")))]
     pub ttl: Duration,
     /// `Path`.
+    #[schemars(regex(pattern = COOKIE_PATH))]
     pub path: String,
     /// `Domain`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    #[schemars(regex(pattern = COOKIE_DOMAIN))]
     pub domain: Option<String>,
     /// `SameSite`.
     pub same_site: SameSite,

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::delivery::{RequestMatch, Weight};
-use crate::api::schema::{TIME, rule};
+use crate::api::schema::{LINE, REVISION, TIME, rule};
 
 /// `strategy.ab`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -43,9 +43,11 @@ pub struct AbTest {
 pub struct Variant {
     /// Its name.
     #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = LINE))]
     pub name: String,
     /// The revision that serves it.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 253))]
+    #[schemars(regex(pattern = REVISION))]
     pub revision: String,
     /// Its share of what no variant matches.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::delivery::span::OptionalSpan;
 use crate::api::delivery::{RequestMatch, Weight};
-use crate::api::schema::rule;
+use crate::api::schema::{LINE, URL, rule};
 
 /// `strategy.canary`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -161,7 +161,8 @@ pub struct StepAnalysis {
     ]))]
 pub struct HeaderRoute {
     /// By which a later step finds it again.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 256))]
+    #[schemars(regex(pattern = LINE))]
     pub name: String,
     /// Which requests.
     #[serde(rename = "match")]
@@ -180,6 +181,12 @@ impl Default for HeaderRoute {
 /// `mirror` of a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "!self.enabled || self.percent > 0.0",
+            "nothing is mirrored: enabled: false ends mirroring",
+        ),
+    ]))]
 pub struct MirrorStep {
     /// Of how many requests a copy is sent.
     pub percent: Weight,
@@ -232,7 +239,14 @@ pub struct RequireEndpoints {
 pub struct GateStep {
     /// The URL that is asked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = "^https://.+"))]
+    #[schemars(length(max = 2048))]
+    #[schemars(regex(pattern = URL))]
+    #[schemars(extend("x-kubernetes-validations" = [
+        rule(
+            "self.startsWith('https://')",
+            "is an https URL",
+        ),
+    ]))]
     pub webhook: Option<String>,
     /// Waits for the action `promote`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
