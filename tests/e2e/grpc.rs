@@ -1,13 +1,15 @@
 //! gRPC: clients with their own xDS resolver, in each language that there is, and gRPC through Envoy.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use testkit::backend::Backend;
 use testkit::grpc_client::{Answers, GrpcClient};
 use testkit::grpc_language::Language;
+use testkit::grpc_server::GrpcServer;
 use testkit::load::{Load, Plan};
 use testkit::stats::{FALSE_ALARM, assert_split, sample_size};
-use testkit::wait;
+use testkit::{ports, wait};
 
 use crate::mesh::{Mesh, PATIENCE, Reviews, SUBSETS, Variant, answering, marked, split};
 
@@ -234,6 +236,47 @@ async fn a_service_that_does_not_exist_is_refused_and_appears_when_it_is_made() 
 #[tokio::test]
 async fn a_service_that_does_not_exist_is_refused_and_appears_when_it_is_made_in_go() {
     a_missing_service_is_refused_and_appears(Language::Go).await;
+}
+
+/// A server serves only once it has the listener that it asked for by the address that it listens on; Go says `[::]` for
+/// `0.0.0.0`.
+async fn a_server_that_listens_on_all_addresses_serves(language: Language) {
+    let mut everywhere = vec![IpAddr::from(Ipv4Addr::UNSPECIFIED)];
+    // Not every machine has the other family.
+    if std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok() {
+        everywhere.push(Ipv6Addr::UNSPECIFIED.into());
+    }
+    for ip in everywhere {
+        let pod = ports::pod(ports::local().unwrap().port()).unwrap();
+        let objects = format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: server, namespace: default}}\nspec:\n  \
+             selector: {{app: server}}\n  ports: [{{name: grpc, port: 80, targetPort: web}}]\n{}",
+            crate::mesh::pod("server", "app: server", pod)
+        );
+        let mesh = Mesh::start(&[("mesh.yaml", &objects)]).await;
+        let of_pod = mesh.bootstrap(&["--kind", "grpc", "--pod", "server", "--ip", &pod.ip().to_string()]);
+        let server = GrpcServer::start_in(language, (ip, pod.port()).into(), "everywhere", &of_pod).unwrap();
+        let bootstrap = mesh.bootstrap(&["--kind", "grpc", "--pod", "client"]);
+        let target = "xds:///server.default.svc.cluster.local:80";
+        let mut client = GrpcClient::start_in(language, target, &bootstrap).unwrap();
+        wait::until(&format!("the server at {ip} to serve"), PATIENCE, async || {
+            let answers = call(&mut client, 5, &[]).await;
+            let is_served = answers.errors.is_empty() && answers.by_backend.keys().eq(["everywhere"]);
+            if is_served { Ok(()) } else { Err(format!("{answers:?}; {}; {}", client.log(), server.log())) }
+        })
+        .await
+        .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_grpc_server_that_listens_on_all_addresses_serves() {
+    a_server_that_listens_on_all_addresses_serves(Language::Python).await;
+}
+
+#[tokio::test]
+async fn a_grpc_server_that_listens_on_all_addresses_serves_in_go() {
+    a_server_that_listens_on_all_addresses_serves(Language::Go).await;
 }
 
 async fn grpc_through_envoy_follows_a_split(variant: Variant) {
