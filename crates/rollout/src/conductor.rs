@@ -22,12 +22,14 @@
 mod deed;
 mod intent_record;
 mod lane;
+mod passed_over;
 mod picture;
 mod seen;
 
 pub use deed::Deed;
 pub use intent_record::IntentRecord;
 pub use lane::Lane;
+pub use passed_over::PassedOver;
 pub use picture::{Picture, Sight, Wish};
 pub use seen::Seen;
 
@@ -140,7 +142,7 @@ impl Conductor {
     ///
     /// # Errors
     /// There is no such run or intent, it has no current run, or the run does not take the action.
-    pub fn act(&mut self, now: Time, namespace: &str, name: &str, mut action: Action) -> Result<String, ActError> {
+    pub fn act(&mut self, now: Time, namespace: &str, name: &str, action: Action) -> Result<String, ActError> {
         let unknown = || ActError::Unknown { namespace: namespace.to_owned(), name: name.to_owned() };
         let mut meant = None;
         for (intent, lane) in self.lanes.iter().filter(|(intent, _)| *intent.namespace == *namespace) {
@@ -156,11 +158,7 @@ impl Conductor {
             }
         }
         let lane = meant.and_then(|intent| self.lanes.get_mut(&intent)).ok_or_else(unknown)?;
-        let intent = lane.intent().name.to_string();
-        let run = lane.run_mut().ok_or(ActError::NoRun(intent))?;
-        let meant = run.record().plan.run.clone();
-        action.run.clone_from(&meant);
-        run.act(now, action)?;
+        let meant = lane.act(now, action)?;
         self.drive(now);
         Ok(meant)
     }

@@ -49,7 +49,7 @@ mod time;
 
 pub use action::{Action, ActionError, TakenAction, Verb};
 pub use analysis::{Absence, Evidence, Explanation, Failure, Judge, Observation, Part, Tally, Verdict};
-pub use conductor::{ActError, Conductor, Deed, IntentRecord, Lane, Picture, Seen, Sight, Stored, Wish};
+pub use conductor::{ActError, Conductor, Deed, IntentRecord, Lane, PassedOver, Picture, Seen, Sight, Stored, Wish};
 pub use effect::{Effect, GateQuestion, Notice, Successor};
 pub use event::{Endpoints, Event, GateAnswer, GateId, Refusal, Standing};
 pub use record::{GateRecord, Passage, Phase, Plan, Reason, Record, Stage};

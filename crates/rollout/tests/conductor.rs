@@ -5,7 +5,7 @@
 mod stage;
 
 use proptest::prelude::*;
-use rollout::{Endpoints, Revision, Verb};
+use rollout::{Action, Endpoints, Revision, Verb};
 use stage::{Stage, intent_named};
 use world::api::delivery::Weight;
 
@@ -101,6 +101,154 @@ fn a_candidate_that_went_back_is_not_tried_again_by_itself_and_is_when_somebody_
     assert_eq!((&*run.run, run.attempt), ("web-2", 2));
     assert_eq!(stage.weight("web", "v2").to_string(), "10%");
     assert!(!stage.act("web-1", Verb::Abort), "the first one is over");
+}
+
+#[test]
+fn a_revision_that_somebody_went_back_to_is_left_only_for_one_that_nobody_has_seen() {
+    let mut stage = settled();
+    stage.endpoints("web", "v2", 3);
+    promote(&mut stage, "web");
+    stage.pass(5);
+    stage.endpoints("web", "v3", 3);
+    stage.pass(3);
+    assert!(stage.act("web", Verb::Abort));
+    stage.pass(10);
+    assert!(stage.act("web", Verb::RollbackTo(Revision::new("v1"))));
+    promote(&mut stage, "web");
+    stage.pass(100);
+    assert_eq!((stage.runs.len(), stage.weight("web", "v1")), (3, Weight::FULL));
+    assert_eq!(stage.lane("web").record().stable, Some(Revision::new("v1")));
+    // Neither a restart, nor an edit, nor new endpoints of a revision that he turned away from change that.
+    stage.crash();
+    stage.intend("web", &with(r#","historyLimit":5"#));
+    for revision in ["v2", "v3"] {
+        stage.endpoints("web", revision, 0);
+        stage.pass(40);
+        stage.endpoints("web", revision, 3);
+        stage.pass(40);
+    }
+    assert_eq!((stage.runs.len(), stage.weight("web", "v1")), (3, Weight::FULL));
+    stage.endpoints("web", "v4", 3);
+    stage.pass(3);
+    assert_eq!(stage.weight("web", "v4").to_string(), "10%");
+}
+
+#[test]
+fn an_action_of_the_same_id_chooses_nothing_a_second_time() {
+    let mut stage = settled();
+    stage.endpoints("web", "v2", 3);
+    promote(&mut stage, "web");
+    stage.pass(5);
+    let back = |stage: &mut Stage| {
+        let action = Action {
+            id: "once".to_owned(),
+            run: String::new(),
+            expected_step: None,
+            actor: "alice".to_owned(),
+            reason: "because".to_owned(),
+            verb: Verb::RollbackTo(Revision::new("v2")),
+        };
+        stage.conductor.act(stage.time(), "shop", "web", action).unwrap();
+        stage.carry_out();
+    };
+    stage.endpoints("web", "v3", 3);
+    stage.pass(3);
+    stage.accepts = false;
+    back(&mut stage);
+    stage.endpoints("web", "v4", 3);
+    back(&mut stage);
+    stage.accepts = true;
+    stage.pass(5);
+    assert_eq!(stage.weight("web", "v4").to_string(), "10%");
+}
+
+#[test]
+fn who_goes_back_while_a_run_makes_room_for_another_has_neither() {
+    let mut stage = settled();
+    stage.endpoints("web", "v2", 3);
+    stage.pass(3);
+    stage.accepts = false;
+    stage.endpoints("web", "v3", 3);
+    assert!(stage.act("web", Verb::RollbackTo(Revision::new("v1"))));
+    stage.accepts = true;
+    stage.pass(40);
+    assert_eq!((stage.phase("web").as_str(), stage.weight("web", "v1")), ("RolledBack", Weight::FULL));
+}
+
+#[test]
+fn candidates_that_went_back_are_not_tried_again_when_newer_ones_leave() {
+    let mut stage = settled();
+    for version in ["v2", "v3", "v4"] {
+        stage.endpoints("web", version, 3);
+        stage.pass(3);
+        assert_eq!(stage.weight("web", version).to_string(), "10%");
+        assert!(stage.act("web", Verb::Abort));
+        stage.pass(10);
+    }
+    stage.crash();
+    stage.endpoints("web", "v4", 0);
+    stage.endpoints("web", "v3", 0);
+    stage.pass(40);
+    assert_eq!((stage.runs.len(), stage.weight("web", "v1")), (3, Weight::FULL));
+    // Coming back makes the same revision no better.
+    stage.endpoints("web", "v3", 3);
+    stage.pass(40);
+    assert_eq!((stage.runs.len(), stage.weight("web", "v1")), (3, Weight::FULL));
+    // Naming it does.
+    stage.intend("web", &with(r#","revisions":{"candidate":"v2"}"#));
+    stage.pass(3);
+    assert_eq!(stage.weight("web", "v2").to_string(), "10%");
+    // And once only.
+    assert!(stage.act("web", Verb::Abort));
+    stage.pass(10);
+    stage.intend("web", &with(r#","revisions":{"candidate":"v2"},"historyLimit":5"#));
+    stage.pass(40);
+    assert_eq!((stage.runs.len(), stage.weight("web", "v1")), (4, Weight::FULL));
+}
+
+#[test]
+fn records_of_before_anything_was_passed_over_are_read_and_their_last_candidate_is_not_tried_again() {
+    let mut stage = settled();
+    stage.endpoints("web", "v2", 3);
+    stage.pass(3);
+    assert!(stage.act("web", Verb::Abort));
+    stage.pass(10);
+    let mut text = serde_json::to_value(&stage.intents["web"]).unwrap();
+    let record = text.as_object_mut().unwrap();
+    assert!(record.remove("passedOver").is_some());
+    record.insert("ignored".to_owned(), serde_json::Value::Null);
+    stage.intents.insert("web".to_owned(), serde_json::from_value(text).unwrap());
+    stage.crash();
+    stage.pass(40);
+    assert_eq!((stage.runs.len(), stage.weight("web", "v1")), (1, Weight::FULL));
+}
+
+#[test]
+fn while_stable_is_away_nobody_goes_back_to_what_was_before_it() {
+    let mut stage = settled();
+    stage.endpoints("web", "v2", 3);
+    promote(&mut stage, "web");
+    stage.pass(5);
+    stage.endpoints("web", "v2", 0);
+    stage.pass(60);
+    stage.endpoints("web", "v2", 3);
+    stage.pass(60);
+    assert_eq!((stage.runs.len(), stage.weight("web", "v2")), (1, Weight::FULL));
+}
+
+#[test]
+fn what_a_deleted_intent_had_queued_is_begun_when_it_comes_again_in_time() {
+    let mut stage = settled();
+    stage.intend("web", &with(r#","onNewRevision":"Queue""#));
+    stage.endpoints("web", "v2", 3);
+    stage.pass(3);
+    stage.endpoints("web", "v3", 3);
+    stage.delete("web");
+    stage.pass(10);
+    assert_eq!((stage.phase("web").as_str(), stage.runs.len()), ("RolledBack", 1));
+    stage.intend("web", BY_HAND);
+    stage.pass(3);
+    assert_eq!(stage.weight("web", "v3").to_string(), "10%");
 }
 
 #[test]
@@ -294,6 +442,7 @@ enum Move {
     Pass(u64),
     Endpoints(u8, u32),
     Act(u8),
+    Back(u8),
     Crash,
     Edit(u8),
     Delete,
@@ -305,7 +454,8 @@ fn moves() -> impl Strategy<Value = Move> {
     prop_oneof![
         6 => (1..20_u64).prop_map(Move::Pass),
         4 => (1..5_u8, 0..3_u32).prop_map(|(revision, healthy)| Move::Endpoints(revision, healthy)),
-        4 => (0..7_u8).prop_map(Move::Act),
+        4 => (0..6_u8).prop_map(Move::Act),
+        2 => (1..5_u8).prop_map(Move::Back),
         2 => Just(Move::Crash),
         1 => (0..4_u8).prop_map(Move::Edit),
         1 => Just(Move::Delete),
@@ -318,7 +468,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// The stage itself checks: one assignment in force for an intent; versions that rise; nothing published that is
-    /// not durable; after a crash nothing less in force than before.
+    /// not durable; after a crash nothing less in force than before; no run towards what went back, or what somebody
+    /// turned away from, unless somebody asks for it.
     #[test]
     fn whatever_happens_one_assignment_is_in_force_and_all_of_it_is_durable(
         moves in proptest::collection::vec(moves(), 1..60),
@@ -333,9 +484,11 @@ proptest! {
                 Move::Act(which) => {
                     let verbs = [
                         Verb::Promote, Verb::PromoteFull, Verb::Abort, Verb::Retry, Verb::SkipStep, Verb::Pause,
-                        Verb::RollbackTo(Revision::new("v1")),
                     ];
                     stage.act("web", verbs[usize::from(which)].clone());
+                }
+                Move::Back(revision) => {
+                    stage.act("web", Verb::RollbackTo(Revision::new(&format!("v{revision}"))));
                 }
                 Move::Crash => stage.crash(),
                 Move::Edit(0) => stage.intend("web", BY_HAND),

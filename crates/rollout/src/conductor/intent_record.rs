@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use world::api::delivery::{DeploymentIntent, MetricSpec};
 
-use super::Seen;
+use super::{PassedOver, Seen};
 use crate::Revision;
 
 /// What a restart needs to know of an intent: what it said, where its service's traffic is when no run says so, and
@@ -33,8 +33,9 @@ pub struct IntentRecord {
     pub known_good: Vec<Revision>,
     /// Which revisions came, in order.
     pub seen: Seen,
-    /// A revision that came in the middle of a run whose intent rejects others: no run begins for it.
-    pub ignored: Option<Revision>,
+    /// Revisions that no run begins for by itself.
+    #[serde(default)]
+    pub passed_over: PassedOver,
     /// The number of the last run.
     pub runs: u64,
     /// Runs up to this number were of an intent of the same name that was deleted.

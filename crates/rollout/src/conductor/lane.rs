@@ -1,22 +1,21 @@
 //! One intent: its runs, one after the other, and what is in force between them.
 
+mod choice;
 mod in_force;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use in_force::Pending;
-use world::api::delivery::{Choice, NewRevision};
+use world::api::delivery::Choice;
 use world::{ObjectRef, Problem};
 
 use super::picture::{listed, run_reference};
-use super::{Deed, IntentRecord, Picture, Sight, Wish};
+use super::{ActError, Deed, IntentRecord, Picture, Sight, Wish};
 use crate::effect::{Effect, Successor};
 use crate::event::{Endpoints, Event};
 use crate::{Action, Phase, Plan, Record, Revision, Run, Time, Verb};
 
-/// Revisions that completed runs left which are remembered; as many as `rollback.window` may ask for.
-const KNOWN_GOOD: usize = 10;
 /// Between attempts to make an intent's record durable.
 const SAVE_RETRY: Duration = Duration::from_secs(2);
 /// Who acts when an intent is deleted.
@@ -118,6 +117,10 @@ impl Lane {
             }
         }
         if let Some(record) = newest {
+            // Records of older versions do not say what is passed over.
+            if lane.saved.spec.revisions.candidate != Choice::Named(record.plan.candidate.to_string()) {
+                lane.note_end(&record);
+            }
             lane.told.generation = record.plan.generation;
             lane.run = Some(Run::resume(now, record, fence));
             lane.follow(now, 0, fence, deeds);
@@ -218,8 +221,22 @@ impl Lane {
         }
     }
 
-    pub(super) fn run_mut(&mut self) -> Option<&mut Run> {
-        self.run.as_mut()
+    /// Takes an action on the current run, whose name is returned.
+    pub(super) fn act(&mut self, now: Time, mut action: Action) -> Result<String, ActError> {
+        let intent = self.intent.name.to_string();
+        let run = self.run.as_mut().ok_or(ActError::NoRun(intent))?;
+        let meant = run.record().plan.run.clone();
+        action.run.clone_from(&meant);
+        let is_new = run.record().actions.iter().all(|taken| taken.action.id != action.id);
+        let verb = action.verb.clone();
+        run.act(now, action)?;
+        let candidate = run.record().plan.candidate.clone();
+        match verb {
+            Verb::RollbackTo(revision) if is_new => self.choose(&revision),
+            Verb::Retry if is_new => self.saved.passed_over.forget(&candidate),
+            _ => {}
+        }
+        Ok(meant)
     }
 
     /// Takes in what there is.
@@ -239,7 +256,7 @@ impl Lane {
         deeds: &mut VecDeque<Deed>,
     ) -> Option<Time> {
         let sight = self.sight.clone()?;
-        self.saved.seen.look(now, &sight.endpoints);
+        self.saved.seen.look(now, &sight.endpoints, self.saved.stable.as_ref());
         self.problem = None;
         let is_wanted = self.wish.is_some();
         if is_wanted {
@@ -296,10 +313,15 @@ impl Lane {
             (self.saved.sequence, self.saved.namespace, self.saved.name) = (sequence, namespace, name);
             let records = self.run.take().map(|run| run.record().clone());
             self.history.splice(0..0, records);
-            self.saved.seen.look(now, &sight.endpoints);
+            self.saved.seen.look(now, &sight.endpoints, self.saved.stable.as_ref());
         }
         if is_new || wish.spec != self.saved.spec || wish.profiles != self.saved.profiles {
             self.saved.generation += 1;
+            if let Choice::Named(named) = &wish.spec.revisions.candidate
+                && wish.spec.revisions.candidate != self.saved.spec.revisions.candidate
+            {
+                self.saved.passed_over.forget(&Revision::new(named));
+            }
             self.saved.spec = wish.spec.clone();
             self.saved.profiles = wish.profiles.clone();
         }
@@ -322,81 +344,6 @@ impl Lane {
             self.told.generation = self.saved.generation;
             let (spec, profiles) = (Box::new(self.saved.spec.clone()), self.saved.profiles.clone());
             run.handle(now, Event::Edited { spec, generation: self.saved.generation, profiles });
-        }
-    }
-
-    /// Where traffic is to go. `None` when there is nowhere to go from, or nowhere else.
-    fn wanted(&self, sight: &Sight) -> Option<Revision> {
-        let stable = self.saved.stable.as_ref()?;
-        let wanted = match &self.saved.spec.revisions.candidate {
-            // A run does not begin before there is anything to move traffic to.
-            Choice::Named(name) => Some(Revision::new(name)).filter(|named| sight.endpoints.contains_key(named)),
-            Choice::Auto => self.saved.seen.newest().cloned(),
-        };
-        wanted.filter(|wanted| wanted != stable && Some(wanted) != self.saved.ignored.as_ref())
-    }
-
-    /// Carries the intent out: finds where traffic is, keeps it there, and starts runs.
-    fn want(&mut self, now: Time, sight: &Sight, versions: u64, fence: u64, deeds: &mut VecDeque<Deed>) {
-        if self.saved.stable.is_none() {
-            self.saved.stable = self.find_stable(sight);
-        }
-        let Some(stable) = self.saved.stable.clone() else { return };
-        if self.run.is_none() && self.saved.baseline.is_none() {
-            self.saved.baseline = Some((stable.clone(), versions.max(self.last_version()) + 1));
-            self.pending = Some((self.saved.sequence + 1, Pending::Baseline));
-        }
-        let Some(wanted) = self.wanted(sight) else { return };
-        match &mut self.run {
-            None => {
-                let successor =
-                    Successor { stable, candidate: wanted, attempt: 1, is_fast: false, lingering: Vec::new() };
-                self.begin(now, successor, versions, fence, deeds);
-            }
-            Some(run) => {
-                let is_known = run.record().plan.candidate == wanted;
-                if is_known || self.told.wanted.as_ref() == Some(&wanted) {
-                    return;
-                }
-                // A candidate that has gone back, or has been tested, is not tried again by itself: it is known.
-                let plan = &run.record().plan;
-                match (run.record().phase.is_terminal(), plan.spec.on_new_revision) {
-                    (true, _) => run.begin_next(now, wanted.clone()),
-                    (false, policy) => {
-                        self.saved.ignored = (policy == NewRevision::Reject).then(|| wanted.clone());
-                        run.handle(now, Event::NewRevision(wanted.clone()));
-                    }
-                }
-                self.told.wanted = Some(wanted);
-            }
-        }
-    }
-
-    /// Where traffic is before the first run.
-    fn find_stable(&mut self, sight: &Sight) -> Option<Revision> {
-        let policy = &self.saved.spec.revisions;
-        if let Choice::Named(name) = &policy.stable {
-            // The world's own problems say that it has no endpoint.
-            return Some(Revision::new(name)).filter(|named| sight.endpoints.contains_key(named));
-        }
-        let candidate = match &policy.candidate {
-            Choice::Named(name) => Some(Revision::new(name)),
-            Choice::Auto => None,
-        };
-        // What takes no traffic has none to keep.
-        let healthy = sight.endpoints.iter().filter(|(_, endpoints)| endpoints.healthy > 0).map(|(name, _)| name);
-        let mut possible = healthy.filter(|revision| Some(*revision) != candidate.as_ref());
-        match (possible.next(), possible.next()) {
-            (Some(only), None) => Some(only.clone()),
-            (None, _) => None,
-            (Some(_), Some(_)) => {
-                let all = listed(sight.endpoints.keys());
-                let message = format!("nothing says which of the revisions {all} is stable");
-                let hint = "Say spec.revisions.stable: it is only needed until the first run has completed.";
-                let problem = Problem::error(&self.intent, "spec.revisions.stable", message).hint(hint);
-                self.problem = Some(problem.consequence("traffic goes to all of them, and no run is started"));
-                None
-            }
         }
     }
 
@@ -464,6 +411,7 @@ impl Lane {
         if let Some(run) = self.run.take() {
             self.history.insert(0, run.record().clone());
         }
+        self.saved.passed_over.forget(&plan.candidate);
         // The record that counts the run is durable before the run's own.
         self.save_now(deeds);
         self.told = Told { generation: self.saved.generation, ..Told::default() };
@@ -483,7 +431,7 @@ impl Lane {
         while let (Some(effect), Some(run)) = (self.run.as_mut().and_then(Run::poll_effect), self.run_reference()) {
             match effect {
                 Effect::Commit(record) => {
-                    self.note_completion(&record);
+                    self.note_end(&record);
                     self.save_now(deeds);
                     deeds.push_back(Deed::SaveRun { run, record });
                 }
@@ -503,24 +451,13 @@ impl Lane {
                 }
                 Effect::SafeToScaleDown(revision) => deeds.push_back(Deed::SafeToScaleDown { run, revision }),
                 Effect::StartRun(successor) if self.wish.is_some() || self.sight.is_none() => {
-                    self.begin(now, successor, versions, fence, deeds);
+                    self.take_over(now, successor, versions, fence, deeds);
                 }
                 // Nobody wants another run of an intent that is gone.
                 Effect::StartRun(_) => {}
             }
         }
         self.carry_out_pending(deeds);
-    }
-
-    /// A run that has promoted its candidate says where traffic is.
-    fn note_completion(&mut self, record: &Record) {
-        let (plan, has_promoted) = (&record.plan, record.phase == Phase::Completed && record.reason.is_none());
-        if has_promoted && self.saved.stable.as_ref() != Some(&plan.candidate) {
-            self.saved.known_good.retain(|known| *known != plan.candidate && *known != plan.stable);
-            self.saved.known_good.insert(0, plan.stable.clone());
-            self.saved.known_good.truncate(KNOWN_GOOD);
-            self.saved.stable = Some(plan.candidate.clone());
-        }
     }
 
     /// Hands the record out, if it says something new, or could not be stored a while ago.

@@ -116,12 +116,15 @@ impl Run {
         match (is_terminal, self.record.phase) {
             (true, Phase::RolledBack | Phase::Superseded) if is_stable => {}
             (true, _) => self.begin_again(revision),
-            (false, _) => {
-                if !is_stable {
-                    self.record.queued = Some(revision);
-                }
-                if self.record.phase != Phase::RollingBack {
-                    self.go_back(reason);
+            (false, phase) => {
+                self.record.queued = (!is_stable).then_some(revision);
+                match (phase, &self.record.reason) {
+                    // It makes room for a run that nobody wants any more.
+                    (Phase::RollingBack, Some(Reason::NewRevision(_) | Reason::Edited)) => {
+                        self.record.reason = Some(reason);
+                    }
+                    (Phase::RollingBack, _) => {}
+                    (_, _) => _ = self.go_back(reason),
                 }
             }
         }

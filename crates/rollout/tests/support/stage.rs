@@ -1,13 +1,15 @@
 //! A conductor between a store, a world and nodes that accept everything, with crashes.
 #![allow(dead_code, clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rollout::{
-    Action, Conductor, Deed, Endpoints, Event, IntentRecord, Lane, Picture, Record, Revision, Run, Sight, Standing,
-    Stored, Time, Verb, Wish,
+    Action, Conductor, Deed, Endpoints, Event, IntentRecord, Lane, Phase, Picture, Plan, Record, Revision, Run, Sight,
+    Standing, Stored, Time, Verb, Wish,
 };
-use world::api::delivery::{AnalysisProfile, Assignment, DEFAULT_PROFILE, DeploymentIntent, RolloutRun, Weight};
+use world::api::delivery::{
+    AnalysisProfile, Assignment, Choice, DEFAULT_PROFILE, DeploymentIntent, RolloutRun, Weight,
+};
 use world::{Change, Kind, ObjectRef, Spec};
 
 pub fn intent_named(name: &str) -> ObjectRef {
@@ -32,6 +34,8 @@ pub struct Stage {
     pub crashes: usize,
     pub safe: Vec<Revision>,
     pub forgotten: Vec<ObjectRef>,
+    /// Revisions that no run may begin for by itself.
+    unwanted: BTreeSet<Revision>,
     versions: BTreeMap<String, u64>,
     /// The version whose acceptance each run has heard of in this life.
     told: BTreeMap<ObjectRef, u64>,
@@ -56,6 +60,7 @@ impl Stage {
             crashes: 0,
             safe: Vec::new(),
             forgotten: Vec::new(),
+            unwanted: BTreeSet::new(),
             versions: BTreeMap::new(),
             told: BTreeMap::new(),
             actions: 0,
@@ -86,6 +91,10 @@ impl Stage {
         let sight = self.picture.sights.entry(intent_named(name)).or_default();
         sight.service = Some(("shop".into(), "web".into()));
         self.note(format!("intent {name} says {rest}"));
+        // Who names a revision asks for it.
+        if let Choice::Named(named) = &wish.spec.revisions.candidate {
+            self.unwanted.remove(&Revision::new(named));
+        }
         self.picture.intents.insert(intent_named(name), wish);
         self.look();
     }
@@ -148,10 +157,33 @@ impl Stage {
             reason: "because".to_owned(),
             verb: verb.clone(),
         };
+        let before = self.meant(name);
         let result = self.conductor.act(self.time(), "shop", name, action);
         self.note(format!("{verb:?}: {result:?}"));
+        match (&verb, &before) {
+            (Verb::Retry, Some(plan)) if result.is_ok() => _ = self.unwanted.remove(&plan.candidate),
+            (Verb::RollbackTo(chosen), _) if result.is_ok() => _ = self.unwanted.remove(chosen),
+            _ => {}
+        }
+        let lives = self.crashes;
         self.carry_out();
+        // What is not durable is not so for good.
+        if let (Ok(_), Verb::RollbackTo(chosen), Some(plan)) = (&result, &verb, before)
+            && self.conductor.lanes().filter_map(Lane::run).all(Run::is_durable)
+            && lives == self.crashes
+            && self.intents.values().all(|intent| !intent.is_released)
+        {
+            let there = &self.picture.sights[&intent_named(name)].endpoints;
+            self.unwanted.extend(there.keys().chain([&plan.candidate, &plan.stable]).cloned());
+            self.unwanted.remove(chosen);
+        }
         result.is_ok()
+    }
+
+    /// The plan of the current run of this intent, or of this name.
+    fn meant(&self, name: &str) -> Option<Plan> {
+        let mut lanes = self.conductor.lanes().filter_map(|lane| Some((lane.intent(), &lane.run()?.record().plan)));
+        lanes.find(|(intent, plan)| *intent.name == *name || plan.run == name).map(|(_, plan)| plan.clone())
     }
 
     pub fn lane(&self, name: &str) -> &Lane {
@@ -223,6 +255,7 @@ impl Stage {
                         true => Event::CommitFailed { sequence, words: "no space".to_owned(), is_fenced: false },
                         false => {
                             self.note(format!("{}: {} at {}", run.name, record.phase, record.weight()));
+                            self.check_wanted(&record);
                             self.runs.insert(run.name.to_string(), *record);
                             Event::Committed(sequence)
                         }
@@ -237,6 +270,10 @@ impl Stage {
                     let result = match self.disk_is_full {
                         true => Err("no space".to_owned()),
                         false => {
+                            // An intent that comes again after its end begins with nothing.
+                            if record.is_released {
+                                self.unwanted.clear();
+                            }
                             self.intents.insert(record.name.clone(), *record);
                             Ok(())
                         }
@@ -300,6 +337,21 @@ impl Stage {
         let baseline = self.intents.get(&run.intent).and_then(|record| record.baseline.as_ref());
         if !of_run && baseline.is_none_or(|(_, known)| *known != version) {
             self.fail(&format!("{name} version {version} is published and not durable"));
+        }
+    }
+
+    /// A run that begins is one that a new revision, or somebody, asks for.
+    fn check_wanted(&mut self, record: &Record) {
+        let candidate = &record.plan.candidate;
+        let begins = !self.runs.contains_key(&record.plan.run) && !record.phase.is_over();
+        if begins && self.unwanted.contains(candidate) {
+            self.fail(&format!("nobody wants {} towards \"{candidate}\"", record.plan.run));
+        }
+        let is_next = record.successor.as_ref().is_some_and(|next| next.candidate == *candidate);
+        // Of an intent that is released nothing counts any more.
+        let is_released = self.intents.values().any(|intent| intent.is_released);
+        if record.phase == Phase::RolledBack && !is_next && !is_released {
+            self.unwanted.insert(candidate.clone());
         }
     }
 
