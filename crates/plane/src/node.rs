@@ -25,6 +25,8 @@ pub struct Node {
     pub lacks: Extensions,
     /// Where it has its certificate from, which depends on how it proved who it is.
     pub secrets: Secrets,
+    /// The namespace and the service account that it has proved to be of.
+    pub account: Option<(Arc<str>, Arc<str>)>,
 }
 
 /// Why a node cannot be served.

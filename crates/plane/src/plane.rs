@@ -412,6 +412,13 @@ impl Plane {
         Ok(Membership { member, audience, snapshot })
     }
 
+    /// Whether a node may have the secrets of gateways. That it is one, it says itself; that its workload can be one, the
+    /// world has to agree to ([`World::may_be_gateway`]).
+    pub fn may_have_gateway_secrets(&self, node: &Node) -> bool {
+        let account = node.account.as_ref().filter(|_| node.id.starts_with("router~"));
+        account.is_some_and(|(namespace, account)| self.world.may_be_gateway(namespace, account))
+    }
+
     /// A node is gone. Returns the audience that it belonged to, if nobody else does now.
     pub fn detach(&mut self, member: MemberId, now: Instant) -> Option<AudienceId> {
         let (node, audience) = self.members.remove(&member)?;

@@ -513,7 +513,9 @@ impl PlaneTask {
         self.members.insert(member, Member { moves: moved, progress: progress.clone(), audience, column });
         // A new audience may be the first for which an object is wrong.
         self.report.something_changed();
-        Ok(Attachment::new(member, node.id.as_str().into(), joined, moves, self.told_by.clone(), progress))
+        let may_have_secrets = self.plane.may_have_gateway_secrets(node);
+        let id = node.id.as_str().into();
+        Ok(Attachment::new(member, id, joined, moves, self.told_by.clone(), progress, may_have_secrets))
     }
 
     /// A place in an audience, which is to have this now.

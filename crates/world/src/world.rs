@@ -4,6 +4,7 @@ mod exposure;
 mod index;
 mod peers;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::{
     Problem, Scope, Service, Spec,
 };
 pub use exposure::{Exposed, Place};
-use index::Index;
+use index::{Index, entry_labels};
 pub use peers::PeerPolicies;
 
 /// The name of the ConfigMap with Istio's mesh configuration.
@@ -404,6 +405,28 @@ impl World {
         addresses: &[IpAddr],
     ) -> Vec<(Arc<Service>, u16, u16)> {
         self.index.served_by(namespace, labels, addresses, &self.objects)
+    }
+
+    /// Whether a workload of this service account can be one of the mesh's gateways, as far as is known: not when pods or
+    /// workload entries name the account, and no Gateway selects any of them. Looks at every object.
+    pub fn may_be_gateway(&self, namespace: &str, account: &str) -> bool {
+        let mut is_known = false;
+        for object in self.objects().filter(|object| &*object.reference.namespace == namespace) {
+            let (named, labels) = match &object.spec {
+                Spec::Pod(pod) => (pod.spec.service_account_name.as_deref(), Cow::Borrowed(&*object.meta.labels)),
+                Spec::WorkloadEntry(entry) => {
+                    (entry.service_account.as_deref(), Cow::Owned(entry_labels(object, entry)))
+                }
+                _ => continue,
+            };
+            if named == Some(account) {
+                is_known = true;
+                if !self.gateways(&labels).is_empty() {
+                    return true;
+                }
+            }
+        }
+        !is_known
     }
 
     pub(crate) fn workload_labels(

@@ -1,13 +1,14 @@
 //! What the plane needs of what a client says about itself.
 
 use compile::{HostDelivery, Secrets};
+use identity::Workload;
 use proto::pb::google::protobuf::value::Kind;
 use proto::pb::google::protobuf::{Struct, Value};
 use serde_json::{Map, Value as Json};
 use xds::{Service, Variant};
 
 /// The plane's form of a node that is to get virtual hosts in this way, and has proved who it is or not.
-pub(super) fn plane_node(node: &xds::Node, hosts: HostDelivery, is_proved: bool) -> plane::Node {
+pub(super) fn plane_node(node: &xds::Node, hosts: HostDelivery, proved: Option<&Workload>) -> plane::Node {
     plane::Node {
         id: node.id.clone(),
         cluster: node.cluster.clone(),
@@ -15,7 +16,8 @@ pub(super) fn plane_node(node: &xds::Node, hosts: HostDelivery, is_proved: bool)
         user_agent: node.user_agent_name.clone(),
         hosts,
         lacks: node.lacks,
-        secrets: secrets(node, is_proved),
+        secrets: secrets(node, proved.is_some()),
+        account: proved.map(|workload| (workload.namespace().into(), workload.service_account().into())),
     }
 }
 
@@ -63,11 +65,6 @@ pub(super) fn host_delivery(
 
 /// What Envoy puts into `Node.user_agent_name` (`source/common/local_info/local_info_impl.h`).
 const ENVOY_USER_AGENT: &str = "envoy";
-
-/// Whether a node says that it is a gateway (`router`).
-pub(super) fn is_gateway(node: &xds::Node) -> bool {
-    node.id.starts_with("router~")
-}
 
 /// The version of the proxy's distribution; `unknown` when the client states none.
 pub(super) fn distribution_version(node: &xds::Node) -> &str {

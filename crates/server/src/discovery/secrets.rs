@@ -70,15 +70,14 @@ impl fmt::Debug for Secrets {
 
 impl Secrets {
     /// Of a client that has asked for none yet.
-    pub(super) fn new(
-        issuer: Arc<Issuer>,
-        metrics: Arc<Metrics>,
-        caller: Arc<Caller>,
-        peer: Peer,
-        documents: Option<Documents>,
-    ) -> Self {
+    pub(super) fn new(issuer: Arc<Issuer>, metrics: Arc<Metrics>, caller: Arc<Caller>, peer: Peer) -> Self {
         let (layer, signers) = (issuer.no_secrets(), Follow::new(issuer.signers()));
-        Self { issuer, metrics, caller, peer, layer, documents, signers, given: None, signing: None, due: None }
+        Self { issuer, metrics, caller, peer, layer, documents: None, signers, given: None, signing: None, due: None }
+    }
+
+    /// The client may have these beside them.
+    pub(super) fn add_documents(&mut self, documents: Documents) {
+        self.documents = Some(documents);
     }
 
     /// What the client gets, with what everybody gets.

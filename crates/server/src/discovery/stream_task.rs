@@ -27,7 +27,7 @@ use xds::{Node, Outcome, Service, Variant, Wait};
 use super::admission::Turn;
 use super::call::has_room;
 use super::documents::Documents;
-use super::node::{distribution_version, host_delivery, is_gateway, plane_node};
+use super::node::{distribution_version, host_delivery, plane_node};
 use super::proof::{Admitted, Admitting, Proof};
 use super::roster::{Inspection, Place};
 use super::secrets::Secrets;
@@ -296,13 +296,19 @@ impl StreamTask {
         match event {
             Event::Proved(node, Ok(caller)) => {
                 self.has_news = true;
-                self.admit(caller, &node);
+                self.admit(caller);
                 return self.act_on(Outcome::Identified(node));
             }
             Event::Proved(_, Err(status)) => return ControlFlow::Break(End::Status(status)),
             Event::Entered((turn, Ok(Ok(attachment)))) => {
                 tracing::debug!(node = self.id(), "attached");
                 self.entering = None;
+                if let (Some(secrets), Some(caller)) = (&mut self.secrets, &self.caller)
+                    && attachment.may_have_gateway_secrets()
+                {
+                    let namespace = caller.id.workload.namespace();
+                    secrets.add_documents(Documents::new(&self.discovery.gateway_secrets, namespace));
+                }
                 self.attachment = Some(attachment);
                 self.turn = Some((turn, now + self.discovery.config.deadlines.first_response));
             }
@@ -421,13 +427,11 @@ impl StreamTask {
     }
 
     /// The client is this caller, who may be this node.
-    fn admit(&mut self, caller: Arc<Caller>, node: &Node) {
-        let Discovery { issuer, metrics, gateway_secrets, .. } = &*self.discovery;
+    fn admit(&mut self, caller: Arc<Caller>) {
+        let Discovery { issuer, metrics, .. } = &*self.discovery;
         let peer = self.connection.peer;
-        let documents = is_gateway(node).then(|| Documents::new(gateway_secrets, caller.id.workload.namespace()));
-        self.secrets = issuer
-            .clone()
-            .map(|issuer| Box::new(Secrets::new(issuer, metrics.clone(), caller.clone(), peer, documents)));
+        self.secrets =
+            issuer.clone().map(|issuer| Box::new(Secrets::new(issuer, metrics.clone(), caller.clone(), peer)));
         self.tenure = Tenure::of(&caller);
         self.caller = Some(caller);
     }
@@ -438,7 +442,7 @@ impl StreamTask {
         {
             // Before anybody is told of the node: it may be nobody's.
             match proof.admit(node) {
-                Admitted::Known(Ok(caller)) => self.admit(caller, node),
+                Admitted::Known(Ok(caller)) => self.admit(caller),
                 Admitted::Known(Err(status)) => return ControlFlow::Break(End::Status(status)),
                 Admitted::Awaited(admitting) => {
                     self.proving = Some(Box::new((node.clone(), admitting)));
@@ -551,7 +555,8 @@ impl StreamTask {
         self.discovery.metrics.node_identified(distribution_version(&node));
         self.place.identify(&node);
         let hosts = host_delivery(&node, self.service, self.variant, self.discovery.config.virtual_hosts);
-        let (discovery, wanted) = (self.discovery.clone(), plane_node(&node, hosts, self.caller.is_some()));
+        let proved = self.caller.as_ref().map(|caller| &caller.id.workload);
+        let (discovery, wanted) = (self.discovery.clone(), plane_node(&node, hosts, proved));
         self.node = Some(node);
         self.entering = Some(Box::pin(async move {
             let turn = discovery.admission.turn(&discovery.metrics).await;

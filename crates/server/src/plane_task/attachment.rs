@@ -54,6 +54,7 @@ pub(crate) struct Attachment {
     /// The newest generation that the client has dealt with.
     settled: Option<u64>,
     sent_at: Option<Instant>,
+    may_have_gateway_secrets: bool,
 }
 
 impl Attachment {
@@ -64,8 +65,25 @@ impl Attachment {
         moves: mailbox::Receiver<Joined>,
         tell: mpsc::UnboundedSender<Told>,
         progress: Arc<Progress>,
+        may_have_gateway_secrets: bool,
     ) -> Self {
-        Self { member, node, joined, moves, tell, progress, taken: None, settled: None, sent_at: None }
+        Self {
+            member,
+            node,
+            joined,
+            moves,
+            tell,
+            progress,
+            taken: None,
+            settled: None,
+            sent_at: None,
+            may_have_gateway_secrets,
+        }
+    }
+
+    /// Whether the node could be a gateway by what was known when it came.
+    pub(crate) fn may_have_gateway_secrets(&self) -> bool {
+        self.may_have_gateway_secrets
     }
 
     /// The newest snapshot, if it was not returned yet; the first at once. Otherwise `cx` is woken when there is one; it

@@ -109,3 +109,23 @@ async fn nobody_else_gets_them() {
     plain.subscribe(ResourceType::Secret, &names).await;
     assert_eq!(plain.next(SOON).await.unwrap().resources, []);
 }
+
+/// A node says of itself that it is a gateway; what its workload is, it does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workload_that_says_it_is_a_gateway_gets_them_only_if_it_can_be_one() {
+    const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: NAME, namespace: edge, labels: {app: NAME}}\n\
+        spec: {serviceAccountName: NAME}\nstatus: {podIP: ADDRESS}\n---\n";
+    let server = Guarded::start().await;
+    server.running.secrets.replace(secrets([("edge", "shop", tls(&pair("shop.test")))]));
+    let pods = POD.replace("NAME", "gateway").replace("ADDRESS", "10.0.0.9")
+        + &POD.replace("NAME", "shop").replace("ADDRESS", "10.0.0.10");
+    let gateways = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: edge}\n\
+        spec:\n  selector: {app: gateway}\n  servers:\n  - port: {number: 443, name: https, protocol: HTTPS}\n    \
+        hosts: ['*']\n    tls: {mode: SIMPLE, credentialName: shop}\n";
+    server.running.apply(&format!("{pods}{gateways}")).await;
+    for (identity, may) in [("edge/gateway", true), ("edge/shop", false), ("edge/unknown", true)] {
+        let (_wire, mut stream) = gateway(&server, identity, GATEWAY, &["kubernetes://shop"]).await;
+        let response = stream.next(SOON).await.unwrap();
+        assert_eq!(!response.resources.is_empty(), may, "{identity}");
+    }
+}

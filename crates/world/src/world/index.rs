@@ -12,6 +12,8 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub(super) use endpoints::entry_labels;
+
 use crate::api::delivery::RolloutRun;
 use crate::api::istio::VirtualService;
 use crate::api::kube::EndpointSlice;

@@ -161,7 +161,7 @@ pub(super) fn target_pod(endpoint: &SliceEndpoint, namespace: &str) -> Option<Ob
 }
 
 /// A workload entry's labels: those of its specification over those of its metadata.
-pub(super) fn entry_labels(object: &Object, entry: &WorkloadEntry) -> Labels {
+pub(in crate::world) fn entry_labels(object: &Object, entry: &WorkloadEntry) -> Labels {
     let mut labels = (*object.meta.labels).clone();
     labels.extend(entry.labels.clone());
     labels
