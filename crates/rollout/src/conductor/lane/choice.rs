@@ -1,9 +1,9 @@
 //! Which revision traffic is at, and which one it is to go to.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use world::Problem;
-use world::api::delivery::{Choice, NewRevision};
+use world::api::delivery::{Choice, NewRevision, StrategyType, parse_time};
 
 use super::{Lane, Pending};
 use crate::conductor::picture::listed;
@@ -22,9 +22,50 @@ impl Lane {
         let wanted = match &self.saved.spec.revisions.candidate {
             // A run does not begin before there is anything to move traffic to.
             Choice::Named(name) => Some(Revision::new(name)).filter(|named| sight.endpoints.contains_key(named)),
+            // What is no variant of a test has no part in it.
+            Choice::Auto if self.is_test() => {
+                let takes_part = |seen: &&Revision| *seen == stable || self.variants().any(|one| one == seen.as_str());
+                self.saved.seen.all().filter(takes_part).last().cloned()
+            }
             Choice::Auto => self.saved.seen.newest().cloned(),
         };
         wanted.filter(|wanted| wanted != stable && !self.saved.passed_over.contains(wanted))
+    }
+
+    fn is_test(&self) -> bool {
+        self.saved.spec.strategy.kind == StrategyType::Ab
+    }
+
+    fn variants(&self) -> impl Iterator<Item = &str> {
+        let tests = self.saved.spec.strategy.ab.iter();
+        tests.flat_map(|test| &test.variants).map(|variant| variant.revision.as_str())
+    }
+
+    /// Whether a test that no run has carried out can begin: all of its variants are there, it is not over, and it tests
+    /// something. If not, that is told.
+    fn admits_test(&mut self, now: Time, sight: &Sight) -> bool {
+        let tested = self.run.as_ref().map(|run| &run.record().plan.spec.strategy);
+        if !self.is_test() || tested == Some(&self.saved.spec.strategy) {
+            return true;
+        }
+        let has = |variant: &str| sight.endpoints.contains_key(&Revision::new(variant));
+        let missing: BTreeSet<&str> = self.variants().filter(|variant| !has(variant)).collect();
+        let stable = self.saved.stable.as_ref().map_or("", Revision::as_str);
+        let end = self.saved.spec.strategy.ab.as_ref().and_then(|test| test.end_at.as_deref());
+        let is_over = end.and_then(|end| parse_time(end).ok()).is_some_and(|end| Time::from_millis(end) <= now);
+        let (field, message) = if let Some(first) = missing.first() {
+            let there = listed(sight.endpoints.keys());
+            ("variants", format!("no endpoint has the revision \"{first}\" of a variant; there are: {there}"))
+        } else if self.variants().all(|variant| variant == stable) {
+            ("variants", format!("every variant is \"{stable}\", which is stable: there is nothing to test"))
+        } else if is_over {
+            ("endAt", format!("the time of the test was over at {}", end.unwrap_or_default()))
+        } else {
+            return true;
+        };
+        let problem = Problem::error(&self.intent, format!("spec.strategy.ab.{field}"), message);
+        self.problem = Some(problem.consequence("no run is started, and traffic stays with stable"));
+        false
     }
 
     /// Carries the intent out: finds where traffic is, keeps it there, and starts runs.
@@ -38,6 +79,10 @@ impl Lane {
             self.pending = Some((self.saved.sequence + 1, Pending::Baseline));
         }
         self.take_up(now, versions, fence, deeds);
+        let goes_on = self.run.as_ref().is_some_and(|run| !run.record().phase.is_terminal());
+        if !goes_on && !self.admits_test(now, sight) {
+            return;
+        }
         let Some(wanted) = self.wanted(sight) else { return };
         match &mut self.run {
             None => {
