@@ -14,6 +14,7 @@ mod division;
 pub mod endpoints;
 mod flat;
 mod gateway;
+pub mod intents;
 mod layers;
 mod listener;
 pub mod names;

@@ -75,6 +75,7 @@ struct Group {
 #[derive(Debug)]
 pub struct Plane {
     world: World,
+    options: Options,
     compiler: Compiler,
     members: BTreeMap<MemberId, (Node, AudienceId)>,
     last_member: u64,
@@ -98,6 +99,7 @@ impl Plane {
     pub fn new(settings: Settings, options: Options) -> Self {
         Self {
             world: World::new(settings),
+            options: options.clone(),
             compiler: Compiler::new(options),
             members: BTreeMap::new(),
             last_member: 0,
@@ -496,26 +498,31 @@ impl Plane {
 
     fn found(&self) -> impl Iterator<Item = Problem> {
         let rollouts = self.rollout_problems.iter().cloned();
-        let all = self.world.problems().into_iter().chain(self.compiler.problems()).chain(rollouts);
+        let intents = self.world.intents().flat_map(|intent| compile::intents::problems(intent, &self.options));
+        let all = self.world.problems().into_iter().chain(self.compiler.problems()).chain(rollouts).chain(intents);
         all.map(|problem| self.located(problem))
     }
 
-    /// Who found a problem may not know where the object stands: the world does.
+    /// Who found a problem may not know where the object, or its field, stands: the world does.
     fn located(&self, problem: Problem) -> Problem {
-        if problem.location.is_some() {
+        let Some(object) = problem.object.as_ref().and_then(|reference| self.world.object(reference)) else {
+            return problem;
+        };
+        if problem.location.is_some() && problem.location != object.meta.location {
             return problem;
         }
-        let object = problem.object.as_ref().and_then(|reference| self.world.object(reference));
-        let location = object.and_then(|object| object.meta.location.clone());
-        Problem { location, ..problem }
+        Problem { location: object.meta.locate(&problem.field), ..problem }
     }
 
     /// Everything that is wrong, whoever is connected: what [`Plane::problems`] says once everything has been compiled
-    /// for a sidecar of every namespace, and for a client of every selector. Compiles all of that and drops it again.
+    /// for a sidecar of every namespace, and for a client of every selector; and what is doubtful in files from which nothing
+    /// was ever rolled out. Compiles all of that and drops it again.
     pub fn check(&mut self) -> Vec<Problem> {
         let audiences = self.typical_audiences();
         let ids: Vec<_> = audiences.iter().map(|audience| self.compiler.add(&self.world, audience).0).collect();
-        let problems = self.problems();
+        let mut problems = self.problems();
+        problems.extend(self.world.doubts().into_iter().map(|problem| self.located(problem)));
+        problems.sort();
         for id in ids.into_iter().filter(|id| !self.groups.contains_key(id)) {
             self.compiler.remove(id);
         }

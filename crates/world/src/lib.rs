@@ -26,7 +26,7 @@ pub use endpoint::{Address, Endpoint, Health, Locality};
 pub use few::{Few, FewIter};
 pub use hostname::Hostname;
 pub use key_set::{Fetched, KeySet, KeySetError, KeySource};
-pub use object::{Change, Kind, Labels, Location, Meta, Object, ObjectPathError, ObjectRef, Spec};
+pub use object::{Change, Kind, Labels, Location, Meta, Object, ObjectPathError, ObjectRef, Places, Spec};
 pub use policies::{Policies, PolicyKind};
 pub use problem::{Problem, Severity};
 pub use reader::{Key, Reader, Scope};

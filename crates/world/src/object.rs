@@ -1,11 +1,15 @@
 //! Objects as users write them: identity, metadata, and the specification of one of the kinds that are understood.
 
+mod places;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::Serialize;
+
+pub use places::Places;
 
 use crate::api::delivery::{AnalysisProfile, DeploymentIntent, Freeze, RolloutRun};
 use crate::api::istio::{
@@ -237,6 +241,17 @@ pub struct Meta {
     pub generation: i64,
     /// Where the object was read.
     pub location: Option<Location>,
+    /// Where its fields stand, for kinds of which much is wrong only beside other objects; `None` for all others.
+    pub places: Option<Arc<Places>>,
+}
+
+impl Meta {
+    /// Where the field of this path stands, as far as that is known; the object's own place otherwise.
+    pub fn locate(&self, field: &str) -> Option<Location> {
+        let location = self.location.clone()?;
+        let place = self.places.as_ref().and_then(|places| places.find(field));
+        Some(place.map_or(location.clone(), |(line, column)| Location { line, column, ..location }))
+    }
 }
 
 /// One object that is understood.

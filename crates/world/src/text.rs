@@ -1,9 +1,10 @@
 //! Scalars as they are written in manifests: durations, integers that may be names.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error};
+use serde::de::{Deserializer, Error, Visitor};
 
 /// Reads a Go or protobuf duration: a sequence of decimal numbers with units `h m s ms us ns` (`1h30m`, `0.5s`), or `0`.
 ///
@@ -49,9 +50,27 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// For `#[serde(deserialize_with)]` on an optional duration.
 pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    match Option::<String>::deserialize(deserializer)? {
-        None => Ok(None),
-        Some(text) => parse_duration(&text).map(Some).map_err(D::Error::custom),
+    Ok(Option::<Written>::deserialize(deserializer)?.map(|Written(span)| span))
+}
+
+/// A duration as it is written. What is no text is told as the lack of a unit that it mostly is.
+pub(crate) struct Written(pub(crate) Duration);
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Written;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration such as 30s")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Written, E> {
+                parse_duration(text).map(Written).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Text)
     }
 }
 

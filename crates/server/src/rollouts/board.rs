@@ -117,7 +117,7 @@ impl Board {
             namespace: lane.intent().namespace.to_string(),
             intent: lane.intent().name.to_string(),
             service,
-            strategy: if saved.generation > 0 { format!("{:?}", saved.spec.strategy.kind) } else { String::new() },
+            strategy: if saved.generation > 0 { saved.spec.strategy.kind.as_str().to_owned() } else { String::new() },
             phase: if lane.is_wanted() { "Idle".to_owned() } else { "Deleted".to_owned() },
             safe_to_scale_down: safe.filter(|safe| **safe != stable && has_endpoints(safe)).cloned().collect(),
             stable,

@@ -87,4 +87,36 @@ impl Node {
         }
         place
     }
+
+    /// Every field and every item of a list below this node, which is at `path`, with line and column as
+    /// [`Node::locate`] says them.
+    pub(crate) fn places(&self, path: &str) -> Vec<(String, (u32, u32))> {
+        let mut places = Vec::new();
+        let mut open = vec![(path.to_owned(), self)];
+        while let Some((path, node)) = open.pop() {
+            match &node.value {
+                Value::Map(entries) => {
+                    for (key, value) in entries {
+                        let path = if path.is_empty() { key.text.to_string() } else { format!("{path}.{}", key.text) };
+                        places.push((path.clone(), (key.line, key.column)));
+                        open.push((path, value));
+                    }
+                }
+                Value::List(items) => {
+                    for (at, item) in items.iter().enumerate() {
+                        let path = format!("{path}[{at}]");
+                        places.push((path.clone(), (item.line, item.column)));
+                        open.push((path, item));
+                    }
+                }
+                Value::Null
+                | Value::Bool(_)
+                | Value::Int(_)
+                | Value::Unsigned(_)
+                | Value::Float(_)
+                | Value::String(_) => {}
+            }
+        }
+        places
+    }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use world::api::istio::AuthorizationPolicy;
 use world::api::mesh_config::MeshConfig;
-use world::{Kind, Labels, Location, Meta, Object, ObjectRef, Problem, Severity, Spec};
+use world::{Kind, Labels, Location, Meta, Object, ObjectRef, Places, Problem, Severity, Spec};
 
 use super::decode::{Failure, Unknown, decode};
 use super::fields::{self, Standing};
@@ -240,7 +240,15 @@ impl Draft<'_, '_, '_> {
             created: metadata.creation_timestamp.as_deref().unwrap_or_default().into(),
             generation: metadata.generation,
             location: Some(self.location("")),
+            places: self.places(),
         })
+    }
+
+    /// Of kinds that people write few of, and that name much of what others define.
+    fn places(&self) -> Option<Arc<Places>> {
+        let is_kept = matches!(self.reference.kind, Kind::DeploymentIntent | Kind::AnalysisProfile | Kind::Freeze);
+        let spec = self.node.get("spec").filter(|_| is_kept)?;
+        Some(Arc::new(spec.places("spec").into_iter().collect()))
     }
 
     fn spec(&mut self, kind: &Kind) -> Option<Spec> {

@@ -26,8 +26,11 @@ pub(super) fn strategy(spec: &DeploymentIntent, findings: &mut Findings) {
     for (name, kind, given) in blocks {
         if given && kind != strategy.kind {
             findings
-                .error(format_args!("spec.strategy.{name}"), format!("the strategy is of type {}", word(strategy.kind)))
-                .hint(format!("Remove the block, or write type: {}.", word(kind)));
+                .error(
+                    format_args!("spec.strategy.{name}"),
+                    format!("the strategy is of type {}", strategy.kind.as_str()),
+                )
+                .hint(format!("Remove the block, or write type: {}.", kind.as_str()));
         }
     }
     match strategy.kind {
@@ -41,17 +44,6 @@ pub(super) fn strategy(spec: &DeploymentIntent, findings: &mut Findings) {
         StrategyType::Mirror => mirror(&strategy.mirror.clone().unwrap_or_default(), spec, findings),
     }
     stickiness::stickiness(spec, findings);
-}
-
-/// The type as it is written.
-fn word(kind: StrategyType) -> &'static str {
-    match kind {
-        StrategyType::Canary => "Canary",
-        StrategyType::BlueGreen => "BlueGreen",
-        StrategyType::Rolling => "Rolling",
-        StrategyType::Ab => "AB",
-        StrategyType::Mirror => "Mirror",
-    }
 }
 
 fn canary(canary: &Canary, spec: &DeploymentIntent, findings: &mut Findings) {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use world::api::delivery::DeploymentIntent;
-use world::{Kind, World};
+use world::{Kind, Severity, World};
 
 use crate::support::{apply, object, remove};
 
@@ -182,4 +182,64 @@ fn an_intent_is_written_as_it_is_read() {
         let text = serde_json::to_string(&intent).unwrap();
         assert_eq!(serde_json::from_str::<DeploymentIntent>(&text).unwrap(), intent, "{text}");
     }
+}
+
+/// The fields of what is said, with whether no run is started for it.
+fn fields(world: &World) -> Vec<(String, bool)> {
+    world.problems().into_iter().map(|p| (p.field, p.severity == Severity::Error)).collect()
+}
+
+#[test]
+fn what_needs_requests_is_refused_where_only_connections_come_and_told_where_both_do() {
+    let mut world = shop();
+    let ports = r#"{"selector":{"app":"reviews"},"ports":[{"port":9080,"name":"http"},{"port":9090,"name":"tcp"}]}"#;
+    apply(&mut world, object("Service shop/reviews", ports));
+    let spec = |ports: &str, rest: &str| {
+        format!(r#"{{"service":{{"name":"reviews","ports":[{ports}]}},"revisions":{{"stable":"v1"}},{rest}}}"#)
+    };
+    let cookie = r#""stickiness":{"mode":"Cookie"}"#;
+    let said_of = |world: &mut World, spec: &str| {
+        apply(world, object("DeploymentIntent shop/reviews", spec));
+        fields(world)
+    };
+    assert_eq!(said_of(&mut world, &spec("9080", cookie)), []);
+    assert_eq!(said_of(&mut world, &spec("", cookie)), [("spec.stickiness.mode".to_owned(), false)]);
+    assert_eq!(said_of(&mut world, &spec("9090", cookie)), [("spec.stickiness.mode".to_owned(), true)]);
+    assert_eq!(world.refused_intents().len(), 1, "no run is started");
+    let steps = r#""strategy":{"canary":{"steps":[{"headerRoute":{"name":"a","match":[{"method":"GET"}]}},
+        {"mirror":{"percent":5}},{"headerRoute":{"name":"a","enabled":false}},{"setWeight":100}]}}"#;
+    let of_steps = ["headerRoute", "mirror"].into_iter().zip(0..);
+    let of_steps: Vec<_> =
+        of_steps.map(|(name, at)| (format!("spec.strategy.canary.steps[{at}].{name}"), true)).collect();
+    assert_eq!(said_of(&mut world, &spec("9090", steps)), of_steps);
+    let preview = r#""strategy":{"type":"BlueGreen","blueGreen":{"preview":{"match":[{"method":"GET"}]}}}"#;
+    assert_eq!(said_of(&mut world, &spec("9090", preview)), [("spec.strategy.blueGreen.preview".to_owned(), true)]);
+    let mirror = r#""strategy":{"type":"Mirror"}"#;
+    assert_eq!(said_of(&mut world, &spec("9090", mirror)), [("spec.strategy.type".to_owned(), true)]);
+    let meant = r#""protocol":"HTTP","stickiness":{"mode":"Cookie"}"#;
+    assert_eq!(said_of(&mut world, &spec("", meant)), [], "the other port is not meant");
+    assert_eq!(said_of(&mut world, &spec("9090", meant)), [("spec.stickiness.mode".to_owned(), true)]);
+    let weights = r#""strategy":{"canary":{"steps":[{"setWeight":100}]}}"#;
+    assert_eq!(said_of(&mut world, &spec("9090", weights)), []);
+}
+
+#[test]
+fn files_from_which_nothing_was_rolled_out_are_doubted() {
+    let mut world = shop();
+    let doubts = |world: &World| world.doubts().into_iter().map(|p| (p.field, p.message)).collect::<Vec<_>>();
+    apply(&mut world, object("Freeze shop/a", r#"{"services":["reviews","ratings"]}"#));
+    apply(&mut world, object("Freeze istio-system/a", r#"{"services":["anywhere"]}"#));
+    let rolling = r#"{"service":{"name":"reviews"},"strategy":{"type":"Rolling","rolling":{"maxUnavailable":5000}}}"#;
+    apply(&mut world, object("DeploymentIntent shop/reviews", rolling));
+    let said = doubts(&world);
+    let expected = [
+        ("spec.revisions.stable", "until a run has completed, nothing says which of v1, v2 is stable"),
+        ("spec.services[1]", "there is no service \"ratings\" in namespace \"shop\""),
+        ("spec.strategy.rolling.maxUnavailable", "5000 may be missing, and no revision has more than 1 endpoints"),
+    ];
+    let expected = expected.map(|(field, message)| (field.to_owned(), message.to_owned()));
+    assert!(expected.iter().all(|one| said.contains(one)) && said.len() == 3, "{said:#?}");
+    let decided = r#"{"service":{"name":"reviews"},"revisions":{"candidate":"v2"}}"#;
+    apply(&mut world, object("DeploymentIntent shop/reviews", decided));
+    assert_eq!(doubts(&world).len(), 1);
 }

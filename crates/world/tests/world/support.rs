@@ -36,6 +36,7 @@ pub fn object(head: &str, spec: &str) -> Object {
         "DeploymentIntent" => (Kind::DeploymentIntent, Spec::DeploymentIntent(serde_json::from_str(spec).unwrap())),
         "RolloutRun" => (Kind::RolloutRun, Spec::RolloutRun(serde_json::from_str(spec).unwrap())),
         "AnalysisProfile" => (Kind::AnalysisProfile, Spec::AnalysisProfile(serde_json::from_str(spec).unwrap())),
+        "Freeze" => (Kind::Freeze, Spec::Freeze(serde_json::from_str(spec).unwrap())),
         other => panic!("no kind {other}"),
     };
     Object {

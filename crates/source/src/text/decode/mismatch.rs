@@ -41,6 +41,11 @@ impl de::Error for Mismatch {
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
         let expected = expected.to_string();
         let hint = match (found, expected.as_str()) {
+            (Unexpected::Unsigned(value), "a duration such as 30s") => format!("Write the unit, too: {value}s."),
+            (Unexpected::Signed(value), "a duration such as 30s") if value >= 0 => {
+                format!("Write the unit, too: {value}s.")
+            }
+            (Unexpected::Float(value), "a duration such as 30s") => format!("Write the unit, too: {value}s."),
             (Unexpected::Bool(value), "a string") => format!("Put it in quotes: \"{value}\"."),
             (Unexpected::Unsigned(value), "a string") => format!("Put it in quotes: \"{value}\"."),
             (Unexpected::Signed(value), "a string") => format!("Put it in quotes: \"{value}\"."),

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::de::{Deserialize, Deserializer, Error};
+use serde::de::{Deserialize, Deserializer};
 use serde::{Serialize, Serializer};
 
 use crate::api::schema;
-use crate::text::parse_duration;
+use crate::text::Written;
 
 /// The largest unit that divides it: `90s`, `10m`, `1500ms`.
 fn text(span: Duration) -> String {
@@ -34,7 +34,7 @@ impl Span {
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        parse_duration(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+        Written::deserialize(deserializer).map(|Written(span)| span)
     }
 }
 
@@ -74,6 +74,7 @@ impl JsonSchema for OptionalSpan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::parse_duration;
 
     #[test]
     fn what_is_written_is_read_back() {

@@ -81,3 +81,16 @@ pub enum StrategyType {
     /// Copies of requests; answers are thrown away.
     Mirror,
 }
+
+impl StrategyType {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StrategyType::Canary => "Canary",
+            StrategyType::BlueGreen => "BlueGreen",
+            StrategyType::Rolling => "Rolling",
+            StrategyType::Ab => "AB",
+            StrategyType::Mirror => "Mirror",
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! What deployment intents refer to, and which of two intents for one service counts.
 
+mod requests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Index, Objects, services};
@@ -8,6 +10,7 @@ use crate::api::delivery::{
 };
 use crate::world::age;
 use crate::{Hostname, Kind, Object, ObjectRef, Problem, Service, Settings, Spec};
+use requests::requests;
 
 /// Intents by namespace and name of their service, with the ports that they govern.
 type Taken<'o> = BTreeMap<(&'o str, &'o str), Vec<(&'o ObjectRef, &'o [u16])>>;
@@ -53,6 +56,7 @@ impl Index {
                 let hint = format!("It has: {}.", has.join(", "));
                 problems.push(refused(object, format!("spec.service.ports[{at}]"), message).hint(hint));
             }
+            requests(object, intent, &service, problems);
             self.revisions(object, intent, &service, objects, problems);
         }
     }
