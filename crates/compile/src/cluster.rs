@@ -33,6 +33,7 @@ use crate::{Audience, Built};
 pub use discovery::Discovery;
 pub use fixed::{InboundInput, black_hole, black_hole_for_grpc, inbound, inbound_passthrough, passthrough};
 pub(crate) use limits::limits;
+pub(crate) use mutual::admitted;
 pub(crate) use provided::is_left_in_the_clear;
 
 /// All that a cluster towards a service may depend on.

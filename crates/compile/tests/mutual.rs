@@ -148,6 +148,37 @@ fn a_new_account_is_one_that_a_client_may_find() {
 }
 
 #[test]
+fn a_cluster_says_whom_it_admits_and_an_assignment_who_its_endpoints_are() {
+    let mut bed = Bed::new(Options::default());
+    let (proved, unproved) = (bed.proved, bed.unproved);
+    let cells = |bed: &mut Bed, id| {
+        let snapshot = bed.compiler.snapshot(id);
+        let get = |kind| snapshot.get(kind, CLUSTER).unwrap().clone();
+        (get(ResourceType::Cluster), get(ResourceType::Endpoints))
+    };
+    let (cluster, assignment) = cells(&mut bed, proved);
+    bed.apply(&pod("web-3", "10.2.0.3", "second", true));
+    let (wider, joined) = cells(&mut bed, proved);
+    assert!(!cluster.admits(&joined) && wider.admits(&joined) && wider.admits(&assignment));
+    assert!(wider.admits_all_of(&cluster) && !cluster.admits_all_of(&wider));
+    // Another endpoint of an account that is known changes nothing.
+    bed.apply(&pod("web-4", "10.2.0.4", "second", true));
+    let (same, grown) = cells(&mut bed, proved);
+    assert!(wider.admits(&grown) && wider.admits_all_of(&same));
+    // Who speaks no mutual TLS admits everybody, and so does a rule that gives names of its own.
+    let (plain, _) = cells(&mut bed, unproved);
+    assert!(plain.admits(&grown));
+    bed.apply(
+        "{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: web}, spec: {host: web, \
+         trafficPolicy: {tls: {mode: ISTIO_MUTUAL, subjectAltNames: [somebody]}}}}",
+    );
+    let (named, _) = cells(&mut bed, proved);
+    bed.apply(&pod("web-5", "10.2.0.5", "third", true));
+    let (_, third) = cells(&mut bed, proved);
+    assert!(!same.admits(&third) && named.admits(&third));
+}
+
+#[test]
 fn a_policy_asks_about_the_endpoints_of_its_namespace_and_no_others() {
     let mut bed = Bed::new(Options::default());
     assert_eq!(bed.apply(&policy(("elsewhere", "a"), "{mtls: {mode: STRICT}}")).units, 0);

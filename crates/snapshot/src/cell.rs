@@ -151,6 +151,7 @@ pub struct Cell {
     origins: Box<[Origin]>,
     ttl: Option<Box<Ttl>>,
     aliases: Box<[Name]>,
+    identities: Option<Box<[Name]>>,
 }
 
 /// Two cells are equal when they are the same version of the same resource, kept for the same time.
@@ -209,6 +210,7 @@ impl Cell {
             origins: Box::default(),
             ttl: None,
             aliases: Box::default(),
+            identities: None,
         };
         let entry = Entry::new(&cell, value.len(), |buffer| buffer.put_slice(value));
         cell.entry.get_or_init(|| entry);
@@ -228,6 +230,7 @@ impl Cell {
             origins: Box::default(),
             ttl: None,
             aliases: Box::default(),
+            identities: None,
         }
     }
 
@@ -259,6 +262,30 @@ impl Cell {
     pub fn also_known_as(mut self, aliases: impl IntoIterator<Item = Name>) -> Self {
         self.aliases = aliases.into_iter().collect();
         self
+    }
+
+    /// Adds whom a client meets by it: for a cluster whom it admits as peers, for an assignment who its endpoints are; in
+    /// whatever words, as long as both use the same. A cluster without admits everybody. No part of the content.
+    #[must_use]
+    pub fn meeting(mut self, identities: impl IntoIterator<Item = Name>) -> Self {
+        let mut identities: Vec<Name> = identities.into_iter().collect();
+        identities.sort();
+        identities.dedup();
+        self.identities = Some(identities.into());
+        self
+    }
+
+    /// Whether a client with this cluster can use all endpoints of this assignment, as far as identities tell.
+    pub fn admits(&self, assignment: &Cell) -> bool {
+        match (&self.identities, &assignment.identities) {
+            (Some(admitted), Some(met)) => met.iter().all(|identity| admitted.binary_search(identity).is_ok()),
+            (None, _) | (_, None) => true,
+        }
+    }
+
+    /// Whether this cluster admits everybody whom `cluster` admits.
+    pub fn admits_all_of(&self, cluster: &Cell) -> bool {
+        self.identities.is_none() || cluster.identities.is_some() && self.admits(cluster)
     }
 
     /// What kind of resource it is.
@@ -317,13 +344,14 @@ impl Cell {
         &self.aliases
     }
 
-    /// Whether `other` is the same version, with the same references and origins. Never said of composites, where it
+    /// Whether `other` is the same version, with the same references, origins and identities. Never said of composites, where it
     /// would cost more to find out than it saves.
     pub(crate) fn is_same_as(&self, other: &Cell) -> bool {
         matches!((&self.content, &other.content), (Content::Whole, Content::Whole))
             && self == other
             && self.references == other.references
             && self.origins == other.origins
+            && self.identities == other.identities
     }
 
     /// The parts, when it has any.
@@ -340,7 +368,7 @@ impl Cell {
         let cell = Cell::composite(self.resource_type, self.name.clone(), head.clone(), parts);
         let ttl = self.ttl().map(|ttl| Box::new(Ttl::new(ttl)));
         let (references, origins, aliases) = (self.references.clone(), self.origins.clone(), self.aliases.clone());
-        Some(Cell { references, origins, aliases, ttl, ..cell })
+        Some(Cell { references, origins, aliases, ttl, identities: self.identities.clone(), ..cell })
     }
 
     /// The encoded message.

@@ -26,6 +26,18 @@ pub enum Wait {
         /// The cluster.
         cluster: Name,
     },
+    /// It is an assignment with endpoints that the client's cluster does not admit: one that does was not sent yet, or not
+    /// accepted.
+    PeersNotAdmitted {
+        /// The cluster.
+        cluster: Name,
+    },
+    /// It is a cluster that admits fewer peers than before, and the assignment without those that it refuses was not sent
+    /// yet.
+    AssignmentNotSent {
+        /// The assignment.
+        assignment: Name,
+    },
     /// It is to be removed, but the client may still hold a resource that refers to it (rule P-53).
     StillReferred {
         /// The type of that resource.
@@ -53,9 +65,11 @@ impl Wait {
     /// wait; `None` stands for that.
     pub(crate) fn bound(&self, settings: &Settings) -> Option<Duration> {
         match self {
-            Wait::ClusterNotSent { .. } | Wait::ClusterNotAccepted { .. } | Wait::NotYetAsked { .. } => {
-                Some(settings.order_wait)
-            }
+            Wait::ClusterNotSent { .. }
+            | Wait::ClusterNotAccepted { .. }
+            | Wait::PeersNotAdmitted { .. }
+            | Wait::AssignmentNotSent { .. }
+            | Wait::NotYetAsked { .. } => Some(settings.order_wait),
             Wait::KeptByHeldBack { .. } | Wait::ClusterRefused { .. } => None,
             // What refers to it may wait itself, as long as it may, before it can give it up. If both ended at once,
             // the removal would come first.
@@ -90,6 +104,15 @@ impl fmt::Display for Waiting {
             }
             Wait::ClusterRefused { cluster } => {
                 write!(f, "keeping an older form of {own} \"{name}\": the client refuses new cluster \"{cluster}\"")
+            }
+            Wait::PeersNotAdmitted { cluster } => {
+                write!(
+                    f,
+                    "waiting for CDS \"{cluster}\" to be accepted before {own} \"{name}\" with peers that it admits only then"
+                )
+            }
+            Wait::AssignmentNotSent { assignment } => {
+                write!(f, "waiting for EDS \"{assignment}\" to be sent before {own} \"{name}\" that admits fewer peers")
             }
             Wait::StillReferred { by_type, by } => {
                 let by_type = by_type.short().to_uppercase();

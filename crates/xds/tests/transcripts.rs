@@ -4,8 +4,8 @@
 //! A file is a list of blocks: comments (`#`), one command, its reply (indented). Commands:
 //!
 //! - `stream sotw|delta [only TYPE] [ack-wait SECONDS] [max-names N] [max-bytes N]`: a new stream.
-//! - `publish TYPE NAME VERSION [ttl SECONDS] [as ALIAS ...] [-> TYPE:NAME ...]; TYPE NAME -; ...`: changes the mesh; `-`
-//!   removes.
+//! - `publish TYPE NAME VERSION [ttl SECONDS] [meets WHO,...] [as ALIAS ...] [-> TYPE:NAME ...]; TYPE NAME -; ...`: changes
+//!   the mesh; `-` removes.
 //!   Prints nothing. With `parts NAME=VERSION ...` before the arrow the resource is made of parts, each from the object
 //!   `object/` and its name.
 //! - `ask TYPE [node=ID[+FEATURE ...]] [NAME ...] [nonce N] [version V] [error TEXT]`: a state-of-the-world request;
@@ -189,6 +189,11 @@ impl Player {
             let cell = Cell::new(resource_type, name.into(), value(name, version).as_bytes())
                 .referring_to(references)
                 .also_known_as(aliases);
+            let meets = words.iter().position(|word| *word == "meets").map(|at| words[at + 1].split(','));
+            let cell = match meets {
+                Some(identities) => cell.meeting(identities.map(|identity| identity.into())),
+                None => cell,
+            };
             edit.set(match ttl {
                 Some(seconds) => cell.with_ttl(Duration::from_secs(seconds)),
                 None => cell,

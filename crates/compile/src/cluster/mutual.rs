@@ -9,6 +9,7 @@ use proto::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use proto::pb::google::protobuf::Struct;
 
 use super::http::{self, Upstream};
+use super::tls::Mode;
 use super::{ClusterInput, Discovery};
 use crate::pack;
 use crate::policy::Policy;
@@ -45,6 +46,16 @@ pub(super) fn by_mark(input: &ClusterInput<'_>) -> Vec<TransportSocketMatch> {
 pub(super) fn for_all(input: &ClusterInput<'_>, policy: &Policy<'_>, discovery: Discovery) -> Option<TransportSocket> {
     let is_taken = input.mutual_tls.is_some_and(|mutual| mutual.is_taken_by_all);
     (discovery == Discovery::OriginalDestination && is_taken).then(|| automatic(input, policy)).flatten()
+}
+
+/// Whom the cluster admits as peers, where that follows from the accounts of its endpoints.
+pub(crate) fn admitted<'a>(input: &ClusterInput<'a>) -> Option<&'a Peers> {
+    let mutual = input.mutual_tls?;
+    let is_used = match &input.policy().tls {
+        None => mutual.is_automatic && (mutual.is_taken_by_all || !input.audience.is_grpc()),
+        Some(part) => part.value.subject_alt_names.is_empty() && matches!(Mode::of(part, &mut Vec::new()), Mode::Mesh),
+    };
+    is_used.then_some(&mutual.peers)
 }
 
 fn automatic(input: &ClusterInput<'_>, policy: &Policy<'_>) -> Option<TransportSocket> {

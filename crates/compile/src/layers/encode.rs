@@ -18,6 +18,7 @@ use world::{ObjectRef, Problem};
 
 use super::output::HostPart;
 use crate::route::EncodedHost;
+use crate::security::Peers;
 use crate::{Audience, HostDelivery, flat, names, pack, route};
 
 /// `RouteConfiguration.virtual_hosts`.
@@ -29,13 +30,17 @@ pub(super) fn cell(
     name: Name,
     bytes: &[u8],
     references: impl IntoIterator<Item = (ResourceType, Name)>,
+    peers: Option<&Peers>,
     origins: &BTreeSet<ObjectRef>,
 ) -> Result<Cell, Box<Problem>> {
     let message = Message::of_resource(resource_type);
     let what = format_args!("{} \"{name}\"", resource_type.message_name());
     check(message, bytes, what, origins.first())?;
-    let cell = Cell::new(resource_type, name, &message.canonicalize(bytes));
-    Ok(cell.referring_to(references))
+    let cell = Cell::new(resource_type, name, &message.canonicalize(bytes)).referring_to(references);
+    Ok(match peers {
+        Some(peers) => cell.meeting(peers.names()),
+        None => cell,
+    })
 }
 
 /// One host with the domains that it has got, as a part of its route configuration: the `virtual_hosts` field.

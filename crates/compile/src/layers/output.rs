@@ -12,6 +12,7 @@ use world::{ObjectRef, Problem, World};
 use super::encode;
 use crate::Built;
 use crate::listener::{Contribution, Served};
+use crate::security::Peers;
 
 /// Everything that one run of a unit built.
 #[derive(Debug, Default)]
@@ -50,7 +51,20 @@ impl Output {
         references: impl IntoIterator<Item = (ResourceType, Name)>,
         origins: &BTreeSet<ObjectRef>,
     ) {
-        match encode::cell(resource_type, name, bytes, references, origins) {
+        self.add_meeting(None, resource_type, name, bytes, references, origins);
+    }
+
+    /// The same, with whom clients meet by it: a cluster's peers, or the endpoints of an assignment.
+    pub(super) fn add_meeting(
+        &mut self,
+        peers: Option<&Peers>,
+        resource_type: ResourceType,
+        name: Name,
+        bytes: &[u8],
+        references: impl IntoIterator<Item = (ResourceType, Name)>,
+        origins: &BTreeSet<ObjectRef>,
+    ) {
+        match encode::cell(resource_type, name, bytes, references, peers, origins) {
             Ok(cell) => self.cells.push(Made { cell, origins: origins.iter().cloned().collect() }),
             Err(problem) => self.problems.push(*problem),
         }

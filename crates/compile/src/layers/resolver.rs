@@ -87,8 +87,9 @@ impl<'r, 'w> Resolver<'r, 'w> {
         (found, policies)
     }
 
-    /// How the client speaks mutual TLS to a service's port, if it can.
-    pub(super) fn mutual_tls(&self, service: &Service, port: u16) -> Option<MutualTls> {
+    /// How the client speaks mutual TLS to a service's port, if it can; `kept` are endpoints that clusters still have
+    /// beside those of the world.
+    pub(super) fn mutual_tls(&self, service: &Service, port: u16, kept: &[Endpoint]) -> Option<MutualTls> {
         if !self.speaks_mutual_tls() {
             return None;
         }
@@ -96,10 +97,19 @@ impl<'r, 'w> Resolver<'r, 'w> {
         // Of endpoints that gRPC gets none is marked: there each cluster has its own answer, which is its strictness.
         let is_taken_by_all = !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.mutual_tls);
         Some(MutualTls {
-            peers: Peers::of(&endpoints, service, self.reader.settings()),
+            peers: Peers::of(endpoints.iter().chain(kept), service, self.reader.settings()),
             is_automatic: self.options.auto_mtls && !service.external,
             is_taken_by_all,
         })
+    }
+
+    /// Who these endpoints of a service are; `None` for clients that do not ask.
+    pub(super) fn peers<'e>(
+        &self,
+        service: &'e Service,
+        endpoints: impl IntoIterator<Item = &'e Endpoint>,
+    ) -> Option<Peers> {
+        self.speaks_mutual_tls().then(|| Peers::of(endpoints, service, self.reader.settings()))
     }
 
     /// Which endpoints of a service's port take nothing but mutual TLS: of all, or of a subset and those that its cluster

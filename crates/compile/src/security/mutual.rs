@@ -38,7 +38,11 @@ pub struct Peers {
 impl Peers {
     /// The accounts of these endpoints of a service, in the trust domain and its aliases, and the names that the service
     /// gives. A workload whose account is not known may have any of its namespace where the service gives no names.
-    pub fn of(endpoints: &[Endpoint], service: &Service, settings: &Settings) -> Self {
+    pub fn of<'a>(
+        endpoints: impl IntoIterator<Item = &'a Endpoint>,
+        service: &'a Service,
+        settings: &Settings,
+    ) -> Self {
         let mut accounts: BTreeSet<(&str, Option<&str>)> = BTreeSet::new();
         for endpoint in endpoints {
             accounts.insert((namespace(endpoint, service), endpoint.service_account.as_deref()));
@@ -59,6 +63,12 @@ impl Peers {
     /// Exactly these.
     pub(crate) fn named(names: &[String]) -> Self {
         Self { exact: names.iter().cloned().collect(), prefixes: BTreeSet::new() }
+    }
+
+    /// Each id, and each beginning with a star, for comparison.
+    pub(crate) fn names(&self) -> impl Iterator<Item = Arc<str>> {
+        let prefixes = self.prefixes.iter().map(|prefix| format!("{prefix}*").into());
+        self.exact.iter().map(|name| name.as_str().into()).chain(prefixes)
     }
 
     /// The ids, and how others may begin.

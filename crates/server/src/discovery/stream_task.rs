@@ -583,6 +583,8 @@ fn reason(wait: &Wait) -> &'static str {
         Wait::ClusterNotSent { .. } => "cluster_not_sent",
         Wait::ClusterNotAccepted { .. } => "cluster_not_accepted",
         Wait::ClusterRefused { .. } => "cluster_refused",
+        Wait::PeersNotAdmitted { .. } => "peers_not_admitted",
+        Wait::AssignmentNotSent { .. } => "assignment_not_sent",
         Wait::StillReferred { .. } => "still_referred",
         Wait::KeptByHeldBack { .. } => "kept_by_held_back",
         Wait::NotYetAsked { .. } => "not_yet_asked",

@@ -125,6 +125,12 @@ fn words(wait: &Wait) -> String {
         Wait::ClusterRefused { cluster } => {
             format!("the node refuses new cluster \"{cluster}\", so it keeps an older form")
         }
+        Wait::PeersNotAdmitted { cluster } => {
+            format!("cluster \"{cluster}\" is not accepted in the form that admits all of its endpoints")
+        }
+        Wait::AssignmentNotSent { assignment } => {
+            format!("assignment \"{assignment}\" without the peers that it admits no more is not sent")
+        }
         Wait::StillReferred { by_type, by } => {
             format!("{} \"{by}\" still refers to it", by_type.short().to_uppercase())
         }

@@ -16,6 +16,7 @@ mod identity;
 mod identity_attacks;
 mod intents;
 mod lifecycle;
+mod peers;
 mod quotas;
 mod rollouts;
 mod rotation;

@@ -4,10 +4,15 @@
 //! may it be removed: has everything gone that refers to it? Both look at the other types of the same stream only. A
 //! type that the client did not ask for on this stream never holds another one up (rule P-60).
 //!
-//! No wait can go round in a circle: clusters and endpoints are sent without waiting for anybody, an acknowledgement
-//! of clusters needs nothing but endpoints and secrets, and removals wait for later types only. That holds for the
+//! No wait can go round in a circle. Clusters and endpoints that are new are sent without waiting for anybody. Where one
+//! waits for the other because of whom the client would meet ([`peers`]), either can do without the wait: a cluster that
+//! warms is sent the assignment that the client has, and only one whose present form admits all of the next assignment
+//! waits for that. An acknowledgement of clusters needs nothing but endpoints and secrets, and removals wait for later
+//! types only. That holds for the
 //! first delivery, too, where Envoy does not ask for listeners before it has accepted its clusters, and gRPC asks for
 //! clusters only once it holds the routes that name them.
+
+mod peers;
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -45,6 +50,8 @@ pub(crate) struct Order<'a> {
     clusters: Option<&'a Substream>,
     /// Names of this type that the client may still refer to against the target's will, and by what.
     referred: OnceCell<BTreeMap<Name, Wait>>,
+    /// See [`Order::outdated`].
+    outdated: OnceCell<BTreeMap<Name, Vec<Arc<Cell>>>>,
 }
 
 impl<'a> Order<'a> {
@@ -57,7 +64,8 @@ impl<'a> Order<'a> {
         let clusters = substreams[ResourceType::Cluster.index()]
             .as_deref()
             .filter(|clusters| resource_type > ResourceType::Cluster && !clusters.is_settled(target));
-        Self { resource_type, returning, substreams, target, clusters, referred: OnceCell::new() }
+        let (referred, outdated) = (OnceCell::new(), OnceCell::new());
+        Self { resource_type, returning, substreams, target, clusters, referred, outdated }
     }
 
     /// Whether nothing that is sent now can have to wait.
@@ -65,10 +73,16 @@ impl<'a> Order<'a> {
         self.clusters.is_none()
     }
 
-    /// What this resource must wait for before it is sent: a cluster that it uses and that the client subscribes to,
-    /// but has not in its newest form (rule P-61) or has not accepted in any form (rules P-18, P-59). A changed
-    /// cluster need not be accepted: the client serves with the old one until the new one is warm.
-    pub(crate) fn before_sending(&self, cell: &Cell) -> Option<Wait> {
+    /// What this resource must wait for before it is sent in place of `held`: a cluster that it uses and that the client
+    /// subscribes to, but has not in its newest form (rule P-61) or has not accepted in any form (rules P-18, P-59). A
+    /// changed cluster need not be accepted: the client serves with the old one until the new one is warm. Clusters and
+    /// assignments wait for each other where the client would not admit who it meets.
+    pub(crate) fn before_sending(&self, cell: &Arc<Cell>, held: Option<&Arc<Cell>>) -> Option<Wait> {
+        match self.resource_type {
+            ResourceType::Endpoints => return self.before_assigning(cell, held),
+            ResourceType::Cluster => return self.before_narrowing(cell, held),
+            _ => {}
+        }
         let clusters = self.clusters?;
         cell.references().filter(|(to, _)| *to == ResourceType::Cluster).find_map(|(_, name)| {
             if !clusters.subscription.covers(name) {

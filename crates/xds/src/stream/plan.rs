@@ -255,10 +255,14 @@ impl Planner<'_> {
             }
             (Some(Wanted::Published(want) | Wanted::Reduced(want)), _) => {
                 // What is tried waits for no other type: all of it was sent before.
-                let wait = self.order.before_sending(&want).filter(|_| !self.is_tried(name));
-                match self.wait(plan, name, wait) {
-                    When::Later => _ = plan.keep.insert(name.clone(), held),
-                    When::Now => self.send(plan, name, &want, held),
+                let wait = self.order.before_sending(&want, held.cell()).filter(|_| !self.is_tried(name));
+                match (self.wait(plan, name, wait), &held) {
+                    // A cluster that warms waits for any assignment (rule P-55).
+                    (When::Later, Held::Again(Some(have))) if self.resource_type == ResourceType::Endpoints => {
+                        self.send(plan, name, &have.clone(), held);
+                    }
+                    (When::Later, _) => _ = plan.keep.insert(name.clone(), held),
+                    (When::Now, _) => self.send(plan, name, &want, held),
                 }
             }
         }

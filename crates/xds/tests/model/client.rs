@@ -10,10 +10,11 @@ use proto::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use proto::pb::google::rpc::Status;
+use snapshot::Snapshot;
 use xds::{Request, Variant};
 
 use crate::hosts::{Hosts, domains};
-use crate::mesh::{TYPES, is_bad, is_wild, name_of, parts, references};
+use crate::mesh::{TYPES, admits, is_bad, is_wild, name_of, parts, references};
 
 /// How the client takes the next response of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +97,8 @@ pub struct Client {
     /// Clusters that were warm once: they serve, even while a new form of them warms.
     serving: BTreeSet<String>,
     warming: BTreeSet<String>,
+    /// Clusters in the form that serves.
+    in_use: BTreeMap<String, String>,
     initialised: bool,
     withheld: Vec<Ack>,
     hosts: Hosts,
@@ -127,6 +130,7 @@ impl Client {
             kinds: TYPES.into_iter().map(|kind| (kind, Kind::default())).collect(),
             serving: BTreeSet::new(),
             warming: BTreeSet::new(),
+            in_use: BTreeMap::new(),
             initialised: false,
             withheld: Vec::new(),
             hosts: Hosts::default(),
@@ -207,8 +211,9 @@ impl Client {
     }
 
     /// Takes in one encoded response. An error is a broken promise of the server.
-    pub fn receive(&mut self, kind: ResourceType, bytes: &[u8]) -> Result<(), String> {
+    pub fn receive(&mut self, kind: ResourceType, bytes: &[u8], published: &Snapshot) -> Result<(), String> {
         let message = self.decode(kind, bytes)?;
+        self.check_met(&message, published)?;
         match kind {
             Cluster => self.excuse_endpoints(&message),
             Route => self.excuse_hosts(&message),
@@ -459,6 +464,39 @@ impl Client {
         Ok(())
     }
 
+    /// Nobody is met who is not admitted, as far as the order can help it. Before there are listeners nobody is met at all;
+    /// after a rejection, or a return, the server cannot know who is admitted.
+    fn check_met(&self, message: &Received, published: &Snapshot) -> Result<(), String> {
+        let has_refused = [Cluster, Endpoints].iter().any(|kind| !self.kinds[kind].refused.is_empty());
+        if !self.initialised || self.lenient || self.rejected || self.returned || has_refused {
+            return Ok(());
+        }
+        for (name, new) in &message.resources {
+            let Some(had) = self.kinds[&Endpoints].held.get(name) else { continue };
+            let Some(cluster) = self.kinds[&Cluster].held.get(name) else { continue };
+            let is_wrong = match message.kind {
+                // Where the newest cluster does not admit what is there, it is taken into use together with what comes.
+                Endpoints => {
+                    let used = self.in_use.get(name).unwrap_or(&cluster.value);
+                    let loses = |cluster| admits(cluster, &had.value) && !admits(cluster, &new.value);
+                    admits(&cluster.value, &had.value) && (loses(used) || loses(&cluster.value))
+                }
+                // What is published for it would have been admitted by the cluster that is there.
+                Cluster => published.get(Endpoints, name).is_some_and(|assignment| {
+                    let assignment = String::from_utf8_lossy(&assignment.value()).into_owned();
+                    !admits(&new.value, &had.value)
+                        && admits(&cluster.value, &assignment)
+                        && admits(&new.value, &assignment)
+                }),
+                _ => false,
+            };
+            if is_wrong {
+                return Err(format!("{} {new:?} meets whom {cluster:?} and {had:?} do not know", message.kind));
+            }
+        }
+        Ok(())
+    }
+
     /// The endpoints of a changed cluster come again, also when the client rejects it: the server cannot wait to know.
     fn excuse_endpoints(&mut self, message: &Received) {
         for (name, new) in &message.resources {
@@ -507,6 +545,9 @@ impl Client {
                 }
                 Endpoints => {
                     let is_new = self.warming.remove(&name) | self.hopeless.remove(&name);
+                    if let Some(cluster) = self.kinds[&Cluster].held.get(&name).filter(|_| is_new) {
+                        self.in_use.insert(name.clone(), cluster.value.clone());
+                    }
                     if is_new && self.kinds[&Cluster].held.contains_key(&name) {
                         self.serving.insert(name);
                     }
@@ -520,6 +561,7 @@ impl Client {
             match kind {
                 Cluster => {
                     self.serving.remove(&name);
+                    self.in_use.remove(&name);
                     self.warming.remove(&name);
                 }
                 Listener => _ = self.active.remove(&name),

@@ -12,7 +12,7 @@ use proptest::test_runner::{FileFailurePersistence, RngSeed};
 use xds::Variant;
 
 use crate::client::Manner;
-use crate::run::{Action, Run, action, calm_action, manner, picky_action, spoiling_action};
+use crate::run::{Action, Run, action, calm_action, joining_action, manner, picky_action, spoiling_action};
 
 /// The same ones each time, so that a change is judged by what it does. `PROPTEST_CASES=20000` looks for new ones.
 const CASES: u32 = 2_500;
@@ -51,6 +51,20 @@ proptest! {
     #[test]
     fn a_delta_client_ends_with_the_mesh_and_no_path_breaks_on_the_way(
         actions in prop::collection::vec(calm_action(), 1..60)
+    ) {
+        play(Variant::Delta, &actions)?;
+    }
+
+    #[test]
+    fn a_state_of_the_world_client_meets_nobody_whom_its_cluster_does_not_admit(
+        actions in prop::collection::vec(joining_action(), 1..60)
+    ) {
+        play(Variant::StateOfTheWorld, &actions)?;
+    }
+
+    #[test]
+    fn a_delta_client_meets_nobody_whom_its_cluster_does_not_admit(
+        actions in prop::collection::vec(joining_action(), 1..60)
     ) {
         play(Variant::Delta, &actions)?;
     }

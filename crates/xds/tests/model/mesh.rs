@@ -32,6 +32,8 @@ pub enum Mutation {
     Cluster(u8),
     RemoveCluster(u8),
     Endpoints(u8),
+    /// The identities of a cluster's endpoints are these now.
+    Accounts(u8, Vec<char>),
     Route(u8, Vec<u8>),
     RemoveRoute(u8),
     /// A virtual host of a route configuration, with clusters and the domains that it would like to have.
@@ -56,6 +58,15 @@ pub fn mutation() -> impl Strategy<Value = Mutation> {
         1 => (0u8..3).prop_map(Mutation::RemoveListener),
         4 => (0u8..APART, 0u8..3, clusters(), domains()).prop_map(|(r, h, c, d)| Mutation::Host(r, h, c, d)),
         2 => (0u8..APART, 0u8..3).prop_map(|(r, h)| Mutation::RemoveHost(r, h)),
+    ]
+}
+
+/// Changes to a mesh whose endpoints come under one identity and another.
+pub fn joining_mutation() -> impl Strategy<Value = Mutation> {
+    let accounts = prop::sample::subsequence(vec!['a', 'b', 'c'], 1..=3);
+    prop_oneof![
+        3 => mutation(),
+        2 => (0u8..5, accounts).prop_map(|(c, accounts)| Mutation::Accounts(c, accounts)),
     ]
 }
 
@@ -104,6 +115,8 @@ pub struct Mesh {
     revision: u32,
     clusters: BTreeMap<u8, u32>,
     endpoints: BTreeMap<u8, u32>,
+    /// Of each cluster's endpoints, if it is not `a` alone.
+    accounts: BTreeMap<u8, Vec<char>>,
     /// A revision and a cluster for each part.
     routes: BTreeMap<u8, Vec<(u32, u8)>>,
     listeners: BTreeMap<u8, (u32, u8, Option<u8>)>,
@@ -141,6 +154,13 @@ impl Mesh {
                 renew(&mut self.bad, revision, parts.chain(listeners).chain(hosts));
             }
             Mutation::Endpoints(c) => _ = self.endpoints.entry(*c).and_modify(|v| *v = revision),
+            Mutation::Accounts(c, accounts) => {
+                let before = self.accounts.insert(*c, accounts.clone());
+                if self.clusters.contains_key(c) && before.as_deref().unwrap_or(&['a']) != accounts {
+                    self.clusters.insert(*c, revision);
+                    self.endpoints.insert(*c, revision);
+                }
+            }
             Mutation::Route(r, clusters) => {
                 // Parts that stay the same keep their revision.
                 let old = self.routes.remove(r).unwrap_or_default();
@@ -220,11 +240,13 @@ impl Mesh {
         let mut upper = self.layers[1].get_or_insert_with(Layer::new).edit();
         for c in 0..5 {
             let name = format!("c{c}");
+            let accounts = self.accounts.get(&c).map_or(&['a'][..], Vec::as_slice);
+            let meets: Vec<_> = accounts.iter().map(|account| format!("meets:{account}")).collect();
             let cluster =
                 self.clusters.get(&c).map(|v| (self.text(*v), vec![(ResourceType::Endpoints, format!("c{c}"))]));
-            put(&mut lower, ResourceType::Cluster, &name, &[], cluster);
+            put(&mut lower, ResourceType::Cluster, &name, &meets, cluster);
             let endpoints = self.endpoints.get(&c).map(|v| (self.text(*v), Vec::new()));
-            put(&mut lower, ResourceType::Endpoints, &name, &[], endpoints);
+            put(&mut lower, ResourceType::Endpoints, &name, &meets, endpoints);
         }
         let there = |c: &u8| self.clusters.contains_key(c);
         let to_cluster = |c: &u8| (ResourceType::Cluster, format!("c{c}"));
@@ -320,7 +342,21 @@ fn put(
     let value = text(name, &content, words, &to);
     let to = to.into_iter().map(|(kind, name)| (kind, name.into()));
     let aliases: Vec<_> = domains(&value).map(|domain| domain.into()).collect();
-    edit.set(Cell::new(kind, name.into(), value.as_bytes()).referring_to(to).also_known_as(aliases));
+    let cell = Cell::new(kind, name.into(), value.as_bytes()).referring_to(to).also_known_as(aliases);
+    edit.set(match kind {
+        ResourceType::Cluster | ResourceType::Endpoints => cell.meeting(identities(&value).map(|who| who.into())),
+        _ => cell,
+    });
+}
+
+/// Whom a published cluster admits, or who the endpoints of an assignment are.
+pub fn identities(value: &str) -> impl Iterator<Item = &str> {
+    value.split(' ').filter_map(|word| word.strip_prefix("meets:"))
+}
+
+/// Whether a cluster admits all endpoints of an assignment, by their published values.
+pub fn admits(cluster: &str, assignment: &str) -> bool {
+    identities(assignment).all(|met| identities(cluster).any(|admitted| admitted == met))
 }
 
 /// The name that a published value begins with.

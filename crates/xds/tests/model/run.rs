@@ -10,7 +10,9 @@ use xds::{Outcome, Request, Service, Settings, Stream, Variant};
 
 use crate::client::{Client, Manner, Nack};
 use crate::hosts::domains;
-use crate::mesh::{Mesh, Mutation, TYPES, is_bad, is_wild, mutation, parts, references, spoiling_mutation};
+use crate::mesh::{
+    Mesh, Mutation, TYPES, is_bad, is_wild, joining_mutation, mutation, parts, references, spoiling_mutation,
+};
 
 /// What may happen next.
 #[derive(Clone, Debug)]
@@ -38,6 +40,14 @@ pub fn calm_action() -> impl Strategy<Value = Action> {
         4 => Just(Action::Deliver),
         4 => Just(Action::Ask),
         3 => (1u8..8).prop_map(Action::Flow),
+    ]
+}
+
+/// The same in a mesh whose endpoints come under one identity and another.
+pub fn joining_action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        4 => prop::collection::vec(joining_mutation(), 1..4).prop_map(Action::Publish),
+        15 => calm_action(),
     ]
 }
 
@@ -97,8 +107,8 @@ pub struct Run {
     snapshot: Option<Snapshot>,
     stream: Stream,
     client: Client,
-    /// With the domains that were published when it was made.
-    to_client: VecDeque<(ResourceType, Vec<u8>, BTreeSet<String>)>,
+    /// With what was published when it was made.
+    to_client: VecDeque<(ResourceType, Vec<u8>, Snapshot)>,
     to_stream: VecDeque<Request>,
     /// Responses without an answer, by type, as the stream can know it.
     unanswered: BTreeMap<ResourceType, BTreeSet<String>>,
@@ -339,7 +349,7 @@ impl Run {
         unanswered.insert(response.nonce.clone());
         self.story.push(format!("serve {kind} #{} {}", response.nonce, String::from_utf8_lossy(&bytes).escape_debug()));
         self.check_subscribed(kind, &bytes)?;
-        let published = self.published_domains();
+        let published = self.snapshot.clone().ok_or("nothing was published")?;
         self.to_client.push_back((kind, bytes, published));
         Ok(true)
     }
@@ -385,8 +395,8 @@ impl Run {
         Ok(())
     }
 
-    fn published_domains(&self) -> BTreeSet<String> {
-        let cells = self.snapshot.iter().flat_map(|snapshot| snapshot.iter(ResourceType::VirtualHost));
+    fn published_domains(snapshot: &Snapshot) -> BTreeSet<String> {
+        let cells = snapshot.iter(ResourceType::VirtualHost);
         let of = |cell: &std::sync::Arc<snapshot::Cell>| {
             let value = String::from_utf8(cell.value().to_vec()).unwrap();
             let route = cell.name().split('/').next().unwrap().to_owned();
@@ -396,12 +406,13 @@ impl Run {
     }
 
     fn deliver(&mut self) -> Result<bool, String> {
-        let Some((kind, bytes, published)) = self.to_client.pop_front() else { return Ok(false) };
+        let Some((kind, bytes, snapshot)) = self.to_client.pop_front() else { return Ok(false) };
         self.story.push(format!("deliver {kind}"));
+        let published = Self::published_domains(&snapshot);
         // Which domains a client came back with is not known, so the parts of what it then refuses may not go together.
         let is_known = !(self.client.rejected && self.connected.is_some());
         let before = self.client.domains().or_else(|why| if is_known { Err(why) } else { Ok(BTreeSet::new()) })?;
-        self.client.receive(kind, &bytes)?;
+        self.client.receive(kind, &bytes, &snapshot)?;
         if kind == ResourceType::VirtualHost && !self.client.lenient && !self.client.refused_since {
             let after = self.client.domains()?;
             let routes = self.client.names(ResourceType::Route).unwrap();

@@ -14,7 +14,7 @@ use crate::cluster::{self, ClusterInput, ClusterRollout, Discovery};
 use crate::layers::output::Output;
 use crate::layers::resolver::Resolver;
 use crate::layers::rollout::{InForce, RevisionCluster, Via, Whole};
-use crate::security::{Stated, Strictness};
+use crate::security::{Peers, Stated, Strictness};
 use crate::{Interception, MutualTls, Proxy, Secrets, endpoints, listener, names};
 
 /// The clusters and listeners that are always there.
@@ -72,7 +72,8 @@ pub(in crate::layers) fn clusters(resolver: &Resolver<'_, '_>, host: &Hostname) 
                 output.problems.extend(strictness.stated.iter().filter_map(|stated| mixed(stated, input)));
             }
         }
-        output.add_encoded(ResourceType::Cluster, input.name.clone(), &built.value, assignment, &origins);
+        let (name, peers) = (input.name.clone(), cluster::admitted(input));
+        output.add_meeting(peers, ResourceType::Cluster, name, &built.value, assignment, &origins);
     });
     output
 }
@@ -134,27 +135,43 @@ pub(in crate::layers) fn assignments(resolver: &Resolver<'_, '_>, host: &Hostnam
             known = Some((port, found, policies));
         }
         let all = known.as_ref().map(|(_, all, _)| all.as_slice()).unwrap_or_default();
-        let bytes = match (input.subset, divided) {
-            (None, Some(Divided { in_force, .. })) => whole(resolver, input, in_force, all, &mut output.problems),
+        let (bytes, peers) = match (input.subset, divided) {
+            (None, Some(Divided { in_force, .. })) => {
+                (whole(resolver, input, in_force, all, &mut output.problems), resolver.peers(input.service, all))
+            }
             (Some(subset), Some(Divided { fallback, revision, .. })) => {
                 let all = with_kept(resolver, input, subset, revision.as_ref(), all);
+                let own = endpoints::of_subset(&all, &subset.labels);
                 match fallback {
                     Some(fallback) => {
-                        endpoints::with_fallback(input.name, &all, &subset.labels, &fallback.labels, proxy)
+                        let bytes = endpoints::with_fallback(input.name, &all, &subset.labels, &fallback.labels, proxy);
+                        let others = endpoints::of_subset(&all, &fallback.labels);
+                        (bytes, resolver.peers(input.service, own.chain(others)))
                     }
-                    None => endpoints::assignment(input.name, endpoints::of_subset(&all, &subset.labels), proxy),
+                    None => assigned(resolver, input, own),
                 }
             }
-            (Some(subset), None) => endpoints::assignment(input.name, endpoints::of_subset(all, &subset.labels), proxy),
-            (None, None) => endpoints::assignment(input.name, all, proxy),
+            (Some(subset), None) => assigned(resolver, input, endpoints::of_subset(all, &subset.labels)),
+            (None, None) => assigned(resolver, input, all),
         };
         let mut origins = BTreeSet::from([input.service.origin.clone()]);
         origins.extend(resolver.reader.endpoint_objects(input.service));
         origins.extend(input.rollout.map(|rollout| rollout.run.clone()));
         origins.extend(known.iter().flat_map(|(.., policies)| policies).cloned());
-        output.add_encoded(ResourceType::Endpoints, input.name.clone(), &bytes, None, &origins);
+        let name = input.name.clone();
+        output.add_meeting(peers.as_ref(), ResourceType::Endpoints, name, &bytes, None, &origins);
     });
     output
+}
+
+/// These endpoints as an assignment, and who they are.
+fn assigned<'e>(
+    resolver: &Resolver<'_, '_>,
+    input: &'e ClusterInput<'_>,
+    endpoints: impl IntoIterator<Item = &'e Endpoint> + Clone,
+) -> (Vec<u8>, Option<Peers>) {
+    let peers = resolver.peers(input.service, endpoints.clone());
+    (endpoints::assignment(input.name, endpoints, &input.audience.proxy), peers)
 }
 
 /// All endpoints, and with a revision that has none those that it had and that its cluster keeps until clients know.
@@ -230,8 +247,16 @@ fn each_cluster(
     let subsets = resolver.subsets(service, &rule);
     for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
         let inline = inline_endpoints(resolver, service, port);
-        let mutual_tls = (wanted == Wanted::Clusters).then(|| resolver.mutual_tls(service, port.number)).flatten();
         let in_force = resolver.in_force(service, &rule, port.number);
+        let revisions = in_force.as_ref().map_or(&[][..], InForce::revisions);
+        let mutual_tls = (wanted == Wanted::Clusters).then(|| {
+            let kept = |revision: &RevisionCluster<'_>| {
+                resolver.reader.kept_endpoints(service, port.number, revision.revision)
+            };
+            let kept: Vec<Endpoint> = revisions.iter().flat_map(kept).cloned().collect();
+            resolver.mutual_tls(service, port.number, &kept)
+        });
+        let mutual_tls = mutual_tls.flatten();
         let mut one = |subset: Option<&Subset>, divided: Option<&Divided<'_>>| {
             let name = subset.map_or("", |subset| &subset.name);
             let name: Arc<str> = names::outbound_cluster(port.number, name, &service.host);
@@ -263,7 +288,6 @@ fn each_cluster(
             let fallback = in_force.fallback_of(revision);
             Some(Divided { in_force, fallback, revision: Some(revision.revision.clone()) })
         };
-        let revisions = in_force.as_ref().map_or(&[][..], InForce::revisions);
         for subset in &subsets {
             let revision = revisions.iter().find(|revision| revision.is_defined && revision.subset.name == subset.name);
             one(Some(subset), revision.and_then(of).as_ref());
