@@ -3,8 +3,11 @@
 //! ```text
 //!  token ──▶ what it claims ──▶ Memory ──known──▶ outcome
 //!                                 │ unknown
-//!                                 └──▶ question (one for each token) ──▶ Reviewing ──TokenReview──▶ API server
+//!                                 └──▶ question (one for each token) ──▶ Line ──▶ Reviewing ──TokenReview──▶ API server
 //! ```
+//!
+//! Anybody can invent tokens that look like a cluster's. What they cost is bounded by the [`Line`], in which origins take
+//! turns: whoever invents many waits for itself.
 //!
 //! A token is known by its hash only, here and in the memory; it is held itself while a question about it is on its way,
 //! and shows in no `Debug`, error or log. Whoever cannot be proved because the API server does not answer is told to try
@@ -12,28 +15,30 @@
 
 mod answer;
 mod api_server;
+mod line;
 mod memory;
+mod origin;
 mod reviewing;
 mod settings;
+mod turns;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use identity::{ClaimedAccount, Pod, TokenError, Workload};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::StateError;
 use crate::metrics::Metrics;
 use api_server::ApiServer;
+use line::Line;
 use memory::{Memory, TokenHash};
+pub(crate) use origin::Origin;
 pub(crate) use reviewing::Reviewing;
 pub use settings::TokenReviewSettings;
-
-/// Questions that may wait for their turn. Beyond that callers are told to try again.
-const WAITING: usize = 1024;
 
 /// What is known of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +76,6 @@ pub(crate) struct Underway(watch::Receiver<Option<Outcome>>);
 #[derive(Clone)]
 pub(crate) struct TokenReviews {
     desk: Arc<Desk>,
-    questions: mpsc::Sender<Question>,
 }
 
 /// What those who ask and the task that answers share.
@@ -79,6 +83,8 @@ struct Desk {
     audience: String,
     proof_kept: Duration,
     known: Mutex<Known>,
+    /// Something was put into the line.
+    has_questions: Notify,
     metrics: Arc<Metrics>,
 }
 
@@ -86,12 +92,17 @@ struct Desk {
 struct Known {
     memory: Memory,
     underway: HashMap<TokenHash, Underway>,
+    line: Line<Question>,
+    /// Nobody answers any more.
+    is_closed: bool,
 }
 
 /// A question about one token.
 struct Question {
     token: String,
     hash: TokenHash,
+    /// Of whoever asked first.
+    origin: Origin,
     asked: Instant,
     /// The end that the token names.
     expires: SystemTime,
@@ -114,45 +125,25 @@ impl TokenReviews {
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Reviewing), StateError> {
         let server = ApiServer::open(settings).await.map_err(StateError::Settings)?;
-        let (questions, waiting) = mpsc::channel(WAITING);
         let desk = Arc::new(Desk {
             audience: settings.audience.clone(),
             proof_kept: settings.proof_kept,
             known: Mutex::default(),
+            has_questions: Notify::new(),
             metrics,
         });
-        let reviewing = Reviewing::new(server, waiting, desk.clone(), settings.patience);
-        Ok((Self { desk, questions }, reviewing))
+        let reviewing = Reviewing::new(server, desk.clone(), settings.patience);
+        Ok((Self { desk }, reviewing))
     }
 
     /// What a token claims, and what is known of it or will be.
     ///
     /// # Errors
     /// [`TokenError`] when it could prove nothing whatever the cluster says. Nobody is asked then.
-    pub(crate) fn ask(&self, token: &str) -> Result<(ClaimedAccount, Asked), TokenError> {
+    pub(crate) fn ask(&self, token: &str, origin: Origin) -> Result<(ClaimedAccount, Asked), TokenError> {
         let claimed = ClaimedAccount::read(token, &self.desk.audience, SystemTime::now())?;
-        let asked = self.ask_about(token, claimed.expires);
+        let asked = self.desk.ask(token, origin, claimed.expires);
         Ok((claimed, asked))
-    }
-
-    fn ask_about(&self, token: &str, expires: SystemTime) -> Asked {
-        let (hash, now) = (hash(token), Instant::now());
-        let mut known = self.desk.lock();
-        if let Some(outcome) = known.memory.recall(&hash, now) {
-            return Asked::Known(outcome);
-        }
-        if let Some(underway) = known.underway.get(&hash) {
-            return Asked::Underway(underway.clone());
-        }
-        let (answer, awaited) = watch::channel(None);
-        let question = Question { token: token.to_owned(), hash, asked: now, expires, answer };
-        if self.questions.try_send(question).is_err() {
-            self.desk.metrics.token_not_reviewed();
-            return Asked::Known(Outcome::Failed("too many tokens are being asked about".into()));
-        }
-        let underway = Underway(awaited);
-        known.underway.insert(hash, underway.clone());
-        Asked::Underway(underway)
     }
 }
 
@@ -161,22 +152,74 @@ impl Underway {
     pub(crate) async fn outcome(mut self) -> Outcome {
         match self.0.wait_for(Option::is_some).await.map(|outcome| outcome.clone()) {
             Ok(Some(outcome)) => outcome,
-            // Whoever answers has gone, because the server ends.
-            Ok(None) | Err(_) => Outcome::Failed("the server is ending".into()),
+            // The question was given up: for others, or because the server ends.
+            Ok(None) | Err(_) => not_asked(),
         }
     }
 }
 
 impl Desk {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of a token, or will be.
+    fn ask(&self, token: &str, origin: Origin, expires: SystemTime) -> Asked {
+        let (hash, now) = (hash(token), Instant::now());
+        let mut known = self.lock();
+        if let Some(outcome) = known.memory.recall(&hash, now) {
+            return Asked::Known(outcome);
+        }
+        if let Some(underway) = known.underway.get(&hash) {
+            return Asked::Underway(underway.clone());
+        }
+        if known.is_closed {
+            return Asked::Known(not_asked());
+        }
+        let (answer, awaited) = watch::channel(None);
+        let underway = Underway(awaited);
+        known.underway.insert(hash, underway.clone());
+        let standing = known.memory.standing(&origin, now);
+        let question = Question { token: token.to_owned(), hash, origin, asked: now, expires, answer };
+        // Dropping it tells those who wait for it.
+        if let Some(out) = known.line.put(origin, standing, question) {
+            known.underway.remove(&out.hash);
+            self.metrics.token_not_reviewed();
+        }
+        drop(known);
+        self.has_questions.notify_one();
+        Asked::Underway(underway)
+    }
+
+    /// The next question that somebody waits for.
+    fn take(&self) -> Option<Question> {
+        let mut known = self.lock();
+        loop {
+            let question = known.line.take()?;
+            // One of those who wait is the place where others would find it.
+            if question.answer.receiver_count() > 1 {
+                return Some(question);
+            }
+            known.underway.remove(&question.hash);
+        }
+    }
+
+    /// Gives up what waits, and whatever would be asked.
+    fn close(&self) {
+        let mut known = self.lock();
+        known.is_closed = true;
+        known.line.clear();
+        known.underway.clear();
     }
 
     /// Tells everybody who waits for it, and remembers it for those who come later.
     fn settle(&self, question: Question, outcome: Outcome) {
         let left = question.expires.duration_since(SystemTime::now()).unwrap_or_default();
-        let mut known = self.lock();
-        known.memory.note(question.hash, outcome.clone(), Instant::now(), left.min(self.proof_kept));
+        let (mut known, now) = (self.lock(), Instant::now());
+        known.memory.note(question.hash, outcome.clone(), now, left.min(self.proof_kept));
+        if let Outcome::Proved(_) = outcome {
+            known.memory.note_origin(question.origin, now);
+        }
         known.underway.remove(&question.hash);
         drop(known);
         // Nobody may be waiting any more.
@@ -184,9 +227,62 @@ impl Desk {
     }
 }
 
+/// What becomes of a question that was given up.
+fn not_asked() -> Outcome {
+    Outcome::Failed("too many tokens are being asked about, or the server is ending".into())
+}
+
 /// SHA-256 of the token.
 fn hash(token: &str) -> TokenHash {
     let mut hash = TokenHash::default();
     hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
     hash
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn desk() -> Desk {
+        Desk {
+            audience: String::new(),
+            proof_kept: Duration::from_secs(60),
+            known: Mutex::default(),
+            has_questions: Notify::new(),
+            metrics: Metrics::new(),
+        }
+    }
+
+    fn ask(desk: &Desk, token: &str) -> Underway {
+        match desk.ask(token, Origin::V6(0), SystemTime::now() + Duration::from_secs(60)) {
+            Asked::Underway(underway) => underway,
+            Asked::Known(outcome) => panic!("{outcome:?}"),
+        }
+    }
+
+    #[test]
+    fn a_question_that_nobody_waits_for_any_more_is_not_asked_but_when_it_comes_again() {
+        let desk = desk();
+        drop(ask(&desk, "gone"));
+        let (one, other) = (ask(&desk, "kept"), ask(&desk, "kept"));
+        drop(one);
+        assert_eq!(desk.take().unwrap().token, "kept");
+        assert!(desk.take().is_none());
+        let again = ask(&desk, "gone");
+        assert_eq!(desk.take().unwrap().token, "gone");
+        drop((other, again));
+    }
+
+    #[tokio::test]
+    async fn who_waits_when_nobody_answers_any_more_is_told_and_so_is_who_comes_then() {
+        let desk = desk();
+        let (taken, waiting) = (ask(&desk, "taken"), ask(&desk, "waiting"));
+        drop(desk.take());
+        assert_eq!(taken.outcome().await, not_asked());
+        desk.close();
+        assert_eq!(waiting.outcome().await, not_asked());
+        let late = desk.ask("late", Origin::V6(0), SystemTime::now());
+        assert!(matches!(late, Asked::Known(outcome) if outcome == not_asked()));
+    }
 }

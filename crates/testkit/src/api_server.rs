@@ -24,6 +24,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -80,6 +81,8 @@ impl std::fmt::Debug for Keyed {
 struct Desk {
     asked: AtomicU64,
     said: Mutex<HashMap<String, Says>>,
+    /// Whether answers wait.
+    held: watch::Sender<bool>,
 }
 
 impl ApiServer {
@@ -89,7 +92,7 @@ impl ApiServer {
     /// If no address or no certificate can be had.
     pub fn start() -> io::Result<ApiServer> {
         let (tls, root) = certificate().map_err(io::Error::other)?;
-        let desk = Arc::new(Desk { asked: AtomicU64::new(0), said: Mutex::default() });
+        let desk = Arc::new(Desk { asked: AtomicU64::new(0), said: Mutex::default(), held: watch::Sender::new(false) });
         let address = (Ipv4Addr::LOCALHOST, 0).into();
         let mut server = ApiServer { address, root, tls: Keyed(tls), desk, worker: None };
         server.restart()?;
@@ -120,9 +123,29 @@ impl ApiServer {
         self.desk.said.lock().unwrap_or_else(PoisonError::into_inner).insert(token.to_owned(), says);
     }
 
+    /// Keeps all answers back from now on.
+    pub fn hold(&self) {
+        self.desk.held.send_replace(true);
+    }
+
+    /// Gives the answers that were kept back, and all others at once again.
+    pub fn release(&self) {
+        self.desk.held.send_replace(false);
+    }
+
     /// How many TokenReviews were posted so far.
     pub fn asked(&self) -> u64 {
         self.desk.asked.load(Ordering::Relaxed)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The files by which a pod reaches it, by name: what the kubelet mounts into each.
+    pub fn service_account(&self) -> [(&'static str, String); 3] {
+        [("token", CLIENT.to_owned()), ("ca.crt", self.root.clone()), ("namespace", "default".to_owned())]
     }
 
     /// A kubeconfig by which it is reached: its current context has the right credentials, `stranger` wrong ones.
@@ -199,6 +222,8 @@ async fn answer(desk: Arc<Desk>, request: Request<Incoming>) -> Result<Response<
     let Some(token) = review["spec"]["token"].as_str().filter(|_| review["kind"] == "TokenReview") else {
         return Ok(status(StatusCode::BAD_REQUEST, "the object provided is no TokenReview with a token"));
     };
+    // The sender is there for as long as this is.
+    let _ = desk.held.subscribe().wait_for(|held| !held).await;
     let says = desk.said.lock().unwrap_or_else(PoisonError::into_inner).get(token).cloned();
     let verdict = match says.unwrap_or_else(|| Says::Refuses("[invalid bearer token, unknown]".to_owned())) {
         Says::Proves { user, audiences, pod } => {

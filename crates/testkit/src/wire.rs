@@ -12,7 +12,7 @@ mod sotw;
 mod tls;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 pub use delta::Delta;
 pub use exchange::{Exchange, WireError};
@@ -56,7 +56,16 @@ impl Wire {
     /// # Errors
     /// If the credentials cannot be used, nobody listens there, or one side does not take the other's certificate.
     pub async fn connect_tls(address: SocketAddr, credentials: &Credentials) -> Result<Wire> {
-        let channel = tls::connect(address, credentials).await?;
+        let channel = tls::connect(address, None, credentials).await?;
+        Ok(Wire { channel, token: None })
+    }
+
+    /// The same from this address of the machine.
+    ///
+    /// # Errors
+    /// As [`Wire::connect_tls`], and if the machine does not have the address.
+    pub async fn connect_tls_from(source: IpAddr, address: SocketAddr, credentials: &Credentials) -> Result<Wire> {
+        let channel = tls::connect(address, Some(source), credentials).await?;
         Ok(Wire { channel, token: None })
     }
 

@@ -1,9 +1,12 @@
-//! What is remembered of tokens: by their hash, for a short while, and of a bounded number.
+//! What is remembered of tokens: by their hash, for a short while, and of a bounded number. And from where came what
+//! proved somebody.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-use super::Outcome;
+use super::line::Standing;
+use super::{Origin, Outcome};
 
 /// SHA-256 of a token.
 pub(super) type TokenHash = [u8; 32];
@@ -16,17 +19,23 @@ const OTHERS: usize = 8_192;
 const REFUSAL: Duration = Duration::from_secs(10);
 /// How soon a question that nobody could answer is asked again.
 const FAILURE: Duration = Duration::from_secs(1);
+/// Origins that are remembered.
+const ORIGINS: usize = 65_536;
+/// For how long: clients come back after an API server was away for a night.
+const ORIGIN: Duration = Duration::from_secs(24 * 3600);
 
 /// The outcomes in force.
 #[derive(Debug)]
 pub(super) struct Memory {
-    proofs: Shelf,
-    others: Shelf,
+    proofs: Shelf<TokenHash, Outcome>,
+    others: Shelf<TokenHash, Outcome>,
+    /// Those of which a token has proved somebody.
+    origins: Shelf<Origin, ()>,
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { proofs: Shelf::new(PROOFS), others: Shelf::new(OTHERS) }
+        Self { proofs: Shelf::new(PROOFS), others: Shelf::new(OTHERS), origins: Shelf::new(ORIGINS) }
     }
 }
 
@@ -44,39 +53,55 @@ impl Memory {
             Outcome::Failed(_) => self.others.put(token, outcome, now, FAILURE),
         }
     }
+
+    /// What is known of an origin.
+    pub(super) fn standing(&self, origin: &Origin, now: Instant) -> Standing {
+        match self.origins.get(origin, now) {
+            Some(()) => Standing::Proved,
+            None => Standing::Unknown,
+        }
+    }
+
+    /// A token from there has proved somebody.
+    pub(super) fn note_origin(&mut self, origin: Origin, now: Instant) {
+        // One that comes again and again needs no more room than others.
+        if self.origins.get(&origin, now + ORIGIN / 2).is_none() {
+            self.origins.put(origin, (), now, ORIGIN);
+        }
+    }
 }
 
-/// So many outcomes; when there are more, the one that was put there first makes room.
+/// So many values; when there are more, the one that was put there first makes room.
 #[derive(Debug)]
-struct Shelf {
+struct Shelf<K, V> {
     most: usize,
-    outcomes: HashMap<TokenHash, (Outcome, Instant)>,
-    /// In the order in which they came. A token that came again is there twice.
-    order: VecDeque<(TokenHash, Instant)>,
+    values: HashMap<K, (V, Instant)>,
+    /// In the order in which they came. What came again is there twice.
+    order: VecDeque<(K, Instant)>,
 }
 
-impl Shelf {
+impl<K: Copy + Eq + Hash, V> Shelf<K, V> {
     fn new(most: usize) -> Self {
-        Self { most, outcomes: HashMap::new(), order: VecDeque::new() }
+        Self { most, values: HashMap::new(), order: VecDeque::new() }
     }
 
-    fn get(&self, token: &TokenHash, now: Instant) -> Option<&Outcome> {
-        self.outcomes.get(token).filter(|(_, until)| now < *until).map(|(outcome, _)| outcome)
+    fn get(&self, key: &K, now: Instant) -> Option<&V> {
+        self.values.get(key).filter(|(_, until)| now < *until).map(|(value, _)| value)
     }
 
-    fn put(&mut self, token: TokenHash, outcome: Outcome, now: Instant, kept: Duration) {
+    fn put(&mut self, key: K, value: V, now: Instant, kept: Duration) {
         while let Some((oldest, until)) = self.order.front()
             && (*until <= now || self.order.len() >= self.most)
         {
             // It may have come again since.
-            if self.outcomes.get(oldest).is_some_and(|(_, newest)| newest == until) {
-                self.outcomes.remove(oldest);
+            if self.values.get(oldest).is_some_and(|(_, newest)| newest == until) {
+                self.values.remove(oldest);
             }
             self.order.pop_front();
         }
         let until = now + kept;
-        self.outcomes.insert(token, (outcome, until));
-        self.order.push_back((token, until));
+        self.values.insert(key, (value, until));
+        self.order.push_back((key, until));
     }
 }
 
@@ -138,7 +163,7 @@ mod tests {
         for number in 1..=3 * OTHERS {
             memory.note(token(number), Outcome::Refused("".into()), now, KEPT);
         }
-        assert!(memory.others.outcomes.len() <= OTHERS && memory.others.order.len() <= OTHERS);
+        assert!(memory.others.values.len() <= OTHERS && memory.others.order.len() <= OTHERS);
         assert_eq!(memory.recall(&token(0), now), Some(proof()));
         assert!(memory.recall(&token(1), now).is_none(), "the oldest has made room");
         assert!(memory.recall(&token(3 * OTHERS), now).is_some());
@@ -148,5 +173,20 @@ mod tests {
         }
         assert!(memory.proofs.order.len() <= PROOFS);
         assert_eq!(memory.recall(&token(0), now), Some(proof()));
+    }
+
+    #[test]
+    fn where_a_proof_came_from_is_remembered_and_its_clients_need_one_place() {
+        let (mut memory, begin) = (Memory::default(), Instant::now());
+        let (here, there) = (Origin::V6(1), Origin::V6(2));
+        for second in 0..100 {
+            memory.note_origin(here, begin + Duration::from_secs(second));
+        }
+        assert_eq!(memory.origins.order.len(), 1);
+        assert_eq!(memory.standing(&there, begin), Standing::Unknown);
+        assert_eq!(memory.standing(&here, begin + ORIGIN / 2), Standing::Proved);
+        memory.note_origin(here, begin + ORIGIN / 2);
+        assert_eq!(memory.standing(&here, begin + ORIGIN), Standing::Proved);
+        assert_eq!(memory.standing(&here, begin + 2 * ORIGIN), Standing::Unknown);
     }
 }

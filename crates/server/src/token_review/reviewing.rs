@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::api_server::ApiServer;
@@ -18,7 +17,6 @@ const AT_ONCE: usize = 32;
 /// Asks what there is to ask.
 pub(crate) struct Reviewing {
     server: ApiServer,
-    waiting: mpsc::Receiver<Question>,
     desk: Arc<Desk>,
     patience: Duration,
     /// The last question had no answer, and that was said.
@@ -37,13 +35,8 @@ enum Event {
 }
 
 impl Reviewing {
-    pub(super) fn new(
-        server: ApiServer,
-        waiting: mpsc::Receiver<Question>,
-        desk: Arc<Desk>,
-        patience: Duration,
-    ) -> Self {
-        Self { server, waiting, desk, patience, is_failing: false }
+    pub(super) fn new(server: ApiServer, desk: Arc<Desk>, patience: Duration) -> Self {
+        Self { server, desk, patience, is_failing: false }
     }
 
     /// Asks until `stop` is cancelled. What has no answer then fails.
@@ -52,10 +45,8 @@ impl Reviewing {
         loop {
             let event = tokio::select! {
                 () = stop.cancelled() => return,
-                Some(question) = self.waiting.recv(), if underway.len() < AT_ONCE => Event::Asked(question),
+                question = next(&self.desk), if underway.len() < AT_ONCE => Event::Asked(question),
                 Some((question, outcome)) = underway.next() => Event::Answered(question, outcome),
-                // Nobody can ask any more, and nothing is underway.
-                else => return,
             };
             match event {
                 Event::Asked(question) => underway.push(review(self.server.clone(), question, self.patience)),
@@ -88,6 +79,22 @@ impl Reviewing {
         };
         self.desk.metrics.token_reviewed(word, took);
         self.desk.settle(question, outcome);
+    }
+}
+
+impl Drop for Reviewing {
+    fn drop(&mut self) {
+        self.desk.close();
+    }
+}
+
+/// The next question, when there is one.
+async fn next(desk: &Desk) -> Question {
+    loop {
+        match desk.take() {
+            Some(question) => return question,
+            None => desk.has_questions.notified().await,
+        }
     }
 }
 

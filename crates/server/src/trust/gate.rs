@@ -18,7 +18,7 @@ use tonic::Status;
 
 use super::key_set::KeySet;
 use super::{StateDirectory, StateError, TlsSettings};
-use crate::token_review::{Asked, Outcome, TokenReviews};
+use crate::token_review::{Asked, Origin, Outcome, TokenReviews};
 
 /// What a client is told that shows nothing. What is wrong with a proof stands in the log, not in the answer: it would
 /// help whoever tries others.
@@ -93,6 +93,8 @@ impl Proof {
 #[derive(Clone)]
 pub(crate) struct Channel {
     gate: Arc<Gate>,
+    /// From where it comes.
+    origin: Origin,
     /// What the certificate says, if there is one, or why it counts for nothing.
     certificate: Option<Result<Arc<ClientCertificate>, Arc<str>>>,
     /// Who the user of the process is at the other end of a Unix socket, if that is anybody.
@@ -124,8 +126,8 @@ impl Gate {
         self.accounts.as_ref()
     }
 
-    /// The connection of a client with this certificate, which TLS has verified.
-    pub(super) fn channel(self: &Arc<Self>, certificate: Option<&[u8]>) -> Channel {
+    /// The connection of a client from there with this certificate, which TLS has verified.
+    pub(super) fn channel(self: &Arc<Self>, origin: Origin, certificate: Option<&[u8]>) -> Channel {
         let certificate = certificate.map(|der| match ClientCertificate::read(der) {
             Ok(read) if read.id.trust_domain == self.trust_domain => Ok(Arc::new(read)),
             Ok(read) if self.aliases.contains(&read.id.trust_domain) => {
@@ -136,12 +138,13 @@ impl Gate {
             Ok(read) => Err(format!("{} is not of the trust domain \"{}\"", read.id, self.trust_domain).into()),
             Err(error) => Err(error.to_string().into()),
         });
-        Channel { gate: self.clone(), certificate, user: None }
+        Channel { gate: self.clone(), origin, certificate, user: None }
     }
 
     /// The connection of a process of this user, as the kernel says.
     pub(super) fn local_channel(self: &Arc<Self>, user: u32) -> Channel {
-        Channel { gate: self.clone(), certificate: None, user: self.users.get(&user).cloned() }
+        let origin = Origin::User(Some(user));
+        Channel { gate: self.clone(), origin, certificate: None, user: self.users.get(&user).cloned() }
     }
 
     /// Ends the streams of those who are here by a join token that was revoked. Blocks on the disk.
@@ -170,7 +173,7 @@ impl Gate {
 
     /// Whom a token stands for: a join token for whom it was made, one that a key of the set has signed for whom it
     /// names, and any other for whom the cluster says.
-    fn redeem(&self, token: &str) -> Verdict {
+    fn redeem(&self, token: &str, origin: Origin) -> Verdict {
         let now = SystemTime::now();
         if JoinToken::is_one(token) {
             let redeemed = token.parse().and_then(|token| self.state.redeem(&token, now));
@@ -202,15 +205,15 @@ impl Gate {
             }
         }
         match &self.reviews {
-            Some(reviews) => self.review(reviews, token),
+            Some(reviews) => self.review(reviews, token, origin),
             None => Verdict::Known(Err(refused(
                 &"service account tokens are not taken: neither a key set nor a cluster is configured",
             ))),
         }
     }
 
-    fn review(&self, reviews: &TokenReviews, token: &str) -> Verdict {
-        let (claimed, asked) = match reviews.ask(token) {
+    fn review(&self, reviews: &TokenReviews, token: &str, origin: Origin) -> Verdict {
+        let (claimed, asked) = match reviews.ask(token, origin) {
             Ok(asked) => asked,
             Err(error) => return Verdict::Known(Err(refused(&error))),
         };
@@ -277,7 +280,7 @@ impl Channel {
                 signer_key_id: certificate.signer_key_id.as_slice().into(),
                 pod: None,
             }),
-            (_, Some(token)) => return self.gate.redeem(token),
+            (_, Some(token)) => return self.gate.redeem(token, self.origin),
             (Some(Err(reason)), None) => {
                 tracing::warn!(reason = &**reason, "a client certificate was refused");
                 Err(Status::unauthenticated(BAD_CERTIFICATE))

@@ -93,7 +93,7 @@ pub(crate) async fn handshake(
     match tokio::time::timeout(deadline, front.acceptor().accept(socket)).await {
         Ok(Ok(stream)) => {
             let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-            let channel = gate.channel(certificate.map(|der| &**der));
+            let channel = gate.channel(peer.into(), certificate.map(|der| &**der));
             Some((Socket::Tls(Box::new(stream)), peer, channel))
         }
         Ok(Err(error)) => {

@@ -24,6 +24,7 @@ mod services;
 mod streams;
 mod telemetry;
 mod tenure;
+mod token_flood;
 mod token_review;
 mod transport;
 mod truth;

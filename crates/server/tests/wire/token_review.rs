@@ -1,6 +1,6 @@
 //! Service account tokens that an API server is asked about.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use identity::Pod;
 use rcgen::KeyPair;
@@ -18,10 +18,10 @@ const STREAMS: usize = 10_000;
 const CONNECTIONS: usize = 250;
 
 /// A server that asks an API server, and the cluster whose tokens that knows.
-struct Reviewed {
-    server: Guarded,
-    api: ApiServer,
-    cluster: Cluster,
+pub struct Reviewed {
+    pub server: Guarded,
+    pub api: ApiServer,
+    pub cluster: Cluster,
     // Held for its drop.
     _files: TempDir,
 }
@@ -31,7 +31,7 @@ impl Reviewed {
         Self::start_with(|_, _| {}).await
     }
 
-    async fn start_with(change: impl FnOnce(&mut TlsSettings, &mut TokenReviewSettings)) -> Self {
+    pub async fn start_with(change: impl FnOnce(&mut TlsSettings, &mut TokenReviewSettings)) -> Self {
         let (api, files) = (ApiServer::start().unwrap(), TempDir::new().unwrap());
         let kubeconfig = files.path().join("kubeconfig");
         std::fs::write(&kubeconfig, api.kubeconfig()).unwrap();
@@ -45,7 +45,7 @@ impl Reviewed {
     }
 
     /// A token of `namespace:name` that the API server knows.
-    fn known(&self, account: &str) -> String {
+    pub fn known(&self, account: &str) -> String {
         let token = self.cluster.token(account, "istio-ca");
         self.api.say_of(&token, proves(account));
         token
@@ -62,7 +62,7 @@ impl Reviewed {
         Some(code)
     }
 
-    async fn reviews(&self, outcome: &str) -> f64 {
+    pub async fn reviews(&self, outcome: &str) -> f64 {
         let name = format!("pointsman_token_reviews{{outcome=\"{outcome}\"}}");
         self.server.running.metric(&name).await.unwrap_or(0.0)
     }
@@ -136,14 +136,18 @@ async fn who_is_refused_by_the_api_server_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proof_counts_for_a_short_while_and_not_beyond_the_tokens_end() {
-    let reviewed = Reviewed::start_with(|_, review| review.proof_kept = Duration::from_secs(6)).await;
+    let kept = Duration::from_secs(6);
+    let reviewed = Reviewed::start_with(|_, review| review.proof_kept = kept).await;
     let token = reviewed.known("default:client");
+    let begun = Instant::now();
     assert_eq!(reviewed.code(&token).await, None);
     let withdrawn = Says::Refuses("[invalid bearer token, Token has been invalidated]".to_owned());
     reviewed.api.say_of(&token, withdrawn.clone());
-    assert_eq!(reviewed.code(&token).await, None, "for a short while");
-    let asked = reviewed.api.asked();
-    assert_eq!(asked, 1);
+    let (again, asked) = (reviewed.code(&token).await, reviewed.api.asked());
+    // A slow machine may be there after the proof is over.
+    if begun.elapsed() < kept {
+        assert_eq!((again, asked), (None, 1), "for a short while");
+    }
     eventually(|| reviewed.code(&token), |code| *code == Some(Code::Unauthenticated)).await;
     assert_eq!(reviewed.api.asked(), 2);
 

@@ -1,6 +1,6 @@
 //! TLS for the raw client.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 
@@ -29,18 +29,26 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-pub(super) async fn connect(address: SocketAddr, credentials: &Credentials) -> Result<Channel> {
+/// `source` is the address to connect from; any when absent.
+pub(super) async fn connect(address: SocketAddr, source: Option<IpAddr>, credentials: &Credentials) -> Result<Channel> {
     let (config, name) = config(credentials)?;
     let connector = TlsConnector::from(Arc::new(config));
     let connect = tower::service_fn(move |_: Uri| {
         let (connector, name) = (connector.clone(), name.clone());
         async move {
-            let socket = TcpStream::connect(address).await?;
+            let socket = open(address, source).await?;
             connector.connect(name, socket).await.map(TokioIo::new)
         }
     });
     let endpoint = Endpoint::from_shared(format!("http://{address}")).context("this is no address")?;
     endpoint.connect_with_connector(connect).await.with_context(|| format!("could not connect to {address} by TLS"))
+}
+
+async fn open(address: SocketAddr, source: Option<IpAddr>) -> std::io::Result<TcpStream> {
+    let Some(source) = source else { return TcpStream::connect(address).await };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.bind(SocketAddr::new(source, 0))?;
+    socket.connect(address).await
 }
 
 fn config(credentials: &Credentials) -> Result<(ClientConfig, ServerName<'static>)> {
