@@ -25,11 +25,16 @@ pub struct Guarded {
 
 impl Guarded {
     pub async fn start(files: &[(&str, &str)], arguments: &[&str]) -> Guarded {
+        Guarded::start_by(&[], files, arguments).await
+    }
+
+    /// The same by another program, as in [`Mesh::start_by`].
+    pub async fn start_by(program: &[&str], files: &[(&str, &str)], arguments: &[&str]) -> Guarded {
         let (state, clients) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         let listen = ports::local().unwrap().to_string();
         let mut all = vec!["--xds-tls-listen", &listen, "--state-dir", state.path().to_str().unwrap()];
         all.extend(arguments);
-        let mut mesh = Mesh::start_with(files, &all).await;
+        let mut mesh = Mesh::start_by(program, files, &all).await;
         let tls = mesh.server.address("xds-tls", PATIENCE).await.unwrap();
         Guarded { mesh, tls, state, clients }
     }

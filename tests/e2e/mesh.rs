@@ -41,6 +41,11 @@ impl Mesh {
 
     /// Starts a server with these files and more arguments.
     pub async fn start_with(files: &[(&str, &str)], arguments: &[&str]) -> Mesh {
+        Mesh::start_by(&[], files, arguments).await
+    }
+
+    /// The same by another program, which is given the server's command line behind its own arguments.
+    pub async fn start_by(program: &[&str], files: &[(&str, &str)], arguments: &[&str]) -> Mesh {
         let directory = TempDir::with_prefix("pointsman-test-").unwrap();
         for (name, text) in files {
             fs::write(directory.path().join(name), text).unwrap();
@@ -49,12 +54,14 @@ impl Mesh {
         let (xds, admin) = (ports::local().unwrap(), ports::local().unwrap());
         let config = directory.path().to_str().unwrap().to_owned();
         let (xds_listen, admin_listen) = (xds.to_string(), admin.to_string());
-        let mut all = vec!["serve", "--config", &config, "--xds-listen", &xds_listen, "--admin-listen", &admin_listen];
+        let mut all = program.to_vec();
+        all.extend([env!("CARGO_BIN_EXE_pointsman"), "serve", "--config", &config]);
+        all.extend(["--xds-listen", &xds_listen, "--admin-listen", &admin_listen]);
         if std::env::var_os(INLINE).is_some() {
             all.extend(["--virtual-hosts", "inline"]);
         }
         all.extend(arguments);
-        let mut server = Pointsman::start(env!("CARGO_BIN_EXE_pointsman"), &all).unwrap();
+        let mut server = Pointsman::start(all[0], &all[1..]).unwrap();
         server.address("xds", PATIENCE).await.unwrap();
         server.address("admin", PATIENCE).await.unwrap();
         let mesh = Mesh { files: directory, server, xds, admin };

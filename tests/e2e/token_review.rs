@@ -1,6 +1,8 @@
 //! Tokens of a cluster's service accounts: a client and an Envoy that prove themselves by them, once with an imitated API
 //! server and once with a real kube-apiserver.
 
+use std::process::Command;
+
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use rcgen::KeyPair;
 use serde_json::json;
@@ -8,6 +10,7 @@ use tempfile::TempDir;
 use testkit::api_server::{ApiServer, Says};
 use testkit::envoy::Setup;
 use testkit::kubernetes::Kubernetes;
+use testkit::netns::Availability;
 use testkit::wait;
 use testkit::wire::{Credentials, ResourceType, Wire, WireError, node};
 use tonic::Code;
@@ -15,6 +18,9 @@ use tonic::Code;
 use crate::identity::Guarded;
 use crate::mesh::{PATIENCE, Reviews};
 
+/// Puts files where a pod has those of its service account, and only the server sees them.
+const AS_IN_A_POD: &str = "mount -t tmpfs none /var/run && mkdir -p /var/run/secrets/kubernetes.io \
+    && cp -r \"$1\" /var/run/secrets/kubernetes.io/serviceaccount && shift && exec \"$@\"";
 /// What a server needs of a cluster.
 const RIGHTS: &str = include_str!("../../deploy/rbac/token-review.yaml");
 
@@ -42,6 +48,30 @@ async fn wire(server: &Guarded, token: &str) -> Wire {
     let roots = std::fs::read_to_string(server.root()).unwrap();
     let credentials = Credentials { roots, name: "localhost".to_owned(), certificate: None };
     Wire::connect_tls(server.tls, &credentials).await.unwrap().with_token(token).unwrap()
+}
+
+/// A server that asks the cluster that it finds by itself, started by this program.
+async fn serve_by(program: &[&str]) -> Guarded {
+    let reviews = Reviews::start();
+    Guarded::start_by(program, &[("reviews.yaml", &reviews.objects())], &["--token-review"]).await
+}
+
+/// What a server says that ends because it finds no cluster, with this environment and these arguments.
+fn refused(environment: &[(&str, &str)], arguments: &[&str]) -> String {
+    let state = TempDir::new().unwrap();
+    let output = Command::new("timeout")
+        .args(["60", env!("CARGO_BIN_EXE_pointsman"), "serve", "--config", state.path().to_str().unwrap()])
+        .args(["--xds-listen", "127.0.0.1:0", "--xds-tls-listen", "127.0.0.1:0", "--admin-listen", "none"])
+        .args(["--state-dir", state.path().join("state").to_str().unwrap(), "--token-review"])
+        .args(arguments)
+        .env_remove("KUBECONFIG")
+        .env_remove("KUBERNETES_SERVICE_HOST")
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    said
 }
 
 /// How a stream of this pod ends, if it does.
@@ -114,15 +144,18 @@ fn unsigned(signature: &str, audience: &str) -> String {
     format!("{}.{}.{}", part(head.to_string()), part(claims.to_string()), part(signature.to_owned()))
 }
 
+fn proves() -> Says {
+    Says::Proves {
+        user: "system:serviceaccount:default:client".to_owned(),
+        audiences: vec!["istio-ca".to_owned()],
+        pod: Some(("client-1".to_owned(), "11-22".to_owned())),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_imitated_api_server_says_whose_a_token_is() {
     let mut api = ApiServer::start().unwrap();
     let (server, _files) = serve(&api.kubeconfig()).await;
-    let proves = || Says::Proves {
-        user: "system:serviceaccount:default:client".to_owned(),
-        audiences: vec!["istio-ca".to_owned()],
-        pod: Some(("client-1".to_owned(), "11-22".to_owned())),
-    };
     let tokens = Tokens {
         client: unsigned("one signature of the cluster", "istio-ca"),
         unaddressed: unsigned("another signature of the cluster", "kubernetes"),
@@ -144,6 +177,96 @@ async fn an_imitated_api_server_says_whose_a_token_is() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cluster_is_found_by_the_files_that_the_environment_names() {
+    let (api, files) = (ApiServer::start().unwrap(), TempDir::new().unwrap());
+    let token = unsigned("one signature of the cluster", "istio-ca");
+    api.say_of(&token, proves());
+    // What several files define counts as the first says it, and one has what another lacks.
+    let whole: serde_json::Value = serde_json::from_str(&api.kubeconfig()).unwrap();
+    let mut first = whole.clone();
+    first.as_object_mut().unwrap().remove("clusters");
+    let mut second = whole;
+    second["current-context"] = json!("stranger");
+    second["users"] = json!([{ "name": "client", "user": { "token": "nobody" } }]);
+    let mut paths = Vec::new();
+    for (name, text) in [("first", &first), ("second", &second)] {
+        let path = files.path().join(name);
+        std::fs::write(&path, text.to_string()).unwrap();
+        paths.push(path.to_str().unwrap().to_owned());
+    }
+    let variable = format!("KUBECONFIG=:{}:{}", paths[0], paths[1]);
+    let server = serve_by(&["env", &variable]).await;
+    assert_eq!(code(&server, &token, "client-1.default").await, None);
+    assert_eq!(api.asked(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_in_a_pod_asks_the_cluster_of_the_pod() {
+    if !Availability::or_skip("files where a pod has them") {
+        return;
+    }
+    let (api, files) = (ApiServer::start().unwrap(), TempDir::new().unwrap());
+    let token = unsigned("one signature of the cluster", "istio-ca");
+    api.say_of(&token, proves());
+    for (name, text) in api.service_account() {
+        std::fs::write(files.path().join(name), text).unwrap();
+    }
+    let host = format!("KUBERNETES_SERVICE_HOST={}", api.address().ip());
+    let port = format!("KUBERNETES_SERVICE_PORT={}", api.address().port());
+    let directory = files.path().to_str().unwrap();
+    let environment = ["env", "--unset=KUBECONFIG", &host, &port];
+    let mounts = ["unshare", "--mount", "--propagation", "private", "sh", "-c", AS_IN_A_POD, "sh", directory];
+    let server = serve_by(&[&environment[..], &mounts].concat()).await;
+    assert_eq!(code(&server, &token, "client-1.default").await, None);
+    assert_eq!(api.asked(), 1);
+}
+
+#[test]
+fn what_leads_to_no_cluster_ends_the_server_with_what_is_wrong_and_where() {
+    let api_server = ApiServer::start().unwrap();
+    let files = TempDir::new().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = files.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let changed = |name: &str, change: fn(&mut serde_json::Value)| {
+        let mut config: serde_json::Value = serde_json::from_str(&api_server.kubeconfig()).unwrap();
+        change(&mut config);
+        file(name, &config.to_string())
+    };
+    let good = file("good", &api_server.kubeconfig());
+    let junk = file("junk", "clusters: {");
+    let missing = files.path().join("missing").to_str().unwrap().to_owned();
+    let both = format!("{good}:{junk}");
+    let no_context = changed("no-context", |config| drop(config.as_object_mut().unwrap().remove("current-context")));
+    let no_token = changed("no-token", |config| config["users"][0]["user"] = json!({ "tokenFile": "/nowhere/token" }));
+    let no_root = changed("no-root", |config| {
+        config["clusters"][0]["cluster"] =
+            json!({ "server": "https://127.0.0.1:1", "certificate-authority": "nowhere" });
+    });
+    let pod = ("KUBERNETES_SERVICE_HOST", "127.0.0.1");
+    for (environment, arguments, expected) in [
+        (vec![], vec![], vec!["no kubeconfig", "not in a pod", "environment variable"]),
+        (vec![("KUBECONFIG", "")], vec![], vec!["no kubeconfig"]),
+        (vec![("KUBECONFIG", &*missing)], vec![], vec![&*missing]),
+        (vec![("KUBECONFIG", &*both)], vec![], vec![&*junk]),
+        (vec![("KUBECONFIG", &*good)], vec!["--kube-context", "other"], vec!["\"other\"", "\"client\", \"stranger\""]),
+        (vec![], vec!["--kube-context", "other"], vec!["no kubeconfig", "\"other\""]),
+        (vec![], vec!["--kubeconfig", &no_context], vec!["no current context", "--kube-context", "\"client\""]),
+        (vec![], vec!["--kubeconfig", &no_token], vec!["/nowhere/token"]),
+        (vec![], vec!["--kubeconfig", &no_root], vec!["nowhere"]),
+        (vec![pod, ("KUBERNETES_SERVICE_PORT", "https")], vec![], vec!["not in a pod", "port"]),
+    ] {
+        let said = refused(&environment, &arguments);
+        for expected in expected {
+            assert!(said.contains(expected), "{environment:?} {arguments:?}: {said}");
+        }
+        assert!(!said.contains("client-of-the-test"), "no credentials: {said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,12 +1,13 @@
 //! The API server of a cluster.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{Request, header};
 use http_body_util::{BodyExt, Limited};
 use kube::client::Body;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
 use super::answer::{self, question};
@@ -14,6 +15,8 @@ use super::{Outcome, TokenReviewSettings};
 
 /// Where TokenReviews are posted.
 const PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
+/// Names kubeconfig files, with `:` between them.
+const KUBECONFIG: &str = "KUBECONFIG";
 /// Bytes of an answer. It repeats the token, and has some hundred of its own.
 const MAX_BYTES: usize = 256 * 1024;
 /// How long a connection may take to be made; the question's own time limit is shorter as a rule.
@@ -66,27 +69,56 @@ impl ApiServer {
 
 /// The configuration of the file, else of the files in `KUBECONFIG`, else of the pod that this runs in.
 async fn config(file: Option<&Path>, context: Option<&str>) -> Result<Config, String> {
-    let found = match file {
-        Some(path) => Some(
-            Kubeconfig::read_from(path)
-                .map_err(|error| format!("cannot read the kubeconfig \"{}\": {}", path.display(), causes(&error)))?,
-        ),
-        None => Kubeconfig::from_env()
-            .map_err(|error| format!("cannot read the files that KUBECONFIG names: {}", causes(&error)))?,
+    let files = match file {
+        Some(path) => vec![path.to_owned()],
+        None => std::env::var_os(KUBECONFIG).map(|paths| named(&paths)).unwrap_or_default(),
     };
-    let Some(kubeconfig) = found else {
+    if files.is_empty() {
         if let Some(context) = context {
             return Err(format!("there is no kubeconfig that could have the context \"{context}\""));
         }
         return Config::incluster().map_err(|error| {
             let why = causes(&error);
-            format!("there is no cluster that could be asked about tokens: no kubeconfig, and not in a pod: {why}")
+            format!(
+                "there is no cluster that could be asked about tokens: no kubeconfig (--kubeconfig, {KUBECONFIG}), and not \
+                 in a pod: {why}"
+            )
         });
-    };
+    }
+    let kubeconfig = joined(&files)?;
+    let has = |name: &str| kubeconfig.contexts.iter().any(|context| context.name == name);
+    let contexts = contexts(&kubeconfig);
+    match context.or(kubeconfig.current_context.as_deref()).filter(|name| !name.is_empty()) {
+        Some(name) if has(name) => {}
+        Some(name) => return Err(format!("the kubeconfig has no context \"{name}\": {contexts}")),
+        None => return Err(format!("the kubeconfig has no current context; say --kube-context: {contexts}")),
+    }
     let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
     Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
         .map_err(|error| format!("the kubeconfig cannot be used: {}", causes(&error)))
+}
+
+/// What several files say; of what two define the first counts, as in kubectl.
+fn joined(files: &[PathBuf]) -> Result<Kubeconfig, String> {
+    let mut joined = Kubeconfig::default();
+    for file in files {
+        let cannot =
+            |error: KubeconfigError| format!("cannot read the kubeconfig \"{}\": {}", file.display(), causes(&error));
+        joined = Kubeconfig::read_from(file).and_then(|read| joined.merge(read)).map_err(cannot)?;
+    }
+    Ok(joined)
+}
+
+/// The files that a list of paths names, as in `PATH`.
+fn named(paths: &OsStr) -> Vec<PathBuf> {
+    std::env::split_paths(paths).filter(|path| !path.as_os_str().is_empty()).collect()
+}
+
+/// The contexts that there are, for whoever named none of them.
+fn contexts(kubeconfig: &Kubeconfig) -> String {
+    let names: Vec<_> = kubeconfig.contexts.iter().map(|context| format!("\"{}\"", context.name)).collect();
+    if names.is_empty() { "it has no contexts".to_owned() } else { format!("it has {}", names.join(", ")) }
 }
 
 /// An error with what caused it.
