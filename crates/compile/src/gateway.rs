@@ -12,13 +12,14 @@
 mod hosts;
 mod listeners;
 mod ports;
+mod secrets;
 #[cfg(test)]
 mod tests;
 mod tls;
 
 use std::sync::Arc;
 
-use world::{Object, ObjectRef, Service, Settings};
+use world::{Object, ObjectRef, SecretState, Service, Settings};
 
 use crate::listener::Policies;
 use crate::security::Guards;
@@ -47,6 +48,8 @@ pub(crate) struct GatewayInput<'a> {
     pub(crate) options: &'a Options,
     /// The cluster's DNS domain and the mesh's trust domains.
     pub(crate) settings: &'a Settings,
+    /// What is known of a Secret in the proxy's namespace, by name.
+    pub(crate) secrets: &'a dyn Fn(&str) -> SecretState,
     /// What everything passes first.
     pub(crate) guards: &'a Guards,
     /// File that requests are logged to.

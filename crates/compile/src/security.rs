@@ -18,7 +18,7 @@ pub(crate) use authentication::{AuthenticationInput, JWT_FILTER, JWT_PAYLOAD, au
 pub(crate) use authorization::{
     AuthorizationInput, ResolvedProvider, authorization, authorization_of_grpc, of_the_mesh,
 };
-pub(crate) use credential::{PROVE, authorities_of, credential, on_the_stream};
+pub(crate) use credential::{PROVE, authorities_of, credential, on_the_stream, secret_of};
 pub(crate) use guards::Guards;
 pub use mutual::{MutualTls, Peers};
 pub(crate) use mutual::{is_labelled, mark, mutual_tls_mark};

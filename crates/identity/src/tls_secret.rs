@@ -1,6 +1,7 @@
 //! Certificates and keys that somebody else made, for gateways.
 
 use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
@@ -22,6 +23,8 @@ pub struct TlsSecret {
 struct Pair {
     chain: String,
     key: String,
+    /// Seconds since the epoch.
+    not_after: i64,
 }
 
 /// What of a secret cannot be used. No text holds any of a key.
@@ -101,6 +104,12 @@ impl TlsSecret {
         self.pair.as_ref().map(|pair| (&*pair.chain, &*pair.key))
     }
 
+    /// When the certificate is over.
+    pub fn expires(&self) -> Option<SystemTime> {
+        let seconds = self.pair.as_ref()?.not_after;
+        UNIX_EPOCH.checked_add(Duration::from_secs(seconds.try_into().unwrap_or_default()))
+    }
+
     /// What clients are verified by, as PEM.
     pub fn authorities(&self) -> Option<&str> {
         self.authorities.as_deref()
@@ -129,7 +138,8 @@ fn pair(chain: &str, key: &str) -> Result<Pair, TlsSecretError> {
     if own.public_key().subject_public_key.data != private.public_bytes() {
         return Err(TlsSecretError::Mismatch);
     }
-    Ok(Pair { chain: chain.to_owned(), key: key.to_owned() })
+    let not_after = own.validity().not_after.timestamp();
+    Ok(Pair { chain: chain.to_owned(), key: key.to_owned(), not_after })
 }
 
 fn readable(text: &str) -> Result<String, String> {

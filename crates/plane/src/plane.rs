@@ -8,7 +8,9 @@ use compile::{
     Audience, AudienceId, Compiler, HostDelivery, Interception, LayerId, Loss, Options, Proxy, Update, Work,
 };
 use snapshot::Snapshot;
-use world::{Change, Fetched, Key, KeySource, Labels, Object, ObjectRef, Problem, Reader, Settings, Spec, World};
+use world::{
+    Change, Fetched, Key, KeySource, Labels, Object, ObjectRef, Problem, Reader, SecretList, Settings, Spec, World,
+};
 
 use crate::exposure::Exposure;
 use crate::holds::{Entry, Holds};
@@ -182,6 +184,12 @@ impl Plane {
     #[must_use]
     pub fn take_in_key_set(&mut self, source: KeySource, fetched: Option<Fetched>) -> BTreeSet<Key> {
         self.world.set_key_set(source, fetched)
+    }
+
+    /// The world takes in which secrets there are for gateways, and nothing is compiled. Returns what to compile for.
+    #[must_use]
+    pub fn take_in_secrets(&mut self, secrets: SecretList) -> BTreeSet<Key> {
+        self.world.set_secrets(secrets)
     }
 
     /// All problems that rollouts have now, in place of those before.

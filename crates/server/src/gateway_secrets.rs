@@ -1,13 +1,17 @@
 //! Certificates and keys of gateways, as their sources say them.
 //!
 //! They come by a way of their own, not through the plane: nothing that is compiled, compared or shown ever has them.
-//! Streams of gateways follow them and take what their identity may have.
+//! Streams of gateways follow them and take what their identity may have. The plane learns their [`Inventory`] only.
+
+mod inventory;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use identity::TlsSecret;
 use tokio::sync::watch;
+
+pub(crate) use inventory::Inventory;
 
 /// All secrets, by namespace and name.
 pub type TlsSecrets = BTreeMap<(Arc<str>, Arc<str>), Arc<TlsSecret>>;
@@ -16,12 +20,14 @@ pub type TlsSecrets = BTreeMap<(Arc<str>, Arc<str>), Arc<TlsSecret>>;
 #[derive(Clone, Debug)]
 pub struct GatewaySecrets {
     current: Arc<watch::Sender<Arc<TlsSecrets>>>,
+    /// `None` until somebody has said which there are.
+    inventory: Arc<watch::Sender<Option<Arc<Inventory>>>>,
 }
 
 impl Default for GatewaySecrets {
     /// None yet.
     fn default() -> Self {
-        Self { current: Arc::new(watch::Sender::new(Arc::default())) }
+        Self { current: Arc::new(watch::Sender::new(Arc::default())), inventory: Arc::new(watch::Sender::new(None)) }
     }
 }
 
@@ -29,6 +35,12 @@ impl GatewaySecrets {
     /// Replaces all of them. Whoever has one that is different gets it at once; whoever has one that is gone keeps it
     /// until it connects anew.
     pub fn replace(&self, secrets: TlsSecrets) {
+        let inventory = Some(Arc::new(Inventory::of(&secrets)));
+        self.inventory.send_if_modified(|known| {
+            let is_different = *known != inventory;
+            *known = inventory;
+            is_different
+        });
         self.current.send_if_modified(|current| {
             let is_different = **current != secrets;
             if is_different {
@@ -41,5 +53,10 @@ impl GatewaySecrets {
     /// What there is now, and what follows.
     pub(crate) fn follow(&self) -> watch::Receiver<Arc<TlsSecrets>> {
         self.current.subscribe()
+    }
+
+    /// Which there are, for those who must not have them.
+    pub(crate) fn inventory(&self) -> watch::Receiver<Option<Arc<Inventory>>> {
+        self.inventory.subscribe()
     }
 }

@@ -14,6 +14,7 @@ mod lookout;
 mod plane_handle;
 mod progress;
 mod report;
+mod secrets;
 mod tide;
 mod topic;
 
@@ -34,8 +35,9 @@ use plane::{Held, Kept, MemberId, Membership, Moment, NodeError, ObjectView, Pla
 use snapshot::Snapshot;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use world::{Change, Fetched, Key, KeySource, Kind, ObjectRef, Problem};
+use world::{Change, Fetched, Key, KeySource, Kind, ObjectRef, Problem, SecretList};
 
+use crate::gateway_secrets::Inventory;
 use crate::journal::{About, Journal, NAMES, Trace};
 use crate::jwks::Wanted;
 use crate::mailbox::{self, mailbox};
@@ -49,6 +51,7 @@ use interests::{Column, Interests};
 use lookout::Lookout;
 use progress::Progress;
 use report::Report;
+use secrets::Secrets;
 use topic::Topic;
 
 /// Updates of sources that may wait. When it is full the source waits: [`Input::apply`] does not return.
@@ -111,6 +114,8 @@ enum Event {
     Asked(Question),
     /// It is time to give up something that is held.
     Due,
+    /// There are other secrets, or one is over.
+    Secrets,
     /// It is time to tell streams what does not concern them.
     CatchUp,
     /// Streams have waited for key sets as long as they may.
@@ -150,6 +155,7 @@ pub(crate) struct PlaneTask {
     lookout: Lookout,
     catalog: Catalog,
     limits: Limits,
+    secrets: Secrets,
 }
 
 /// An attachment, from this side.
@@ -173,7 +179,13 @@ struct Course {
 
 impl PlaneTask {
     /// The task, not yet running, with the two ways to talk to it.
-    pub(crate) fn new(plane: Plane, metrics: Arc<Metrics>, journal: Arc<Journal>) -> (Self, Input, PlaneHandle) {
+    /// It is told by `inventory` which secrets there are for gateways.
+    pub(crate) fn new(
+        plane: Plane,
+        inventory: watch::Receiver<Option<Arc<Inventory>>>,
+        metrics: Arc<Metrics>,
+        journal: Arc<Journal>,
+    ) -> (Self, Input, PlaneHandle) {
         let (say, words) = mpsc::channel(CHANGES);
         let (ask, questions) = mpsc::channel(QUESTIONS);
         let (told_by, told) = mpsc::unbounded_channel();
@@ -207,6 +219,7 @@ impl PlaneTask {
             lookout,
             catalog,
             limits,
+            secrets: Secrets::new(inventory),
         };
         (task, Input::new(say), PlaneHandle::new(ask, synced_seen, picture, listed, wanted, table))
     }
@@ -222,6 +235,11 @@ impl PlaneTask {
                 }
                 Event::Told(Told::Interested(member)) => self.note_interest(member),
                 Event::Due => self.release(),
+                Event::Secrets => {
+                    if let Some(secrets) = self.secrets.take() {
+                        self.publish(Vec::new(), None, Vec::new(), Some(secrets), &[]);
+                    }
+                }
                 Event::CatchUp => self.catch_up(),
                 Event::Served => self.serve_streams(),
                 Event::Asked(question) => self.answer(question),
@@ -241,6 +259,7 @@ impl PlaneTask {
             Some(word) = self.words.recv() => Event::Said(word),
             () = until(self.synced_by) => Event::Served,
             () = until(self.catch_up) => Event::CatchUp,
+            () = self.secrets.changed() => Event::Secrets,
             Some(told) = self.told.recv() => Event::Told(told),
             Some(question) = self.questions.recv() => Event::Asked(question),
             () = self.report.due() => Event::Report,
@@ -276,7 +295,8 @@ impl PlaneTask {
             next = self.words.try_recv().ok();
         }
         if !seen_at.is_empty() {
-            self.publish(changes, problems, key_sets, &seen_at);
+            let secrets = self.secrets.take();
+            self.publish(changes, problems, key_sets, secrets, &seen_at);
         }
         if self.synced_by.is_some() && self.has_asked_for_keys() {
             self.serve_streams();
@@ -294,13 +314,14 @@ impl PlaneTask {
         self.synced.send_if_modified(|synced| !std::mem::replace(synced, true));
     }
 
-    /// Takes in changes, with all problems that sources have now if they have said so, and what fetching keys has led to,
-    /// and publishes what follows.
+    /// Takes in changes, with all problems that sources have now if they have said so, what fetching keys has led to, and
+    /// which secrets there are, and publishes what follows.
     fn publish(
         &mut self,
         changes: Vec<Change>,
         problems: Option<Vec<Problem>>,
         key_sets: Vec<(KeySource, Option<Fetched>)>,
+        secrets: Option<SecretList>,
         seen_at: &[Instant],
     ) {
         let begun = Instant::now();
@@ -315,6 +336,9 @@ impl PlaneTask {
             None => self.plane.take_in_changes(changes),
         };
         self.catalog.update(&listed, self.plane.world());
+        if let Some(secrets) = secrets {
+            touched.extend(self.plane.take_in_secrets(secrets));
+        }
         for (source, fetched) in key_sets {
             touched.extend(self.plane.take_in_key_set(source, fetched));
         }

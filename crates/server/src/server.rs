@@ -136,13 +136,16 @@ impl Server {
             longest: 2 * config.streams.order_wait,
             ..plane::Patience::default()
         });
-        let (plane_task, input, plane) = PlaneTask::new(plane, metrics.clone(), journal.clone());
+        let secrets = GatewaySecrets::default();
+        let (plane_task, input, plane) = PlaneTask::new(plane, secrets.inventory(), metrics.clone(), journal.clone());
         let rollouts = Rollouts::open(config.state.as_deref(), input.clone()).await?;
         let patience = config.deadlines.inspect;
         let draining = CancellationToken::new();
         let issuer = trust.as_ref().map(|trust: &Trust| trust.issuer.clone());
-        let discovery =
-            Arc::new(Discovery::new(config, plane.clone(), metrics, journal.clone(), lobby, issuer, draining.clone()));
+        let mut discovery =
+            Discovery::new(config, plane.clone(), metrics, journal.clone(), lobby, issuer, draining.clone());
+        discovery.gateway_secrets = secrets;
+        let discovery = Arc::new(discovery);
         let (intake, submitted) = Intake::new();
         let intents = Intents::new(plane.clone(), rollouts.1.clone(), intake, draining.clone());
         let views = Views::new(discovery.roster.clone(), plane.clone(), journal, patience, draining);

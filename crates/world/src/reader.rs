@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::api::delivery::Revision;
 use crate::api::mesh_config::MeshConfig;
 use crate::{
-    EffectiveRule, Endpoint, Fetched, Hostname, KeySource, Labels, Object, ObjectRef, Policies, PolicyKind, Service,
-    World,
+    EffectiveRule, Endpoint, Fetched, Hostname, KeySource, Labels, Object, ObjectRef, Policies, PolicyKind,
+    SecretState, Service, World,
 };
 
 /// Something in a world that an answer can depend on, and that a change can touch.
@@ -42,6 +42,10 @@ pub enum Key {
     SelectingPolicies(Arc<str>, Arc<str>),
     /// What fetching this key set has led to.
     KeySet(KeySource),
+    /// What is known of this secret for proxies (`namespace`, `name`).
+    Secret(Arc<str>, Arc<str>),
+    /// Whether it is known which secrets there are.
+    Secrets,
     /// The set of all pods and workload entries of a namespace, and the services that select them: what a proxy there serves.
     Workloads(Arc<str>),
     /// The mesh configuration.
@@ -227,6 +231,13 @@ impl<'w> Reader<'w> {
     pub fn key_set(&self, source: &KeySource) -> Option<&'w Fetched> {
         self.note(Key::KeySet(source.clone()));
         self.world.key_set(source)
+    }
+
+    /// What is known of a secret for proxies.
+    pub fn secret(&self, namespace: &Arc<str>, name: &Arc<str>) -> SecretState {
+        self.note(Key::Secrets);
+        self.note(Key::Secret(namespace.clone(), name.clone()));
+        self.world.secret(namespace, name)
     }
 
     /// The same for one of many workloads of a namespace: noted is the namespace, so that the notes are few and a change

@@ -15,7 +15,7 @@ use crate::api::istio::DestinationRule;
 use crate::api::mesh_config::MeshConfig;
 use crate::{
     Change, Endpoint, Fetched, Hostname, Key, KeySource, Kind, Labels, Object, ObjectRef, Policies, PolicyKind,
-    Problem, Scope, Service, Spec,
+    Problem, Scope, SecretList, SecretState, Service, Spec,
 };
 pub use exposure::{Exposed, Place};
 use index::{Index, entry_labels};
@@ -61,6 +61,8 @@ pub struct World {
     generations: HashMap<ObjectRef, i64>,
     /// What fetching keys has led to, by where they are fetched.
     key_sets: BTreeMap<KeySource, Fetched>,
+    /// `None` until somebody says.
+    secrets: Option<SecretList>,
     index: Index,
     /// Endpoints that are gone, and that clusters keep for now.
     kept: BTreeMap<Place, Vec<Endpoint>>,
@@ -191,6 +193,32 @@ impl World {
     /// What fetching a key set has led to; `None` while it was never tried.
     pub fn key_set(&self, source: &KeySource) -> Option<&Fetched> {
         self.key_sets.get(source)
+    }
+
+    /// Takes in which secrets there are for proxies, in place of what was known before, and returns the keys whose answers may
+    /// now differ.
+    pub fn set_secrets(&mut self, secrets: SecretList) -> BTreeSet<Key> {
+        let key = |(namespace, name): &(Arc<str>, Arc<str>)| Key::Secret(namespace.clone(), name.clone());
+        let before = self.secrets.replace(secrets);
+        let now = self.secrets.iter().flatten();
+        let Some(before) = before else {
+            // All answers are others now, those about secrets that are not there, too.
+            return std::iter::once(Key::Secrets).collect();
+        };
+        let changed = now.filter(|(name, parts)| before.get(*name) != Some(parts)).map(|(name, _)| key(name));
+        let gone = before.keys().filter(|name| self.secret(&name.0, &name.1) == SecretState::Missing).map(key);
+        changed.chain(gone).collect()
+    }
+
+    /// What is known of a secret for proxies.
+    pub fn secret(&self, namespace: &Arc<str>, name: &Arc<str>) -> SecretState {
+        match &self.secrets {
+            None => SecretState::Untold,
+            Some(all) => match all.get(&(namespace.clone(), name.clone())) {
+                None => SecretState::Missing,
+                Some(parts) => SecretState::There(*parts),
+            },
+        }
     }
 
     /// The key sets that RequestAuthentications want to be fetched, with how long that may take: the longest time that

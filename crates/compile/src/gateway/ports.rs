@@ -7,8 +7,8 @@ use std::sync::Arc;
 use world::api::istio::{GatewayServer, VirtualService};
 use world::{Hostname, Object, ObjectRef, Problem, Spec};
 
-use super::GatewayInput;
 use super::tls::{Termination, termination};
+use super::{GatewayInput, secrets};
 use crate::listener::{is_whole, narrower};
 use crate::{Built, Secrets, names, security};
 
@@ -200,9 +200,15 @@ fn usable<'a>(
                         .consequence("it is left out")
                         .at(gateway.meta.location.clone())
                 }));
-                let asks = matches!(&termination, Termination::Ended(ended) if ended.asks_for_secrets());
-                if asks && input.audience.secrets == Secrets::None {
-                    problems.push(unproved(gateway, index));
+                if let (Termination::Ended(ended), Some(tls)) = (&termination, &spec.tls)
+                    && ended.asks_for_secrets()
+                {
+                    match input.audience.secrets {
+                        Secrets::None => problems.push(unproved(gateway, index)),
+                        Secrets::Stream | Secrets::Agent | Secrets::Provider => {
+                            problems.extend(secrets::problems(input, gateway, index, tls, ended));
+                        }
+                    }
                 }
                 Some(termination)
             }
@@ -226,7 +232,7 @@ fn unproved(gateway: &Object, index: usize) -> Problem {
         .at(gateway.meta.location.clone())
 }
 
-fn field(index: usize, part: &str) -> String {
+pub(super) fn field(index: usize, part: &str) -> String {
     format!("spec.servers[{index}].{part}")
 }
 

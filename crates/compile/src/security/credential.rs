@@ -4,6 +4,10 @@ use proto::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use proto::pb::envoy::config::core::v3::{AggregatedConfigSource, ApiVersion, ConfigSource};
 use proto::pb::envoy::extensions::transport_sockets::tls::v3::SdsSecretConfig;
 
+const SCHEME: &str = "kubernetes://";
+/// What the name of a Secret ends with that has authorities only.
+const AUTHORITIES: &str = "-cacert";
+
 /// What a gateway has to do to get secrets.
 pub(crate) const PROVE: &str = "Secrets go over authenticated connections only: connect the gateway to --xds-tls-listen \
      with a token or a certificate (`pointsman bootstrap --kind gateway --xds-ca ... --token-file ...`).";
@@ -13,12 +17,17 @@ pub(crate) const PROVE: &str = "Secrets go over authenticated connections only: 
 pub(crate) fn credential(name: &str) -> Option<String> {
     let is_name =
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b));
-    is_name.then(|| format!("kubernetes://{name}"))
+    is_name.then(|| format!("{SCHEME}{name}"))
+}
+
+/// The name of the Secret that is asked for by this name.
+pub(crate) fn secret_of(credential: &str) -> &str {
+    credential.strip_prefix(SCHEME).unwrap_or(credential)
 }
 
 /// The name of the authorities that belong to the secret `credential`.
 pub(crate) fn authorities_of(credential: &str) -> String {
-    format!("{credential}-cacert")
+    format!("{credential}{AUTHORITIES}")
 }
 
 /// A secret by its name, on the stream of everything else: Istio's agents leave those to the server, too.

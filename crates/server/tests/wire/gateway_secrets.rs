@@ -8,9 +8,10 @@ use proto::pb::envoy::extensions::transport_sockets::tls::v3::{Secret, secret};
 use proto::pb::envoy::service::discovery::v3::DeltaDiscoveryResponse;
 use rcgen::{CertificateParams, KeyPair};
 use server::TlsSecrets;
+use server::view::Problems;
 use testkit::wire::{Delta, ResourceType, Wire, node, unpack};
 
-use crate::fixture::SOON;
+use crate::fixture::{SOON, eventually};
 use crate::identity::Guarded;
 
 const GATEWAY: &str = "router~10.0.0.9~edge-1.edge~edge.svc.cluster.local";
@@ -128,4 +129,92 @@ async fn a_workload_that_says_it_is_a_gateway_gets_them_only_if_it_can_be_one() 
         let response = stream.next(SOON).await.unwrap();
         assert_eq!(!response.resources.is_empty(), may, "{identity}");
     }
+}
+
+const TWO_SERVERS: &str = "
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: shop, namespace: edge}
+spec:
+  selector: {}
+  servers:
+  - port: {number: 443, name: shop, protocol: HTTPS}
+    hosts: [shop.test]
+    tls: {mode: SIMPLE, credentialName: shop}
+  - port: {number: 443, name: bank, protocol: HTTPS}
+    hosts: [bank.test]
+    tls: {mode: MUTUAL, credentialName: bank}
+";
+
+/// Fields and messages of the problems of the Gateway, once they are as expected.
+async fn problems(server: &Guarded, is_right: impl Fn(&[(String, String)]) -> bool) {
+    let ask = async || {
+        let all = server.running.json::<Problems>("/api/v1/problems").await.problems;
+        let own = all.into_iter().filter(|problem| problem.object == "gateway/edge/shop");
+        own.map(|problem| (problem.field, problem.message)).collect::<Vec<_>>()
+    };
+    eventually(ask, |found: &Vec<_>| is_right(found)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_that_a_server_names_and_does_not_have_are_problems_until_they_come() {
+    let server = Guarded::start().await;
+    server.running.secrets.replace(TlsSecrets::new());
+    server.running.apply(TWO_SERVERS).await;
+    let wire = server.wire().await.with_token(&server.token("edge/gateway", Uses::Many)).unwrap();
+    let mut stream = wire.delta(node(GATEWAY, "edge"));
+    stream.subscribe(ResourceType::Listener, &[]).await;
+    let listeners = stream.next(SOON).await.unwrap();
+    assert_eq!(listeners.resources.len(), 1, "what is missing closes no port");
+    let says = |found: &[(String, String)], field: &str, text: &str| {
+        found.iter().any(|(at, message)| at == field && message.contains(text))
+    };
+    let (shop, bank) = ("spec.servers[0].tls.credentialName", "spec.servers[1].tls.credentialName");
+    problems(&server, |found| {
+        found.len() == 3
+            && says(found, shop, "no Secret \"shop\" in the namespace \"edge\"")
+            && says(found, bank, "no Secret \"bank\"")
+            && says(found, bank, "neither the Secret \"edge/bank-cacert\" nor \"edge/bank\"")
+    })
+    .await;
+
+    // One comes; of the other there are the authorities only.
+    let authorities = || TlsSecret::new(None, None, Some(&pair("authority").0)).unwrap();
+    let shop_pair = pair("shop.test");
+    let now = || secrets([("edge", "shop", tls(&shop_pair)), ("edge", "bank", authorities())]);
+    server.running.secrets.replace(now());
+    problems(&server, |found| found.len() == 1 && says(found, bank, "has no certificate with its key")).await;
+
+    // In another namespace it is somebody else's, and what is over is said to be.
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(["bank.test".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let over = (params.self_signed(&key).unwrap().pem(), key.serialize_pem());
+    let mut all = now();
+    all.extend(secrets([("bank", "bank", tls(&over))]));
+    server.running.secrets.replace(all);
+    problems(&server, |found| found.len() == 1 && says(found, bank, "has no certificate with its key")).await;
+    let mut all = now();
+    all.extend(secrets([("edge", "bank", tls(&over)), ("edge", "bank-cacert", authorities())]));
+    server.running.secrets.replace(all);
+    problems(&server, |found| found.len() == 1 && says(found, bank, "has expired")).await;
+
+    let mut all = now();
+    all.extend(secrets([("edge", "bank", tls(&pair("bank.test"))), ("edge", "bank-cacert", authorities())]));
+    server.running.secrets.replace(all);
+    problems(&server, <[_]>::is_empty).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_ends_while_the_server_runs_is_a_problem_then() {
+    let server = Guarded::start().await;
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(["shop.test".to_owned()]).unwrap();
+    params.not_after = (std::time::SystemTime::now() + Duration::from_secs(2)).into();
+    let soon = (params.self_signed(&key).unwrap().pem(), key.serialize_pem());
+    server.running.secrets.replace(secrets([("edge", "shop", tls(&soon))]));
+    server.running.apply(&TWO_SERVERS[..TWO_SERVERS.rfind("  - port").unwrap()]).await;
+    let (_wire, mut stream) = gateway(&server, "edge/gateway", GATEWAY, &["kubernetes://shop"]).await;
+    stream.next(SOON).await.unwrap();
+    problems(&server, |found| matches!(found, [(_, message)] if message.contains("has expired"))).await;
 }

@@ -79,6 +79,23 @@ impl Ended {
         }
     }
 
+    /// The names of the secrets whose certificates it shows.
+    pub(in crate::gateway) fn shown(&self) -> &[String] {
+        match self {
+            Ended::Own { certificates: Certificates::Secrets(names), .. } => names,
+            Ended::Own { certificates: Certificates::Files(_), .. } | Ended::Mesh(_) => &[],
+        }
+    }
+
+    /// The name of the secret with the authorities of clients.
+    pub(in crate::gateway) fn authorities(&self) -> Option<&str> {
+        let Ended::Own { clients: Some(clients), .. } = self else { return None };
+        match &clients.authorities {
+            Authorities::Secret(name) => Some(name),
+            Authorities::File(_) => None,
+        }
+    }
+
     /// The transport socket that ends TLS; `alpn` is what is offered to clients. That of the mesh has its own.
     pub(in crate::gateway) fn transport_socket(&self, alpn: &[&str]) -> TransportSocket {
         let (certificates, clients, versions, cipher_suites) = match self {

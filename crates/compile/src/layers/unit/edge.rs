@@ -33,6 +33,7 @@ pub(in crate::layers) fn edge(resolver: &Resolver<'_, '_>) -> Output {
         policies: &|namespace, destination, port| resolver.policy(namespace, destination, port),
         options: resolver.options,
         settings: resolver.reader.settings(),
+        secrets: &|name| resolver.reader.secret(namespace, &name.into()),
         guards: &guards,
         access_log: None,
     };

@@ -208,6 +208,7 @@ impl Mesh {
             policies: &|namespace: &str, to: &Destination, _| self.policy(reader, namespace, to),
             options: &self.options,
             settings: reader.settings(),
+            secrets: &|name| reader.secret(&self.audience.namespace, &name.into()),
             guards: &Guards::default(),
             access_log: None,
         };
