@@ -27,6 +27,10 @@ pub struct IntentRecord {
     pub generation: i64,
     /// The service's namespace and name, as runs name it.
     pub service: (String, String),
+    /// The label that revisions are values of, here and in what is in force; `spec` asks for another one until the run
+    /// that goes on is back. Empty in records that are older than this field: what `spec` says.
+    #[serde(default)]
+    pub label: String,
     /// Where traffic is: the candidate of the last run that completed.
     pub stable: Option<Revision>,
     /// Revisions that completed runs left, the last first; the last ten.
@@ -38,7 +42,7 @@ pub struct IntentRecord {
     pub passed_over: PassedOver,
     /// The number of the last run.
     pub runs: u64,
-    /// Runs up to this number were of an intent of the same name that was deleted.
+    /// Runs up to this number were of an intent of the same name that was deleted, or of another label.
     pub retired: u64,
     /// And this was the largest version of their assignments.
     pub retired_version: u64,

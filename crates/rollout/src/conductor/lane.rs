@@ -32,6 +32,8 @@ pub struct Lane {
     save_failure: Option<(String, Time)>,
     wish: Option<Wish>,
     sight: Option<Sight>,
+    /// What is seen by what is in force, where that is something else.
+    held: Option<Sight>,
     /// The current run, over or not.
     run: Option<Run>,
     /// The runs before, the last first.
@@ -75,6 +77,7 @@ impl Lane {
             save_failure: None,
             wish: None,
             sight: None,
+            held: None,
             run: None,
             history: Vec::new(),
             in_force: None,
@@ -95,6 +98,9 @@ impl Lane {
         deeds: &mut VecDeque<Deed>,
     ) -> Self {
         let mut lane = Self::over(intent, saved);
+        if lane.saved.label.is_empty() {
+            lane.saved.label.clone_from(&lane.saved.spec.revisions.label);
+        }
         runs.sort_by_key(|record| std::cmp::Reverse(number(&record.plan.run)));
         // Runs of an intent of this name that was deleted say nothing about this one.
         let is_current = runs.first().is_some_and(|record| number(&record.plan.run) > lane.saved.retired);
@@ -138,9 +144,31 @@ impl Lane {
         &self.saved
     }
 
-    /// What is seen of its service; `None` before anything is.
+    /// What is seen of its service; `None` before anything is. By what is in force, as long as that is to be seen: what
+    /// the intent asks for now may be something else.
     pub fn sight(&self) -> Option<&Sight> {
-        self.sight.as_ref()
+        self.counted().or(self.sight.as_ref())
+    }
+
+    /// What is seen by what is in force, or goes on. `None` while nobody sees that: then it is as it was.
+    fn counted(&self) -> Option<&Sight> {
+        let open = self.run.as_ref().map(|run| &run.record().plan.spec).filter(|_| self.goes_on());
+        let (label, ports) = match open {
+            Some(spec) => (&spec.revisions.label, &spec.service.ports),
+            None => (&self.saved.label, &self.saved.spec.service.ports),
+        };
+        let (namespace, name) = &self.saved.service;
+        let is_it = |sight: &&Sight| {
+            let service = sight.service.as_ref();
+            let is_same = service.is_some_and(|found| (&*found.0, &*found.1) == (namespace.as_str(), name.as_str()));
+            is_same && sight.label == *label && sight.limited_to == *ports
+        };
+        [&self.sight, &self.held].into_iter().flatten().find(is_it)
+    }
+
+    /// Whether a run has not ended.
+    fn goes_on(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| !run.record().phase.is_terminal())
     }
 
     /// Whether the intent is there; one that was deleted may have a run that goes back, or traffic that stays.
@@ -243,6 +271,7 @@ impl Lane {
     pub(super) fn look(&mut self, picture: &Picture) {
         self.wish = picture.intents.get(&self.intent).cloned();
         self.sight = picture.sights.get(&self.intent).cloned().or_else(|| Some(Sight::default()));
+        self.held = picture.held.get(&self.intent).cloned();
     }
 
     /// Does what follows from all that is known. `versions` is the largest version that any intent has used for the
@@ -256,24 +285,30 @@ impl Lane {
         deeds: &mut VecDeque<Deed>,
     ) -> Option<Time> {
         let sight = self.sight.clone()?;
-        self.saved.seen.look(now, &sight.endpoints, self.saved.stable.as_ref());
         self.problem = None;
         let is_wanted = self.wish.is_some();
         if is_wanted {
-            self.take_wish(now, &sight);
+            self.take_wish(&sight);
+        }
+        let counted = self.counted().cloned();
+        if let Some(counted) = &counted {
+            self.saved.seen.look(now, &counted.endpoints, self.saved.stable.as_ref());
         }
         let edge;
         (self.frozen, edge) = picture.frozen(self.service(), now);
         if let Some(run) = &mut self.run {
             run.handle_timeout(now);
         }
-        self.tell_run(now, &sight);
+        self.tell_run(now, counted.as_ref());
         self.follow(now, versions, fence, deeds);
         match is_wanted {
-            true if self.saved.generation > 0 && !self.saved.is_released => {
-                self.want(now, &sight, versions, fence, deeds);
+            true if self.saved.generation == 0 || self.saved.is_released => {}
+            true if self.is_moved() => self.begin_anew(&sight, versions),
+            true => {
+                if let Some(counted) = &counted {
+                    self.want(now, counted, versions, fence, deeds);
+                }
             }
-            true => {}
             false => self.wind_up(now, &sight),
         }
         self.follow(now, versions, fence, deeds);
@@ -282,7 +317,7 @@ impl Lane {
     }
 
     /// Adopts what the intent says, if it can be carried out.
-    fn take_wish(&mut self, now: Time, sight: &Sight) {
+    fn take_wish(&mut self, sight: &Sight) {
         let Some(wish) = &self.wish else { return };
         let Some((namespace, name)) = sight.service.as_ref().filter(|_| !wish.is_refused) else { return };
         let service = (namespace.to_string(), name.to_string());
@@ -313,7 +348,15 @@ impl Lane {
             (self.saved.sequence, self.saved.namespace, self.saved.name) = (sequence, namespace, name);
             let records = self.run.take().map(|run| run.record().clone());
             self.history.splice(0..0, records);
-            self.saved.seen.look(now, &sight.endpoints, self.saved.stable.as_ref());
+        }
+        let label = &wish.spec.revisions.label;
+        if is_new {
+            self.saved.label.clone_from(label);
+        } else if *label != self.saved.label && sight.endpoints.is_empty() {
+            let message = format!("no endpoint of \"{namespace}/{name}\" has a label \"{label}\"");
+            let problem = Problem::error(&self.intent, "spec.revisions.label", message);
+            self.problem = Some(problem.consequence("what it said before goes on"));
+            return;
         }
         if is_new || wish.spec != self.saved.spec || wish.profiles != self.saved.profiles {
             self.saved.generation += 1;
@@ -329,16 +372,18 @@ impl Lane {
     }
 
     /// Tells the current run what it does not know yet.
-    fn tell_run(&mut self, now: Time, sight: &Sight) {
+    fn tell_run(&mut self, now: Time, counted: Option<&Sight>) {
         let Some(run) = &mut self.run else { return };
         // What holds it comes first: with endpoints it may go on.
         if self.told.frozen != self.frozen {
             self.told.frozen.clone_from(&self.frozen);
             run.handle(now, Event::Frozen(self.frozen.clone()));
         }
-        if self.told.endpoints.as_ref() != Some(&sight.endpoints) {
-            self.told.endpoints = Some(sight.endpoints.clone());
-            run.handle(now, Event::Endpoints(sight.endpoints.clone()));
+        if let Some(Sight { endpoints, .. }) = counted
+            && self.told.endpoints.as_ref() != Some(endpoints)
+        {
+            self.told.endpoints = Some(endpoints.clone());
+            run.handle(now, Event::Endpoints(endpoints.clone()));
         }
         if self.told.generation < self.saved.generation {
             self.told.generation = self.saved.generation;
@@ -416,9 +461,8 @@ impl Lane {
         self.save_now(deeds);
         self.told = Told { generation: self.saved.generation, ..Told::default() };
         self.run = Some(Run::start(now, plan));
-        if let Some(sight) = self.sight.clone() {
-            self.tell_run(now, &sight);
-        }
+        let counted = self.counted().cloned();
+        self.tell_run(now, counted.as_ref());
         let keep = self.saved.spec.history_limit.max(1) as usize;
         while self.history.len() >= keep {
             let Some(old) = self.history.pop() else { break };
@@ -450,10 +494,10 @@ impl Lane {
                     deeds.push_back(Deed::LoadReports { run, revisions, interval });
                 }
                 Effect::SafeToScaleDown(revision) => deeds.push_back(Deed::SafeToScaleDown { run, revision }),
-                Effect::StartRun(successor) if self.wish.is_some() || self.sight.is_none() => {
+                Effect::StartRun(successor) if (self.wish.is_some() || self.sight.is_none()) && !self.is_moved() => {
                     self.take_over(now, successor, versions, fence, deeds);
                 }
-                // Nobody wants another run of an intent that is gone.
+                // Nobody wants another run of an intent that is gone, or between revisions of another label.
                 Effect::StartRun(_) => {}
             }
         }

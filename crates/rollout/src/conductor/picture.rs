@@ -16,6 +16,9 @@ pub struct Picture {
     pub intents: BTreeMap<ObjectRef, Wish>,
     /// What is seen of the service of each intent, and of each that is gone while traffic is still divided for it.
     pub sights: BTreeMap<ObjectRef, Sight>,
+    /// The same by what is in force of an intent, where that asks for another service, port or label than the intent
+    /// does now.
+    pub held: BTreeMap<ObjectRef, Sight>,
     /// Every Freeze.
     pub freezes: BTreeMap<ObjectRef, Freeze>,
     /// The namespace whose freezes concern every service.
@@ -34,14 +37,18 @@ pub struct Wish {
     pub is_refused: bool,
 }
 
-/// What is seen of a service.
+/// What is seen of a service, by a label.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sight {
     /// The namespace and the name by which a run finds it; `None` when there is no such service.
     pub service: Option<(Arc<str>, Arc<str>)>,
     /// Its host, and the ports that the intent is about, with what they carry; none without a service.
     pub ports: Option<(Hostname, Vec<(u16, Protocol)>)>,
-    /// Endpoints by the value of the intent's label. Revisions without any are missing, endpoints without the label too.
+    /// The ports whose endpoints are counted, as the intent or the run says; all when it says none.
+    pub limited_to: Vec<u16>,
+    /// The label by whose values they are counted.
+    pub label: String,
+    /// Endpoints by the value of the label. Revisions without any are missing, endpoints without the label too.
     pub endpoints: BTreeMap<Revision, Endpoints>,
 }
 

@@ -90,6 +90,16 @@ impl Stage {
         let wish = self.wish(rest);
         let sight = self.picture.sights.entry(intent_named(name)).or_default();
         sight.service = Some(("shop".into(), "web".into()));
+        if sight.label != wish.spec.revisions.label {
+            // What is in force still goes by the other label.
+            let label = wish.spec.revisions.label.clone();
+            let known = self.picture.held.remove(&intent_named(name)).filter(|held| held.label == label);
+            let other = Sight { label, service: sight.service.clone(), ..Sight::default() };
+            let before = std::mem::replace(sight, known.unwrap_or(other));
+            if !before.label.is_empty() {
+                self.picture.held.insert(intent_named(name), before);
+            }
+        }
         self.note(format!("intent {name} says {rest}"));
         // Who names a revision asks for it.
         if let Choice::Named(named) = &wish.spec.revisions.candidate {
@@ -114,11 +124,11 @@ impl Stage {
 
     pub fn endpoints(&mut self, name: &str, revision: &str, healthy: u32) {
         self.note(format!("{revision} has {healthy} endpoints"));
-        let sight = self
-            .picture
-            .sights
-            .entry(intent_named(name))
-            .or_insert_with(|| Sight { service: Some(("shop".into(), "web".into())), ..Sight::default() });
+        let sight = self.picture.sights.entry(intent_named(name)).or_insert_with(|| Sight {
+            service: Some(("shop".into(), "web".into())),
+            label: "version".to_owned(),
+            ..Sight::default()
+        });
         match healthy {
             0 => _ = sight.endpoints.remove(&Revision::new(revision)),
             _ => _ = sight.endpoints.insert(Revision::new(revision), Endpoints { healthy, total: healthy }),

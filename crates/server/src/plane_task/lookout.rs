@@ -3,7 +3,6 @@
 //! The picture is a latest value, changed in place: who looks later sees more at once, and nothing queues. It is made
 //! again only when something was touched that it shows; the world is never gone over for it.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -66,7 +65,7 @@ impl Lookout {
     /// Looks again, and tells who waits if anything has changed.
     pub(super) fn look(&mut self, world: &World) {
         let refused = world.refused_intents();
-        let (mut intents, mut sights) = (BTreeMap::new(), BTreeMap::new());
+        let (mut intents, mut sights, mut held) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         self.hosts.clear();
         self.asks_for_routes = false;
         for object in world.intents() {
@@ -83,11 +82,18 @@ impl Lookout {
         for object in world.runs() {
             let Spec::RolloutRun(run) = &object.spec else { continue };
             let intent = ObjectRef::new(Kind::DeploymentIntent, &object.reference.namespace, &run.intent);
-            if let Entry::Vacant(place) = sights.entry(intent) {
-                let namespace = run.service.namespace.as_deref().unwrap_or(&object.reference.namespace);
-                let sight = self.sight(world, namespace, &run.service.name, &run.service.ports, &run.label);
-                place.insert(sight);
+            let namespace = run.service.namespace.as_deref().unwrap_or(&object.reference.namespace);
+            let (name, ports, label) = (run.service.name.as_str(), &run.service.ports, run.label.as_str());
+            let is_same = |sight: &Sight| {
+                let service = sight.service.as_ref().map(|(namespace, name)| (&**namespace, &**name));
+                service == Some((namespace, name)) && sight.limited_to == *ports && sight.label == label
+            };
+            let asked = sights.get(&intent);
+            if asked.is_some_and(is_same) {
+                continue;
             }
+            let place = if asked.is_some() { &mut held } else { &mut sights };
+            place.insert(intent, self.sight(world, namespace, name, ports, label));
         }
         let freezes = self.freezes.iter().filter_map(|(reference, object)| match &object.spec {
             Spec::Freeze(freeze) => Some((reference.clone(), freeze.clone())),
@@ -96,7 +102,7 @@ impl Lookout {
         let freezes = freezes.collect();
         self.picture.send_if_modified(|picture| {
             let root_namespace = picture.root_namespace.clone();
-            let now = Picture { intents, sights, freezes, root_namespace };
+            let now = Picture { intents, sights, held, freezes, root_namespace };
             let is_new = now != *picture;
             *picture = now;
             is_new
@@ -105,7 +111,8 @@ impl Lookout {
 
     fn sight(&mut self, world: &World, namespace: &str, name: &str, ports: &[u16], label: &str) -> Sight {
         // Runs name what is not a Kubernetes Service by its host.
-        let Some(service) = world.service_named(namespace, name) else { return Sight::default() };
+        let asked = Sight { limited_to: ports.to_vec(), label: label.to_owned(), ..Sight::default() };
+        let Some(service) = world.service_named(namespace, name) else { return asked };
         self.hosts.insert(service.host.clone());
         let named = if service.kubernetes { service.name.clone() } else { service.host.as_str().into() };
         let healthy = world.revisions(&service, ports, label);
@@ -116,7 +123,7 @@ impl Lookout {
         let is_meant = |port: &u16| ports.is_empty() || ports.contains(port);
         let carried = service.ports.iter().filter(|port| is_meant(&port.number));
         let ports = Some((service.host.clone(), carried.map(|port| (port.number, port.protocol)).collect()));
-        Sight { service: Some((namespace.into(), named)), ports, endpoints: counted.collect() }
+        Sight { service: Some((namespace.into(), named)), ports, endpoints: counted.collect(), ..asked }
     }
 }
 

@@ -7,7 +7,7 @@ use world::api::delivery::{Choice, NewRevision, StrategyType, parse_time};
 
 use super::{Lane, Pending};
 use crate::conductor::picture::listed;
-use crate::conductor::{Deed, Sight};
+use crate::conductor::{Deed, PassedOver, Seen, Sight};
 use crate::effect::Successor;
 use crate::event::Event;
 use crate::{Phase, Reason, Record, Revision, Time};
@@ -79,8 +79,7 @@ impl Lane {
             self.pending = Some((self.saved.sequence + 1, Pending::Baseline));
         }
         self.take_up(now, versions, fence, deeds);
-        let goes_on = self.run.as_ref().is_some_and(|run| !run.record().phase.is_terminal());
-        if !goes_on && !self.admits_test(now, sight) {
+        if !self.goes_on() && !self.admits_test(now, sight) {
             return;
         }
         let Some(wanted) = self.wanted(sight) else { return };
@@ -115,7 +114,32 @@ impl Lane {
         }
     }
 
-    /// Begins what a run that is over has asked for while nobody wanted the intent; it asks only once.
+    /// Whether the intent asks for revisions of another label than traffic is divided by.
+    pub(super) fn is_moved(&self) -> bool {
+        self.saved.label != self.saved.spec.revisions.label
+    }
+
+    /// Finds where traffic is by the label that the intent asks for now; what was known of revisions by another one says
+    /// nothing any more. What is in force stays until then.
+    pub(super) fn begin_anew(&mut self, sight: &Sight, versions: u64) {
+        let is_seen = sight.label == self.saved.spec.revisions.label && sight.service.is_some();
+        if !is_seen || self.run.as_ref().is_some_and(|run| !run.is_finished()) {
+            return;
+        }
+        let Some(stable) = self.find_stable(sight) else { return };
+        let last = self.last_version();
+        self.saved.label.clone_from(&sight.label);
+        self.saved.stable = Some(stable.clone());
+        self.saved.known_good.clear();
+        (self.saved.passed_over, self.saved.seen) = (PassedOver::default(), Seen::default());
+        (self.saved.retired, self.saved.retired_version) = (self.saved.runs, last);
+        self.saved.baseline = Some((stable, versions.max(last) + 1));
+        let records = self.run.take().map(|run| run.record().clone());
+        self.history.splice(0..0, records);
+        self.pending = Some((self.saved.sequence + 1, Pending::Baseline));
+    }
+
+    /// Begins what a run that is over has asked for while nobody wanted that; it asks only once.
     fn take_up(&mut self, now: Time, versions: u64, fence: u64, deeds: &mut VecDeque<Deed>) {
         let left = self.run.as_ref().filter(|run| run.record().phase.is_terminal() && run.is_durable());
         if let Some(successor) = left.and_then(|run| run.record().successor.clone()) {

@@ -41,10 +41,12 @@ impl Lane {
             stickiness: Stickiness::default(),
             fallback: None,
         };
+        let mut spec = self.saved.spec.clone();
+        spec.revisions.label.clone_from(&self.saved.label);
         let plan = Plan {
             run: format!("{}-0", self.intent.name),
             generation: self.saved.generation,
-            spec: self.saved.spec.clone(),
+            spec,
             profiles: BTreeMap::new(),
             stable: stable.clone(),
             candidate: stable,
