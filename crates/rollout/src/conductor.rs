@@ -33,11 +33,11 @@ pub use passed_over::PassedOver;
 pub use picture::{Picture, Sight, Wish};
 pub use seen::Seen;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use world::{Kind, ObjectRef, Problem};
 
-use crate::{Action, ActionError, Event, Record, Run, Time};
+use crate::{Action, ActionError, Event, Record, Revision, Run, Time};
 
 /// The machine.
 #[derive(Debug, Default)]
@@ -192,6 +192,14 @@ impl Conductor {
         runs.map(|(reference, run)| (reference, run.record().assignment.version)).collect()
     }
 
+    /// Revisions that runs of this intent have left and that nothing is sent to now, by whatever intent: neither a run
+    /// that goes on, nor what nodes may still have of one, says otherwise.
+    pub fn safe_to_scale_down(&self, lane: &Lane) -> BTreeSet<Revision> {
+        let same = self.lanes.values().filter(|other| other.service() == lane.service());
+        let used: BTreeSet<Revision> = same.flat_map(Lane::used).cloned().collect();
+        lane.left().filter(|left| !used.contains(*left)).cloned().collect()
+    }
+
     /// Why nothing is done for intents, or something else than they say.
     pub fn problems(&self) -> Vec<Problem> {
         self.lanes.values().filter(|lane| !lane.is_gone() || lane.is_wanted()).filter_map(Lane::problem).collect()
@@ -205,12 +213,13 @@ impl Conductor {
             *last = (*last).max(lane.last_version());
         }
         self.edge = None;
+        let claims: Vec<_> = self.lanes.values().filter_map(Lane::claim).collect();
         for lane in self.lanes.values_mut() {
             let (namespace, name) = lane.service();
             let last = versions.get(&(namespace.to_owned(), name.to_owned())).copied().unwrap_or(0);
             match self.has_picture {
                 true => {
-                    let edge = lane.drive(now, &self.picture, last, self.fence, &mut self.deeds);
+                    let edge = lane.drive(now, &self.picture, &claims, last, self.fence, &mut self.deeds);
                     self.edge = [self.edge, edge].into_iter().flatten().min();
                 }
                 false => lane.follow(now, last, self.fence, &mut self.deeds),

@@ -363,9 +363,6 @@ impl Rollouts {
                     false => self.measure(run, interval),
                 },
                 Deed::SafeToScaleDown { run, revision } => {
-                    if let Some(intent) = self.intent_of(&run) {
-                        self.board.safe(&intent, revision.as_str());
-                    }
                     self.note(&run, "SafeToScaleDown", format!("nothing is sent to \"{revision}\" any more"));
                 }
             }

@@ -327,10 +327,13 @@ impl World {
 
     pub(crate) fn split(&self, host: &Hostname, port: u16) -> Option<&Arc<Object>> {
         let runs = self.index.splits.get(host)?;
-        runs.iter().map(|reference| &self.objects[reference]).find(|object| match &object.spec {
+        let governs = |object: &&Arc<Object>| match &object.spec {
             Spec::RolloutRun(run) => run.service.ports.is_empty() || run.service.ports.contains(&port),
             _ => false,
-        })
+        };
+        // An intent that takes a service over is in force before the one before it is not any more.
+        let objects = runs.iter().map(|reference| &self.objects[reference]);
+        objects.filter(governs).max_by_key(|object| object.meta.generation)
     }
 
     /// Whether any rollout has an assignment for this host.

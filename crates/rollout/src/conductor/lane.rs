@@ -2,11 +2,14 @@
 
 mod choice;
 mod in_force;
+mod succession;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use in_force::Pending;
+pub(super) use succession::Claim;
+use succession::Place;
 use world::api::delivery::Choice;
 use world::{ObjectRef, Problem};
 
@@ -46,6 +49,8 @@ pub struct Lane {
     pending: Option<(u64, Pending)>,
     /// What holds it now.
     frozen: Option<String>,
+    /// What others are for its service.
+    place: Place,
 }
 
 /// What the current run was told last.
@@ -85,6 +90,7 @@ impl Lane {
             problem: None,
             pending: None,
             frozen: None,
+            place: Place::default(),
         }
     }
 
@@ -280,6 +286,7 @@ impl Lane {
         &mut self,
         now: Time,
         picture: &Picture,
+        others: &[Claim],
         versions: u64,
         fence: u64,
         deeds: &mut VecDeque<Deed>,
@@ -287,6 +294,7 @@ impl Lane {
         let sight = self.sight.clone()?;
         self.problem = None;
         let is_wanted = self.wish.is_some();
+        self.note_others(others);
         if is_wanted {
             self.take_wish(&sight);
         }
@@ -303,6 +311,7 @@ impl Lane {
         self.follow(now, versions, fence, deeds);
         match is_wanted {
             true if self.saved.generation == 0 || self.saved.is_released => {}
+            true if self.waits_for_another() => {}
             true if self.is_moved() => self.begin_anew(&sight, versions),
             true => {
                 if let Some(counted) = &counted {
@@ -415,7 +424,7 @@ impl Lane {
         }
         let stable = self.saved.stable.clone();
         let others: Vec<_> = sight.endpoints.keys().filter(|revision| Some(*revision) != stable.as_ref()).collect();
-        if others.is_empty() {
+        if others.is_empty() || self.place.is_succeeded {
             if !self.saved.is_released {
                 self.saved.is_released = true;
                 self.pending = Some((self.saved.sequence + 1, Pending::Removal));

@@ -16,6 +16,11 @@ pub fn intent_named(name: &str) -> ObjectRef {
     ObjectRef::new(Kind::DeploymentIntent, "shop", name)
 }
 
+/// The intent that a run is of.
+fn intent_of(run: &str) -> String {
+    run.rsplit_once('-').unwrap().0.to_owned()
+}
+
 pub struct Stage {
     pub now: u64,
     pub conductor: Conductor,
@@ -34,8 +39,8 @@ pub struct Stage {
     pub crashes: usize,
     pub safe: Vec<Revision>,
     pub forgotten: Vec<ObjectRef>,
-    /// Revisions that no run may begin for by itself.
-    unwanted: BTreeSet<Revision>,
+    /// Revisions that no run of an intent may begin for by itself.
+    unwanted: BTreeSet<(String, Revision)>,
     versions: BTreeMap<String, u64>,
     /// The version whose acceptance each run has heard of in this life.
     told: BTreeMap<ObjectRef, u64>,
@@ -103,7 +108,7 @@ impl Stage {
         self.note(format!("intent {name} says {rest}"));
         // Who names a revision asks for it.
         if let Choice::Named(named) = &wish.spec.revisions.candidate {
-            self.unwanted.remove(&Revision::new(named));
+            self.unwanted.remove(&(name.to_owned(), Revision::new(named)));
         }
         self.picture.intents.insert(intent_named(name), wish);
         self.look();
@@ -171,8 +176,12 @@ impl Stage {
         let result = self.conductor.act(self.time(), "shop", name, action);
         self.note(format!("{verb:?}: {result:?}"));
         match (&verb, &before) {
-            (Verb::Retry, Some(plan)) if result.is_ok() => _ = self.unwanted.remove(&plan.candidate),
-            (Verb::RollbackTo(chosen), _) if result.is_ok() => _ = self.unwanted.remove(chosen),
+            (Verb::Retry, Some(plan)) if result.is_ok() => {
+                _ = self.unwanted.remove(&(intent_of(&plan.run), plan.candidate.clone()))
+            }
+            (Verb::RollbackTo(chosen), Some(plan)) if result.is_ok() => {
+                self.unwanted.remove(&(intent_of(&plan.run), chosen.clone()));
+            }
             _ => {}
         }
         let lives = self.crashes;
@@ -184,8 +193,9 @@ impl Stage {
             && self.intents.values().all(|intent| !intent.is_released)
         {
             let there = &self.picture.sights[&intent_named(name)].endpoints;
-            self.unwanted.extend(there.keys().chain([&plan.candidate, &plan.stable]).cloned());
-            self.unwanted.remove(chosen);
+            let all = there.keys().chain([&plan.candidate, &plan.stable]);
+            let others: Vec<_> = all.filter(|one| *one != chosen).cloned().collect();
+            self.unwanted.extend(others.into_iter().map(|one| (intent_of(&plan.run), one)));
         }
         result.is_ok()
     }
@@ -354,14 +364,14 @@ impl Stage {
     fn check_wanted(&mut self, record: &Record) {
         let candidate = &record.plan.candidate;
         let begins = !self.runs.contains_key(&record.plan.run) && !record.phase.is_over();
-        if begins && self.unwanted.contains(candidate) {
+        if begins && self.unwanted.contains(&(intent_of(&record.plan.run), candidate.clone())) {
             self.fail(&format!("nobody wants {} towards \"{candidate}\"", record.plan.run));
         }
         let is_next = record.successor.as_ref().is_some_and(|next| next.candidate == *candidate);
         // Of an intent that is released nothing counts any more.
         let is_released = self.intents.values().any(|intent| intent.is_released);
         if record.phase == Phase::RolledBack && !is_next && !is_released {
-            self.unwanted.insert(candidate.clone());
+            self.unwanted.insert((intent_of(&record.plan.run), candidate.clone()));
         }
     }
 

@@ -24,8 +24,6 @@ pub(super) struct Board {
     events: BTreeMap<ObjectRef, VecDeque<view::RolloutEvent>>,
     /// By run: the version that requests were counted under, and how many went to the candidate and to stable.
     observed: BTreeMap<ObjectRef, (u64, u64, u64)>,
-    /// By intent: revisions that may be scaled down.
-    safe: BTreeMap<ObjectRef, Vec<String>>,
     last_event: u64,
 }
 
@@ -60,14 +58,6 @@ impl Board {
         events.push_back(view::RolloutEvent { id: self.last_event, at: timestamp(now), run, event, text });
     }
 
-    /// Nothing is sent to this revision any more.
-    pub(super) fn safe(&mut self, intent: &ObjectRef, revision: &str) {
-        let safe = self.safe.entry(intent.clone()).or_default();
-        if safe.iter().all(|known| known != revision) {
-            safe.push(revision.to_owned());
-        }
-    }
-
     /// Forgets runs that are over.
     pub(super) fn retain(&mut self, conductor: &Conductor) {
         let current: Vec<ObjectRef> = conductor.lanes().filter_map(Lane::run_reference).collect();
@@ -78,7 +68,7 @@ impl Board {
     /// Every intent.
     pub(super) fn all(&self, conductor: &Conductor) -> view::Rollouts {
         let lanes = conductor.lanes().filter(|lane| !lane.is_gone());
-        view::Rollouts { rollouts: lanes.map(|lane| self.describe(lane, false)).collect() }
+        view::Rollouts { rollouts: lanes.map(|lane| self.describe(conductor, lane, false)).collect() }
     }
 
     /// The intent of this name, or of the run of this name.
@@ -93,10 +83,10 @@ impl Board {
         // An intent counts before a run that happens to have its name.
         let mut lanes: Vec<_> = conductor.lanes().filter(is_meant).collect();
         lanes.sort_by_key(|lane| *lane.intent().name != *name);
-        Some(self.describe(lanes.first()?, true))
+        Some(self.describe(conductor, lanes.first()?, true))
     }
 
-    fn describe(&self, lane: &Lane, in_full: bool) -> view::Rollout {
+    fn describe(&self, conductor: &Conductor, lane: &Lane, in_full: bool) -> view::Rollout {
         let saved = lane.record();
         let sight = lane.sight();
         let service = match (&*saved.service.0, &*saved.service.1) {
@@ -111,7 +101,7 @@ impl Board {
         });
         let endpoints: Vec<_> = endpoints.collect();
         let has_endpoints = |revision: &String| endpoints.iter().any(|found| found.revision == *revision);
-        let safe = self.safe.get(lane.intent()).into_iter().flatten();
+        let safe = conductor.safe_to_scale_down(lane);
         let stable = saved.stable.as_ref().map(ToString::to_string).unwrap_or_default();
         let mut rollout = view::Rollout {
             namespace: lane.intent().namespace.to_string(),
@@ -119,7 +109,7 @@ impl Board {
             service,
             strategy: if saved.generation > 0 { saved.spec.strategy.kind.as_str().to_owned() } else { String::new() },
             phase: if lane.is_wanted() { "Idle".to_owned() } else { "Deleted".to_owned() },
-            safe_to_scale_down: safe.filter(|safe| **safe != stable && has_endpoints(safe)).cloned().collect(),
+            safe_to_scale_down: safe.iter().map(ToString::to_string).filter(has_endpoints).collect(),
             stable,
             endpoints,
             problems: lane.problem().iter().map(view::Problem::from).collect(),

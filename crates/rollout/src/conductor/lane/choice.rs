@@ -71,7 +71,7 @@ impl Lane {
     /// Carries the intent out: finds where traffic is, keeps it there, and starts runs.
     pub(super) fn want(&mut self, now: Time, sight: &Sight, versions: u64, fence: u64, deeds: &mut VecDeque<Deed>) {
         if self.saved.stable.is_none() {
-            self.saved.stable = self.find_stable(sight);
+            self.saved.stable = self.inherited_stable(sight).or_else(|| self.find_stable(sight));
         }
         let Some(stable) = self.saved.stable.clone() else { return };
         if self.run.is_none() && self.saved.baseline.is_none() {
