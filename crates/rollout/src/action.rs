@@ -7,7 +7,7 @@ use crate::{Revision, Time};
 /// An action, as somebody wants it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Action {
-    /// Chosen by whoever asks: a second action of the same id does nothing.
+    /// Chosen by whoever asks: the same action a second time does nothing, and another one of this id is refused.
     pub id: String,
     /// The run that is meant.
     pub run: String,
@@ -69,6 +69,14 @@ pub enum ActionError {
         expected: usize,
         /// Where it is.
         now: String,
+    },
+    /// Another action has this id.
+    #[error("the id \"{id}\" is that of a {verb} that was taken, which is another action")]
+    IdTaken {
+        /// The id.
+        id: String,
+        /// What was done under it.
+        verb: &'static str,
     },
     /// The action makes no sense in this phase.
     #[error("cannot {verb} while the run is {phase}: {hint}")]

@@ -13,17 +13,23 @@
 //! bursts, too: the trimmed rule, the dispersion among stable's endpoints, and the calibration by single endpoints of stable
 //! answer that as far as they can, and [`Explanation`] shows the numbers of all of them.
 
+mod arms;
 mod block;
 mod calibration;
 mod counted;
+mod edited;
 mod evidence;
 mod explain;
 mod grid;
 mod judge;
+mod past;
 mod process;
 mod threshold;
+mod unaided;
 
+pub use arms::Arms;
 pub(crate) use counted::TRIM;
+pub(crate) use edited::stricter;
 pub use evidence::{Evidence, Observation, Part, Tally};
 pub use explain::{CountedExplanation, Explanation, MetricExplanation, ProcessExplanation, ThresholdExplanation};
 pub use judge::{Absence, Failure, Judge, Verdict};

@@ -1,14 +1,14 @@
 //! What a run needs to go on after a restart.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use world::api::delivery::{DeploymentIntent, MetricSpec, Weight};
+use world::api::delivery::{DeploymentIntent, Weight};
 
 use crate::action::TakenAction;
 use crate::effect::Successor;
 use crate::event::{GateAnswer, GateId, Refusal};
+use crate::metrics::Profiles;
 use crate::{Assignment, Judge, Revision, Time};
 
 /// What a run is to do: fixed when it begins, but for edits of the intent.
@@ -22,7 +22,7 @@ pub struct Plan {
     /// What the intent says.
     pub spec: DeploymentIntent,
     /// The metrics of the profiles that it names, by profile.
-    pub profiles: BTreeMap<String, Vec<MetricSpec>>,
+    pub profiles: Profiles,
     /// Where traffic is.
     pub stable: Revision,
     /// Where it goes.
@@ -261,6 +261,9 @@ pub struct Record {
     pub plan: Plan,
     /// An edit that holds from the next step on.
     pub next_spec: Option<Box<DeploymentIntent>>,
+    /// What profiles say from the next step on, if that is something else.
+    #[serde(default)]
+    pub next_profiles: Option<Profiles>,
     /// Where it is.
     pub phase: Phase,
     /// Since when.

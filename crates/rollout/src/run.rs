@@ -28,6 +28,10 @@ const RETURN_WAIT: Duration = Duration::from_secs(30);
 const COMMIT_RETRY: Duration = Duration::from_secs(2);
 /// Evidence that nobody wrote down is lost by a crash; more than this is not at stake.
 const CHECKPOINT: Duration = Duration::from_secs(10);
+/// Before stable has nothing to serve any more, so many of its requests are counted, or for so long: afterwards there
+/// is nothing else to compare the candidate with.
+const PAST_REQUESTS: f64 = 1_000.0;
+const PAST_WAIT: Duration = Duration::from_secs(10);
 /// How often proxies report while a run goes on, and while none does.
 const BUSY_INTERVAL: Duration = Duration::from_secs(1);
 const IDLE_INTERVAL: Duration = Duration::from_secs(30);
@@ -59,6 +63,8 @@ pub struct Run {
     asked: BTreeMap<GateId, Time>,
     checkpoint: Time,
     held: Option<(HoldReason, Time)>,
+    /// What a step waits for before it assigns anything, beside endpoints and gates.
+    awaited: Option<HoldReason>,
     /// The first point in time at which something could change by itself.
     due: Option<Time>,
     effects: VecDeque<Effect>,
@@ -85,16 +91,11 @@ impl Run {
             stickiness: plan.spec.stickiness.clone(),
             fallback: None,
         };
-        let metrics: Vec<_> = plan
-            .spec
-            .analysis
-            .profiles
-            .iter()
-            .flat_map(|name| plan.profiles.get(name).into_iter().flatten().cloned())
-            .collect();
+        let metrics = plan.own_metrics();
         let record = Record {
             sequence: 0,
             next_spec: None,
+            next_profiles: None,
             phase: Phase::Pending,
             since: now,
             started: now,
@@ -137,7 +138,11 @@ impl Run {
         run.durable = run.record.sequence;
         run.handed_out = run.record.sequence;
         run.is_dirty = true;
-        run.record.judge.listen_from(run.now);
+        let arms = run.arms();
+        run.record.judge.resume(run.now, arms);
+        let mut metrics = run.record.plan.own_metrics();
+        metrics.extend(run.record.plan.metrics());
+        run.record.judge.rename(&metrics);
         run.recovering = Some(Recovering { since: run.now, has_nodes: false, has_evidence: false });
         if run.record.phase != Phase::Pending {
             run.assigned = run.record.sequence;
@@ -170,6 +175,7 @@ impl Run {
             asked: BTreeMap::new(),
             checkpoint: now,
             held: None,
+            awaited: None,
             due: None,
             effects: VecDeque::new(),
             after: VecDeque::new(),
@@ -356,11 +362,20 @@ impl Run {
             .is_some_and(|(version, at)| version == self.record.assignment.version && evidence.from >= at.plus(warmup));
         let is_live = !self.record.phase.is_over() || self.record.ramp_from.is_some();
         let counts = is_warm && is_live && self.record.is_exposed();
+        let plan = &self.record.plan;
+        // Nothing but stable's own traffic: what it is like, for the time when it has none.
+        let is_past = is_live
+            && !self.record.is_exposed()
+            && self.published_at().is_some_and(|at| evidence.from >= at)
+            && !self.record.assignment.weight_of(&plan.stable).is_zero();
         match counts {
             true => self.record.judge.observe(evidence),
             false => self.record.judge.hear(evidence),
         }
-        if counts && self.now.since(self.checkpoint) >= CHECKPOINT {
+        if is_past {
+            self.record.judge.learn(evidence);
+        }
+        if (counts || is_past) && self.now.since(self.checkpoint) >= CHECKPOINT {
             self.is_dirty = true;
         }
     }
@@ -379,6 +394,7 @@ impl Run {
         let step_changes = self.record.phase.step() != phase.step();
         self.record.phase = phase;
         self.record.since = self.now;
+        self.awaited = None;
         if step_changes {
             self.record.is_promoted = false;
         }

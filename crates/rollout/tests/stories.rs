@@ -546,3 +546,80 @@ fn a_step_does_not_pass_on_less_time_than_a_burst_takes() {
     bed.traffic(100_000, 0.001, 0.001);
     assert_eq!(bed.weight(), Weight::FULL);
 }
+
+#[test]
+fn whoever_promotes_everything_ends_no_freeze_no_pause_and_no_suspension() {
+    for (held, words) in [(0, "a freeze"), (1, "paused"), (2, "suspend")] {
+        let mut bed = paused_at_ten("");
+        match held {
+            0 => bed.tell(Event::Frozen(Some("holidays".to_owned()))),
+            1 => assert!(bed.act(Verb::Pause)),
+            _ => edit(&mut bed, |spec| spec.suspend = true),
+        }
+        let now = bed.time();
+        let Err(ActionError::NotNow { hint, .. }) = bed.run.act(now, action("full", Verb::PromoteFull)) else {
+            panic!("held by {words}, and promoted");
+        };
+        assert!(hint.contains(words), "{hint}");
+        assert_eq!((bed.weight(), bed.run.record().actions.len()), (percent(10.0), usize::from(held == 1)));
+        assert!(bed.act(Verb::Abort), "going back asks nobody");
+        assert!(bed.weight().is_zero());
+    }
+    let mut bed = paused_at_ten("");
+    assert!(bed.act(Verb::PromoteFull));
+    assert_eq!(bed.weight(), Weight::FULL);
+}
+
+#[test]
+fn whoever_promotes_everything_after_a_crash_waits_for_the_nodes() {
+    let mut bed = paused_at_ten("");
+    bed.nodes.iter_mut().for_each(|node| node.connected = false);
+    bed.crash();
+    assert!(!bed.act(Verb::PromoteFull), "no node is back");
+    bed.nodes.iter_mut().for_each(|node| node.connected = true);
+    bed.stand();
+    assert!(bed.act(Verb::PromoteFull));
+}
+
+fn action(id: &str, verb: Verb) -> Action {
+    let (run, actor, reason) = ("shop-1".to_owned(), "bob".to_owned(), "so it is".to_owned());
+    Action { id: id.to_owned(), run, expected_step: None, actor, reason, verb }
+}
+
+#[test]
+fn an_id_is_that_of_one_action() {
+    let mut bed = paused_at_ten("");
+    let now = bed.time();
+    assert_eq!(bed.run.act(now, action("a", Verb::Pause)), Ok(()));
+    assert_eq!(bed.run.act(now, action("a", Verb::Pause)), Ok(()));
+    let taken = Err(ActionError::IdTaken { id: "a".to_owned(), verb: "pause" });
+    assert_eq!(bed.run.act(now, action("a", Verb::Abort)), taken);
+    let elsewhere = Action { expected_step: Some(1), ..action("a", Verb::Pause) };
+    assert_eq!(bed.run.act(now, elsewhere), taken);
+    assert_eq!((bed.weight(), bed.run.record().actions.len()), (percent(10.0), 1));
+}
+
+#[test]
+fn nobody_promotes_a_step_in_the_place_of_its_gate() {
+    let mut bed = paused_at_ten(r#","gates":[{"phase":"PreStep","url":"https://a"}]"#);
+    bed.gates = GateAnswer::NotYet;
+    bed.act(Verb::Promote);
+    assert_eq!((bed.phase(), bed.weight()), (Phase::Step { index: 2, stage: Stage::Guard }, percent(10.0)));
+    assert!(matches!(hold(&bed), HoldReason::Gate(_)));
+    assert!(!bed.act(Verb::Promote), "it would make no difference, now or later");
+    assert!(!bed.run.record().is_promoted);
+    // The step that was left out leaves nothing behind.
+    assert!(bed.act(Verb::SkipStep));
+    assert_eq!((bed.phase(), hold(&bed)), (Phase::Step { index: 3, stage: Stage::Waiting }, HoldReason::Waiting));
+}
+
+#[test]
+fn a_step_that_is_on_its_way_waits_for_nobody() {
+    let mut bed = paused_at_ten("");
+    bed.act(Verb::Promote);
+    assert_eq!(bed.phase(), Phase::Step { index: 2, stage: Stage::Applying });
+    assert!(!bed.act(Verb::Promote));
+    bed.deliver_all();
+    assert_eq!(bed.phase(), Phase::Step { index: 2, stage: Stage::Settling });
+    assert!(!bed.act(Verb::Promote));
+}

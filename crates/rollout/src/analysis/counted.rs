@@ -10,8 +10,10 @@ use super::block::Block;
 use super::calibration::Calibration;
 use super::explain::{CountedExplanation, ProcessExplanation};
 use super::grid::{self, Row};
+use super::past::Past;
 use super::process::{Onset, Process};
-use super::{Part, Tally};
+use super::unaided::{PLAIN, Unaided};
+use super::{Arms, Part, Tally};
 use crate::Time;
 
 /// The stretch that is deleted to begin with: longer than most bursts, and what it adds to the time to detect.
@@ -37,6 +39,9 @@ const DOUBT: f64 = 5.0;
 /// A share of stable counts as known with so many recent requests.
 const KNOWN_REQUESTS: f64 = 50.0;
 
+/// A share of bad requests of this much or more is beyond all alternatives: there is nothing to be tested.
+const MOST: f64 = 0.49;
+
 /// What the numbers say against the candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Against {
@@ -46,6 +51,19 @@ pub(super) enum Against {
     Fails(String),
     /// It breaks the SLO, and so does stable.
     Shared(String),
+    /// It looks bad, and there is nobody to compare it with: no reason to go back, and none to go on.
+    Alone(String),
+}
+
+/// What the candidate is measured by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Measure {
+    /// Stable beside it.
+    Stable,
+    /// This share of bad requests, from what stable was like.
+    Past(f64),
+    /// Nothing but what is acceptable in itself.
+    Itself,
 }
 
 /// The state of one such metric.
@@ -67,6 +85,12 @@ pub(super) struct Counted {
     /// How many endpoints stable had in the last block.
     block_parts: u32,
     calibration: Calibration,
+    /// What stable was like.
+    #[serde(default)]
+    past: Past,
+    /// Of a metric without an SLO, while there is nobody to compare with.
+    #[serde(default)]
+    unaided: Option<Box<Unaided>>,
 }
 
 impl Counted {
@@ -85,26 +109,44 @@ impl Counted {
             fast: VecDeque::new(),
             block_parts: 0,
             calibration: Calibration::default(),
+            past: Past::default(),
+            unaided: None,
         }
     }
 
-    /// Whether anything was measured at all.
-    pub(super) fn has_data(&self) -> bool {
-        self.candidate.total > 0
+    /// The metric says something else from now on: an absolute test against another share begins anew.
+    pub(super) fn edit(&mut self, old: &MetricSpec, new: &MetricSpec) {
+        if old.acceptable() != new.acceptable() {
+            let Self { slo, kept, .. } = Self::new(new);
+            (self.slo, self.kept) = (slo, kept);
+        }
     }
 
-    /// Takes in counts. `alpha` is this test's own.
+    /// Takes in requests of stable from before the candidate had any.
+    pub(super) fn learn(&mut self, span: Duration, stable: Tally) {
+        self.past.add(span, stable);
+    }
+
+    /// How many requests of stable are remembered.
+    pub(super) fn past_requests(&self) -> f64 {
+        self.past.requests()
+    }
+
+    /// Takes in counts: of which metric, with which alpha of its own, under which weights.
     pub(super) fn add(
         &mut self,
         span: (Time, Time),
         candidate: Tally,
         stable: Tally,
         parts: &[Part],
-        spec: &MetricSpec,
-        alpha: f64,
+        (spec, alpha, arms): (&MetricSpec, f64, Arms),
     ) {
         self.candidate.add(candidate);
         self.stable.add(stable);
+        // Once stable has nothing to serve, what still ends there is not what it was like.
+        if arms != Arms::Candidate {
+            self.past.add(span.1.since(span.0), stable);
+        }
         match self.fast.back_mut() {
             Some(last) if last.1.since(last.0) < FAST_PART => {
                 last.1 = span.1;
@@ -118,29 +160,42 @@ impl Counted {
             self.fast.pop_front();
         }
         if let Some(block) = self.block.add(span, candidate, stable, parts) {
-            self.judge(&block, spec, alpha);
+            self.judge(&block, spec, alpha, arms);
         }
     }
 
     /// Weights change: what was counted under the old ones is a block of its own.
-    pub(super) fn close(&mut self, spec: &MetricSpec, alpha: f64) {
+    pub(super) fn close(&mut self, spec: &MetricSpec, alpha: f64, arms: Arms) {
         let block = std::mem::take(&mut self.block);
         self.fast.clear();
         if block.candidate.total > 0 || block.stable.total > 0 {
-            self.judge(&block, spec, alpha);
+            self.judge(&block, spec, alpha, arms);
         }
     }
 
-    fn judge(&mut self, block: &Block, spec: &MetricSpec, alpha: f64) {
+    fn judge(&mut self, block: &Block, spec: &MetricSpec, alpha: f64, arms: Arms) {
         let (candidate, stable) = (block.candidate, block.stable);
         let fade = (-block.until.since(block.from).as_secs_f64() / MEMORY_SECONDS).exp();
         for (recent, new) in self.recent.iter_mut().zip([candidate, stable]) {
             *recent = [recent[0] * fade + new.total as f64, recent[1] * fade + new.bad as f64];
         }
         self.spread(&block.parts);
-        self.block_parts = block.parts.len() as u32;
-        if candidate.total > 0 && stable.total > 0 {
-            self.relative.add(block.from, block.until, relative_row(candidate, stable));
+        if stable.total > 0 {
+            self.block_parts = block.parts.len() as u32;
+        }
+        match self.measure(spec, alpha, arms) {
+            Measure::Stable if candidate.total > 0 && stable.total > 0 => {
+                self.relative.add(block.from, block.until, relative_row(candidate, stable));
+            }
+            // The same process goes on: under the null each factor is 1 on average, or less, in both.
+            Measure::Past(limit) if candidate.total > 0 && limit < MOST => {
+                let worse = grid::log_odds_ratios().map(|d| limit * d.exp() / (1.0 - limit + limit * d.exp()));
+                self.relative.add(block.from, block.until, absolute_row(candidate, limit, worse));
+            }
+            Measure::Itself if candidate.total > 0 && spec.acceptable().is_none() => {
+                self.unaided.get_or_insert_default().add(block.from, block.until, candidate);
+            }
+            Measure::Stable | Measure::Past(_) | Measure::Itself => {}
         }
         if let Some(bound) = spec.acceptable().filter(|_| candidate.total > 0) {
             if let Some(slo) = &mut self.slo {
@@ -152,6 +207,23 @@ impl Counted {
         }
         let dispersion = self.dispersion();
         self.calibration.add(block, -alpha.ln(), dispersion);
+    }
+
+    /// What the candidate is measured by; `alpha` is this test's own.
+    fn measure(&self, spec: &MetricSpec, alpha: f64, arms: Arms) -> Measure {
+        match arms {
+            Arms::Both => Measure::Stable,
+            Arms::Candidate => self.past.limit(&spec.tolerance, alpha).map_or(Measure::Itself, Measure::Past),
+            Arms::Chosen => Measure::Itself,
+        }
+    }
+
+    /// The share of bad requests of stable, now or, once it has none, in the past.
+    fn stable_rate(&self, arms: Arms) -> Option<f64> {
+        match arms {
+            Arms::Candidate => self.past.rate(),
+            Arms::Both | Arms::Chosen => self.recent_rate(1).filter(|_| self.recent[1][0] >= KNOWN_REQUESTS),
+        }
     }
 
     /// Adds to Pearson's statistic what one block says about stable's endpoints.
@@ -189,46 +261,75 @@ impl Counted {
     }
 
     /// What there is against the candidate, beyond `bound` (a logarithm).
-    pub(super) fn against(&self, spec: &MetricSpec, bound: f64) -> Against {
-        if let Some(words) = self.fails_at_once(spec) {
+    pub(super) fn against(&self, spec: &MetricSpec, bound: f64, arms: Arms) -> Against {
+        if let Some(words) = self.fails_at_once(spec, arms) {
             return Against::Fails(words);
         }
-        let (candidate, stable) = (self.recent_rate(0), self.recent_rate(1));
         let exceeds = |process: &Process, floor: f64| {
             process.log() >= bound && process.log_robust(self.dispersion()) >= bound + floor
         };
-        if let (Some(candidate), Some(stable)) = (candidate, stable)
-            && exceeds(&self.relative, self.floor())
-            && candidate - stable >= spec.tolerance.delta
-            && candidate >= stable * spec.tolerance.ratio
-        {
-            return Against::Fails(format!(
-                "{} of the candidate's requests are {} lately, and {} of stable's; e-value {:.3e} beyond {:.0}",
-                percent(candidate),
-                bad_word(spec),
-                percent(stable),
-                self.relative.log().exp().min(1e300),
-                bound.exp()
-            ));
+        let words = |candidate: f64, and: String| {
+            let (candidate, bad) = (percent(candidate), bad_word(spec));
+            format!("{candidate} of the candidate's requests are {bad} lately, {and}")
+        };
+        let beyond =
+            |process: &Process| format!("e-value {:.3e} beyond {:.0}", process.log().exp().min(1e300), bound.exp());
+        if self.differs(spec, bound, arms) && exceeds(&self.relative, self.floor()) {
+            let rates = (self.recent_rate(0).unwrap_or_default(), self.recent_rate(1).unwrap_or_default());
+            match self.measure(spec, (-bound).exp(), arms) {
+                Measure::Stable => {
+                    let and = format!("and {} of stable's; {}", percent(rates.1), beyond(&self.relative));
+                    return Against::Fails(words(rates.0, and));
+                }
+                Measure::Past(limit) => {
+                    let was = self.past.rate().unwrap_or_default();
+                    let (was, limit, beyond) = (percent(was), percent(limit), beyond(&self.relative));
+                    let and = format!(
+                        "and {was} of stable's were while it had any, which allows for {limit} at most; {beyond}"
+                    );
+                    return Against::Fails(words(rates.0, and));
+                }
+                Measure::Itself => {}
+            }
         }
+        let candidate = self.recent_rate(0);
         if let (Some(slo), Some(limit), Some(candidate)) = (&self.slo, spec.acceptable(), candidate)
             && exceeds(slo, 0.0)
             && candidate > limit
         {
-            let words = format!(
-                "{} of the candidate's requests are {} lately, more than the {} that are acceptable",
-                percent(candidate),
-                bad_word(spec),
-                percent(limit)
-            );
-            let is_shared = self.recent[1][0] >= KNOWN_REQUESTS && stable.is_some_and(|rate| rate > limit);
+            let words = words(candidate, format!("more than the {} that are acceptable", percent(limit)));
+            let is_shared = self.stable_rate(arms).is_some_and(|rate| rate > limit);
             return if is_shared { Against::Shared(words) } else { Against::Fails(words) };
+        }
+        if let (Measure::Itself, Some(unaided), Some(candidate)) =
+            (self.measure(spec, (-bound).exp(), arms), &self.unaided, candidate)
+            && exceeds(&unaided.beyond, 0.0)
+            && candidate > PLAIN
+        {
+            let and = format!(
+                "more than {}, and nothing of stable's can be compared with them; {}",
+                percent(PLAIN),
+                beyond(&unaided.beyond)
+            );
+            return Against::Alone(words(candidate, and));
         }
         Against::Nothing
     }
 
+    /// Whether the candidate has been worse lately than what it is measured by and the metric tolerates.
+    fn differs(&self, spec: &MetricSpec, bound: f64, arms: Arms) -> bool {
+        let Some(candidate) = self.recent_rate(0) else { return false };
+        match self.measure(spec, (-bound).exp(), arms) {
+            Measure::Stable => self.recent_rate(1).is_some_and(|stable| {
+                candidate - stable >= spec.tolerance.delta && candidate >= stable * spec.tolerance.ratio
+            }),
+            Measure::Past(limit) => candidate > limit,
+            Measure::Itself => false,
+        }
+    }
+
     /// About half of all requests fail, and not stable's: no statistics are needed.
-    fn fails_at_once(&self, spec: &MetricSpec) -> Option<String> {
+    fn fails_at_once(&self, spec: &MetricSpec, arms: Arms) -> Option<String> {
         let (first, last) = (self.fast.front()?, self.fast.back()?);
         if spec.kind != MetricKind::ErrorRate || last.1.since(first.0) < FAST_SPAN {
             return None;
@@ -248,24 +349,53 @@ impl Counted {
         if !is_steady {
             return None;
         }
-        let is_alone = stable.rate().is_none_or(|stable| stable < rate / 2.0);
+        let stable = if arms == Arms::Candidate { self.past.rate() } else { stable.rate() };
+        let is_alone = stable.is_none_or(|stable| stable < rate / 2.0);
         is_alone
             .then(|| format!("{} of {} requests in {:?} failed", percent(rate), candidate.total, last.1.since(first.0)))
     }
 
+    /// What has to be known before the candidate passes; `None` when it is.
+    pub(super) fn missing(&self, spec: &MetricSpec, (fail, kept): (f64, f64), arms: Arms) -> Option<&'static str> {
+        let measure = self.measure(spec, (-fail).exp(), arms);
+        let is_bounded = spec.acceptable().is_some();
+        let is_within = |unaided: &Unaided| unaided.within.log() >= kept;
+        if self.candidate.total == 0 {
+            Some("no request to the candidate has been counted")
+        } else if self.is_doubtful(spec, fail, arms) {
+            Some("the evidence leans against the candidate, and is not enough yet")
+        } else if !self.is_kept(kept) {
+            Some("there is not enough evidence that the SLO is kept")
+        } else if is_bounded {
+            None
+        } else if measure == Measure::Stable && self.relative.blocks() == 0 {
+            Some("no requests to candidate and stable have been counted side by side")
+        } else if measure == Measure::Itself && !self.unaided.as_deref().is_some_and(is_within) {
+            Some(
+                "nothing of stable's can be compared, and it is not shown yet that less than 5% of its requests are bad",
+            )
+        } else {
+            None
+        }
+    }
+
     /// Whether the evidence leans against the candidate, without being enough: no time to go on.
-    pub(super) fn is_doubtful(&self, spec: &MetricSpec) -> bool {
+    fn is_doubtful(&self, spec: &MetricSpec, fail: f64, arms: Arms) -> bool {
         let leans = |process: &Process| process.log() >= DOUBT.ln();
-        let differs = match (self.recent_rate(0), self.recent_rate(1)) {
-            (Some(candidate), Some(stable)) => candidate - stable >= spec.tolerance.delta,
-            (Some(_), None) => true,
-            (None, _) => false,
+        let differs = match (self.measure(spec, (-fail).exp(), arms), self.recent_rate(0), self.recent_rate(1)) {
+            (Measure::Stable, Some(candidate), Some(stable)) => candidate - stable >= spec.tolerance.delta,
+            (Measure::Stable, Some(_), None) => true,
+            (Measure::Past(limit), Some(candidate), _) => candidate > limit,
+            (_, None, _) | (Measure::Itself, ..) => false,
         };
-        (differs && leans(&self.relative)) || self.slo.as_ref().is_some_and(leans)
+        let of_itself = self.unaided.as_ref().filter(|_| arms != Arms::Both);
+        (differs && leans(&self.relative))
+            || self.slo.as_ref().is_some_and(leans)
+            || of_itself.is_some_and(|unaided| self.recent_rate(0) > Some(PLAIN) && leans(&unaided.beyond))
     }
 
     /// Whether there is evidence that the SLO is kept, beyond `bound`; true without an SLO.
-    pub(super) fn is_kept(&self, bound: f64) -> bool {
+    fn is_kept(&self, bound: f64) -> bool {
         self.kept.as_ref().is_none_or(|kept| kept.log() >= bound)
     }
 
@@ -305,7 +435,7 @@ pub(super) fn relative_row(candidate: Tally, stable: Tally) -> Row {
 }
 
 /// What a block says for each share of bad requests, against exactly `bound`.
-fn absolute_row(arm: Tally, bound: f64, alternatives: impl Iterator<Item = f64>) -> Row {
+pub(super) fn absolute_row(arm: Tally, bound: f64, alternatives: impl Iterator<Item = f64>) -> Row {
     let (bad, good) = (arm.bad as f64, (arm.total - arm.bad) as f64);
     alternatives.map(|p| bad * (p / bound).ln() + good * ((1.0 - p) / (1.0 - bound)).ln()).collect()
 }

@@ -1,12 +1,13 @@
 //! All metrics of a run together.
 
 use serde::{Deserialize, Serialize};
-use world::api::delivery::{AnalysisPolicy, MetricSpec};
+use world::api::delivery::{AnalysisPolicy, MetricKind, MetricSpec, OnMetricError};
 
 use super::counted::{Against, Counted};
+use super::edited::asks_the_same;
 use super::explain::{Explanation, MetricExplanation, ThresholdExplanation};
 use super::threshold::Threshold;
-use super::{Evidence, Observation};
+use super::{Arms, Evidence, Observation};
 use crate::Time;
 
 /// What speaks against the candidate.
@@ -34,7 +35,8 @@ pub enum Absence {
 pub struct Verdict {
     /// A critical metric fails.
     pub failure: Option<Failure>,
-    /// A metric that is not critical fails: no reason to go back, and none to go on.
+    /// A metric that is not critical fails, or one looks bad that nobody can be compared with: no reason to go back, and
+    /// none to go on.
     pub hold: Option<Failure>,
     /// Candidate and stable break an SLO together.
     pub shared: Option<Failure>,
@@ -53,6 +55,9 @@ pub struct Judge {
     /// When the candidate was last seen to have traffic.
     busy: Time,
     step_requests: u64,
+    /// Who gets what now.
+    #[serde(default)]
+    arms: Arms,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +76,7 @@ impl Judge {
             heard: now,
             busy: now,
             step_requests: 0,
+            arms: Arms::default(),
         };
         judge.also(metrics);
         judge
@@ -83,12 +89,35 @@ impl Judge {
             if self.metrics.iter().any(|(known, _)| known.name == spec.name) {
                 continue;
             }
-            let state = match spec.is_counted() {
-                true => State::Counted(Box::new(Counted::new(spec))),
-                false => State::Threshold(Threshold::default()),
-            };
-            self.metrics.push((spec.clone(), state));
+            self.metrics.push((spec.clone(), State::of(spec)));
         }
+    }
+
+    /// What these say of metrics that are judged already holds from now on; what is known of them counts on if the
+    /// question is the same.
+    pub fn edit(&mut self, metrics: &[MetricSpec]) {
+        for new in metrics {
+            let Some((spec, state)) = self.metrics.iter_mut().find(|(spec, _)| spec.name == new.name) else { continue };
+            match state {
+                _ if !asks_the_same(spec, new) => *state = State::of(new),
+                State::Counted(counted) => counted.edit(spec, new),
+                State::Threshold(_) => {}
+            }
+            spec.clone_from(new);
+        }
+    }
+
+    /// Judges by nothing but these from now on; returns the names of those that are gone.
+    pub fn keep(&mut self, metrics: &[MetricSpec]) -> Vec<String> {
+        let is_kept = |(spec, _): &(MetricSpec, State)| metrics.iter().any(|kept| kept.name == spec.name);
+        let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.metrics).into_iter().partition(is_kept);
+        self.metrics = kept;
+        gone.into_iter().map(|(spec, _)| spec.name).collect()
+    }
+
+    /// Whether it judges by a metric of this name.
+    pub fn knows(&self, name: &str) -> bool {
+        self.metrics.iter().any(|(spec, _)| spec.name == name)
     }
 
     /// Uses other chances from now on.
@@ -96,20 +125,38 @@ impl Judge {
         (self.alpha, self.beta) = (alpha, beta);
     }
 
+    /// Goes on after a restart, with these arms.
+    pub fn resume(&mut self, now: Time, arms: Arms) {
+        self.arms = arms;
+        self.listen_from(now);
+    }
+
+    /// Calls metrics as `metrics` does which a record of before, when profiles were no part of names, calls otherwise.
+    pub(crate) fn rename(&mut self, metrics: &[MetricSpec]) {
+        for named in metrics.iter().filter(|named| !self.knows(&named.name)).cloned().collect::<Vec<_>>() {
+            let bare = named.name.split_once('/').map_or(&*named.name, |(_, metric)| metric);
+            let is_same = |spec: &MetricSpec| spec.name == bare && asks_the_same(spec, &named);
+            if let Some((spec, _)) = self.metrics.iter_mut().find(|(spec, _)| is_same(spec)) {
+                spec.name.clone_from(&named.name);
+            }
+        }
+    }
+
     /// Weights have changed: requests of the step are counted anew, and silence begins now at the earliest.
-    pub fn begin_step(&mut self, now: Time) {
+    pub fn begin_step(&mut self, now: Time, arms: Arms) {
         let alpha = self.test_alpha();
         for (spec, state) in &mut self.metrics {
             if let State::Counted(counted) = state {
-                counted.close(spec, alpha);
+                counted.close(spec, alpha, self.arms);
             }
         }
+        self.arms = arms;
         self.step_requests = 0;
         self.listen_from(now);
     }
 
-    /// Nothing could be heard before `now`, as after a restart.
-    pub fn listen_from(&mut self, now: Time) {
+    /// Nothing could be heard before `now`.
+    fn listen_from(&mut self, now: Time) {
         self.heard = self.heard.max(now);
         self.busy = self.busy.max(now);
     }
@@ -124,6 +171,26 @@ impl Judge {
         }
     }
 
+    /// Takes in a report of a time at which stable had everything: what it is like.
+    pub fn learn(&mut self, evidence: &Evidence) {
+        for (spec, state) in &mut self.metrics {
+            if let (State::Counted(counted), Some(Observation::Counts { stable, .. })) =
+                (state, evidence.metrics.get(&spec.name))
+            {
+                counted.learn(evidence.until.since(evidence.from), *stable);
+            }
+        }
+    }
+
+    /// How many requests of stable are remembered, by the metric that knows fewest; `None` when nothing is counted.
+    pub fn past_requests(&self) -> Option<f64> {
+        let counted = self.metrics.iter().filter(|(spec, _)| !spec.dry_run).filter_map(|(_, state)| match state {
+            State::Counted(counted) => Some(counted.past_requests()),
+            State::Threshold(_) => None,
+        });
+        counted.min_by(f64::total_cmp)
+    }
+
     /// Takes in a report.
     pub fn observe(&mut self, evidence: &Evidence) {
         self.hear(evidence);
@@ -132,7 +199,7 @@ impl Judge {
         for (spec, state) in &mut self.metrics {
             match (state, evidence.metrics.get(&spec.name)) {
                 (State::Counted(counted), Some(Observation::Counts { candidate, stable, parts })) => {
-                    counted.add((evidence.from, evidence.until), *candidate, *stable, parts, spec, alpha);
+                    counted.add((evidence.from, evidence.until), *candidate, *stable, parts, (spec, alpha, self.arms));
                 }
                 (State::Threshold(threshold), Some(Observation::Value(value))) => threshold.value(spec, *value),
                 (State::Threshold(threshold), Some(Observation::ProviderError(words))) => {
@@ -161,21 +228,23 @@ impl Judge {
     pub fn verdict(&self) -> Verdict {
         let mut verdict = Verdict::default();
         let (fail_bound, kept_bound) = self.bounds();
+        // Where no metric is critical, those that there are have to be known all the same.
+        let is_none_critical = !self.metrics.iter().any(|(spec, _)| spec.critical && !spec.dry_run);
         for (spec, state) in self.metrics.iter().filter(|(spec, _)| !spec.dry_run) {
-            let (against, missing) = state.judge(spec, fail_bound, kept_bound);
+            let (against, missing) = state.judge(spec, (fail_bound, kept_bound), self.arms);
             let failure = |words: String| Failure { metric: spec.name.clone(), words };
             let slot = match &against {
                 Against::Fails(_) if spec.critical => &mut verdict.failure,
-                Against::Fails(_) => &mut verdict.hold,
+                Against::Fails(_) | Against::Alone(_) => &mut verdict.hold,
                 Against::Shared(_) => &mut verdict.shared,
                 Against::Nothing => {
-                    if spec.critical && verdict.missing.is_none() {
+                    if (spec.critical || is_none_critical) && verdict.missing.is_none() {
                         verdict.missing = missing.map(|words| format!("{}: {words}", spec.name));
                     }
                     continue;
                 }
             };
-            if let (None, Against::Fails(words) | Against::Shared(words)) = (&slot, against) {
+            if let (None, Against::Fails(words) | Against::Shared(words) | Against::Alone(words)) = (&slot, against) {
                 *slot = Some(failure(words));
             }
         }
@@ -199,13 +268,29 @@ impl Judge {
         absences
     }
 
+    /// A critical metric that somebody else answers, and about which nothing is known: its provider does not answer, or
+    /// has not given a value yet. In words; `None` when all of them have answered, or their errors count as bad values.
+    pub fn unanswered(&self) -> Option<String> {
+        let decisive = |spec: &MetricSpec| spec.critical && !spec.dry_run && spec.on_error == OnMetricError::Hold;
+        self.metrics.iter().filter(|(spec, _)| decisive(spec)).find_map(|(spec, state)| {
+            let State::Threshold(threshold) = state else { return None };
+            let is_of_others = matches!(spec.kind, MetricKind::PromQuery | MetricKind::Web);
+            match (&threshold.error, threshold.last) {
+                (Some(words), _) => Some(format!("{}: the provider does not answer: {words}", spec.name)),
+                (None, None) if is_of_others => Some(format!("{}: there is no value yet", spec.name)),
+                (None, _) => None,
+            }
+        })
+    }
+
     /// Every number that a verdict rests on.
     pub fn explain(&self) -> Explanation {
         let (fail_bound, kept_bound) = self.bounds();
         let metrics = self.metrics.iter().map(|(spec, state)| {
-            let verdict = match state.judge(spec, fail_bound, kept_bound) {
+            let verdict = match state.judge(spec, (fail_bound, kept_bound), self.arms) {
                 (Against::Fails(words), _) => format!("fails: {words}"),
                 (Against::Shared(words), _) => format!("fails, and so does stable: {words}"),
+                (Against::Alone(words), _) => format!("holds: {words}"),
                 (Against::Nothing, Some(words)) => format!("waits: {words}"),
                 (Against::Nothing, None) => "passes".to_owned(),
             };
@@ -251,21 +336,20 @@ impl Judge {
 }
 
 impl State {
+    /// Nothing known yet.
+    fn of(spec: &MetricSpec) -> Self {
+        match spec.is_counted() {
+            true => State::Counted(Box::new(Counted::new(spec))),
+            false => State::Threshold(Threshold::default()),
+        }
+    }
+
     /// What there is against the candidate, and what is missing for it.
-    fn judge(&self, spec: &MetricSpec, fail_bound: f64, kept_bound: f64) -> (Against, Option<String>) {
+    fn judge(&self, spec: &MetricSpec, bounds: (f64, f64), arms: Arms) -> (Against, Option<String>) {
         match self {
             State::Counted(counted) => {
-                let missing = if !counted.has_data() {
-                    Some("no request to the candidate has been counted")
-                } else if counted.is_doubtful(spec) {
-                    Some("the evidence leans against the candidate, and is not enough yet")
-                } else if !counted.is_kept(kept_bound) {
-                    Some("there is not enough evidence that the SLO is kept")
-                } else {
-                    None
-                };
-                let missing = missing.map(str::to_owned);
-                (counted.against(spec, fail_bound), missing)
+                let missing = counted.missing(spec, bounds, arms).map(str::to_owned);
+                (counted.against(spec, bounds.0, arms), missing)
             }
             State::Threshold(threshold) if threshold.has_failed(spec) => {
                 let count = threshold.counted(spec);

@@ -12,11 +12,15 @@ impl Run {
     /// that asks for what is already so is recorded and does nothing.
     ///
     /// # Errors
-    /// When it is meant for another run or another step, or makes no sense now; nothing has changed then.
+    /// When it is meant for another run or another step, makes no sense now, or has the id of another one that was
+    /// taken; nothing has changed then.
     pub fn act(&mut self, now: Time, action: Action) -> Result<(), ActionError> {
         self.now = self.now.max(now);
-        if self.record.actions.iter().any(|taken| taken.action.id == action.id) {
-            return Ok(());
+        if let Some(taken) = self.record.actions.iter().find(|taken| taken.action.id == action.id) {
+            return match taken.action == action {
+                true => Ok(()),
+                false => Err(ActionError::IdTaken { id: action.id, verb: taken.action.verb.as_str() }),
+            };
         }
         let plan = &self.record.plan;
         if action.run != plan.run {
@@ -49,15 +53,21 @@ impl Run {
         let phase = self.record.phase;
         let is_begun = matches!(phase, Phase::Step { .. } | Phase::Bake);
         let (is_possible, hint) = match verb {
-            Verb::Promote => (is_begun, "it can be promoted while it waits in a step"),
+            Verb::Promote => match self.cannot_be_promoted() {
+                Some(hint) => (false, hint),
+                None => (is_begun, "it can be promoted while it waits in a step"),
+            },
             Verb::PromoteFull => {
                 let is_prepared = is_begun || phase == Phase::PreGate;
                 let full = self.all_to_candidate();
                 let has_endpoints = self.has_capacity(&Step::Weight(Weight::FULL), &full);
-                (
-                    is_prepared && has_endpoints,
-                    "it can be promoted once the candidate is prepared and has the endpoints",
-                )
+                match self.is_kept_back() {
+                    Some(hint) => (false, hint),
+                    None => (
+                        is_prepared && has_endpoints,
+                        "it can be promoted once the candidate is prepared and has the endpoints",
+                    ),
+                }
             }
             Verb::SkipStep => (phase.step().is_some(), "only a step can be skipped"),
             Verb::Pause | Verb::Resume => (!phase.is_over(), "it has ended"),
@@ -79,6 +89,44 @@ impl Run {
         match is_possible {
             true => Ok(()),
             false => Err(ActionError::NotNow { verb: verb.as_str(), phase: phase.to_string(), hint: hint.to_owned() }),
+        }
+    }
+
+    /// Why nobody may send the run forward, whatever it waits for. Going back asks nobody.
+    fn is_kept_back(&self) -> Option<&'static str> {
+        let lacks_nodes = self
+            .recovering
+            .is_some_and(|recovering| !recovering.has_nodes && self.now.since(recovering.since) < super::RETURN_WAIT);
+        if self.frozen.is_some() {
+            Some("a freeze holds it: going back is all that is possible until that ends")
+        } else if self.record.plan.spec.suspend {
+            Some("the intent says suspend: only going back is possible until that is taken out")
+        } else if self.record.paused.is_some() {
+            Some("somebody has paused it: resume it first")
+        } else if lacks_nodes {
+            Some("the server was restarted, and its nodes are not back yet")
+        } else {
+            None
+        }
+    }
+
+    /// Why it makes no difference to a step that somebody promotes it, for it does not wait for anybody.
+    fn cannot_be_promoted(&self) -> Option<&'static str> {
+        let Phase::Step { index, stage } = self.record.phase else { return None };
+        match stage {
+            Stage::Waiting | Stage::Blocked => None,
+            Stage::Applying | Stage::Settling => {
+                Some("its weights are on their way: promote the step that it waits in")
+            }
+            Stage::Guard if self.waits_for_gate().is_some() => {
+                Some("a gate has not approved, which nobody can do in its place")
+            }
+            Stage::Guard => {
+                let step = self.steps.get(index)?;
+                let next = self.after_step(step)?;
+                let lacks_endpoints = !self.has_capacity(step, &next);
+                lacks_endpoints.then_some("there are not enough healthy endpoints for the step")
+            }
         }
     }
 

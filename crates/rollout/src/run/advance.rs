@@ -5,6 +5,7 @@ use std::time::Duration;
 use world::api::delivery::{GatePhase, StrategyType, Weight};
 
 use super::{Recovering, Run};
+use crate::metrics::of_profile;
 use crate::steps::{Step, may_be_missing};
 use crate::{Effect, Phase, Reason, Stage, Successor};
 
@@ -130,7 +131,7 @@ impl Run {
         if let Step::Analysis(analysis) = step
             && let Some(profile) = &analysis.profile_ref
         {
-            let metrics = self.record.plan.profiles.get(profile).cloned().unwrap_or_default();
+            let metrics = of_profile(&self.record.plan.profiles, profile);
             self.record.judge.also(&metrics);
         }
         if !step.assigns() {
@@ -138,6 +139,11 @@ impl Run {
             return true;
         }
         let Some(next) = self.after_step(step) else { return false };
+        if let Some(awaited) = self.awaits_evidence(index, &next) {
+            self.awaited = Some(awaited);
+            return self.record.phase != (Phase::Step { index, stage: Stage::Guard });
+        }
+        self.awaited = None;
         if !self.has_capacity(step, &next) || !self.gates_are_open(GatePhase::PreStep, index) {
             return false;
         }

@@ -3,20 +3,16 @@
 //! What makes a run more careful holds at once; what makes it less careful, and later steps, hold from the next step
 //! on; what a run rests on ends it, and another one begins.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use world::api::delivery::{DeploymentIntent, MetricSpec, NewRevision, OnFailure, StrategyType};
 
 use super::Run;
-use crate::{Phase, Reason, Revision};
+use crate::analysis::stricter;
+use crate::{Phase, Profiles, Reason, Revision};
 
 impl Run {
-    pub(super) fn edited(
-        &mut self,
-        spec: DeploymentIntent,
-        generation: i64,
-        profiles: BTreeMap<String, Vec<MetricSpec>>,
-    ) {
+    pub(super) fn edited(&mut self, spec: DeploymentIntent, generation: i64, profiles: Profiles) {
         if generation <= self.record.plan.generation || self.record.phase.is_over() {
             return;
         }
@@ -25,7 +21,6 @@ impl Run {
         if spec.service != self.record.plan.spec.service {
             return self.notify("Edit", "the service of an intent cannot change; the run goes on as it was".to_owned());
         }
-        self.record.plan.profiles.extend(profiles);
         let old = &self.record.plan.spec;
         if rests_on_something_else(old, &spec) {
             self.notify("Edit", "the intent asks for something else: another run begins".to_owned());
@@ -37,9 +32,12 @@ impl Run {
             None => spec,
         };
         self.hold_at_once(&spec);
+        let profiles = self.profiles_of(&spec, profiles);
+        self.judge_stricter(&spec, &profiles);
         // An edit stands for the whole intent: what one before it had left for later is gone.
         self.record.next_spec = (spec != self.record.plan.spec).then(|| Box::new(spec));
-        if self.record.next_spec.is_some() {
+        self.record.next_profiles = (profiles != self.record.plan.profiles).then_some(profiles);
+        if self.record.next_spec.is_some() || self.record.next_profiles.is_some() {
             self.notify("Edit", "what is left of the edit holds from the next step on".to_owned());
         }
         // Nothing has begun that the rest of the edit could disturb.
@@ -88,18 +86,78 @@ impl Run {
         self.record.judge.set_chances(live.analysis.alpha, live.analysis.beta);
     }
 
-    pub(super) fn adopt_edit(&mut self) {
-        if let Some(spec) = self.record.next_spec.take() {
-            self.record.plan.spec = *spec;
-            let policy = &self.record.plan.spec.analysis;
-            self.record.judge.set_chances(policy.alpha, policy.beta);
-            for name in &policy.profiles {
-                let metrics = self.record.plan.profiles.get(name).cloned().unwrap_or_default();
-                self.record.judge.also(&metrics);
+    /// What each profile that `spec` names says: as it was where nothing new is known of it.
+    fn profiles_of(&self, spec: &DeploymentIntent, mut new: Profiles) -> Profiles {
+        let steps = spec.strategy.canary.iter().flat_map(|canary| &canary.steps);
+        let of_steps = steps.filter_map(|step| step.analysis.as_ref()?.profile_ref.as_ref());
+        let names: BTreeSet<&String> = spec.analysis.profiles.iter().chain(of_steps).collect();
+        let old = &self.record.plan.profiles;
+        let found = names.into_iter().filter_map(|name| {
+            let metrics = new.remove(name).or_else(|| old.get(name).cloned())?;
+            Some((name.clone(), metrics))
+        });
+        found.collect()
+    }
+
+    /// Metrics that are stricter than before, or new, count at once.
+    fn judge_stricter(&mut self, spec: &DeploymentIntent, new: &Profiles) {
+        let live = &mut self.record.plan;
+        let before = live.metrics();
+        for (profile, metrics) in new {
+            match live.profiles.get_mut(profile) {
+                None => _ = live.profiles.insert(profile.clone(), metrics.clone()),
+                Some(known) => {
+                    for metric in metrics {
+                        match known.iter_mut().find(|old| old.name == metric.name) {
+                            Some(old) => *old = stricter(old, metric),
+                            None => known.push(metric.clone()),
+                        }
+                    }
+                }
             }
-            self.plan_steps();
-            self.is_dirty = true;
         }
+        for profile in &spec.analysis.profiles {
+            if !live.spec.analysis.profiles.contains(profile) {
+                live.spec.analysis.profiles.push(profile.clone());
+            }
+        }
+        self.judge_by_plan(before);
+    }
+
+    /// The judge goes by what the plan's metrics say now; if they differ from `before`, whoever counts is told.
+    fn judge_by_plan(&mut self, before: Vec<MetricSpec>) {
+        let plan = &self.record.plan;
+        let metrics = plan.metrics();
+        self.record.judge.edit(&metrics);
+        self.record.judge.also(&plan.own_metrics());
+        if metrics != before && self.record.phase != Phase::Pending {
+            self.load_reports();
+        }
+    }
+
+    pub(super) fn adopt_edit(&mut self) {
+        let (spec, profiles) = (self.record.next_spec.take(), self.record.next_profiles.take());
+        if spec.is_none() && profiles.is_none() {
+            return;
+        }
+        let plan = &mut self.record.plan;
+        let before = plan.metrics();
+        if let Some(spec) = spec {
+            plan.spec = *spec;
+        }
+        if let Some(profiles) = profiles {
+            plan.profiles = profiles;
+        }
+        let policy = &plan.spec.analysis;
+        self.record.judge.set_chances(policy.alpha, policy.beta);
+        self.judge_by_plan(before);
+        // Profiles of steps that are over judge on while the intent names them.
+        let gone = self.record.judge.keep(&self.record.plan.metrics());
+        if !gone.is_empty() {
+            self.notify("Edit", format!("not judged by any more: {}", gone.join(", ")));
+        }
+        self.plan_steps();
+        self.is_dirty = true;
     }
 
     /// A revision has appeared.

@@ -119,17 +119,16 @@ impl Run {
         self.is_dirty = true;
     }
 
-    /// Whether the run waits for a gate now.
+    /// The gate that the run waits for now, if any: one of its phase and step that was asked and has not approved.
     pub(super) fn waits_for_gate(&self) -> Option<&GateId> {
-        match self.record.phase {
-            Phase::PreGate | Phase::Step { .. } | Phase::Bake => {
-                let mut waiting = self
-                    .asked
-                    .keys()
-                    .chain(self.record.gates.iter().filter(|g| g.answer != GateAnswer::Approved).map(|g| &g.id));
-                waiting.find(|id| id.phase != GatePhase::Rollback && id.phase != GatePhase::PostRun)
-            }
-            _ => None,
-        }
+        let (phase, step) = match self.record.phase {
+            Phase::PreGate => (GatePhase::PreRun, 0),
+            Phase::Step { index, .. } => (GatePhase::PreStep, index),
+            Phase::Bake => (GatePhase::PrePromote, 0),
+            _ => return None,
+        };
+        let unapproved = self.record.gates.iter().filter(|gate| gate.answer != GateAnswer::Approved);
+        let mut waiting = self.asked.keys().chain(unapproved.map(|gate| &gate.id));
+        waiting.find(|id| id.phase == phase && id.step == step)
     }
 }

@@ -229,14 +229,14 @@ impl Run {
         match record.phase {
             Phase::Preparing if is_ready => Some(not_acknowledged()),
             Phase::Pending | Phase::Preparing | Phase::PreGate => Some(HoldReason::Endpoints),
-            Phase::Step { stage: Stage::Guard, .. } => Some(HoldReason::Endpoints),
+            Phase::Step { stage: Stage::Guard, .. } => Some(self.awaited.clone().unwrap_or(HoldReason::Endpoints)),
             Phase::Step { stage: Stage::Settling, .. } => Some(HoldReason::Waiting),
             _ => Some(self.evidence_hold()),
         }
     }
 
     /// What the evidence waits for, most serious first.
-    fn evidence_hold(&self) -> HoldReason {
+    pub(super) fn evidence_hold(&self) -> HoldReason {
         let judge = &self.record.judge;
         let policy = &self.record.plan.spec.analysis;
         let verdict = judge.verdict();
@@ -262,7 +262,7 @@ impl Run {
                 Absence::Telemetry(_) | Absence::Traffic(_) => {}
             }
         }
-        match verdict.missing {
+        match verdict.missing.or_else(|| judge.unanswered()) {
             Some(words) if self.record.is_exposed() => HoldReason::Evidence(words),
             _ => HoldReason::Waiting,
         }

@@ -54,6 +54,7 @@ impl Run {
         }
         self.record.wanted = None;
         self.record.next_spec = None;
+        self.record.next_profiles = None;
         self.record.paused = None;
         if let Reason::Failed { .. } | Reason::SharedIncident(_) = reason {
             self.notify("Verdict", format!("against \"{}\": {reason:?}", self.record.plan.candidate));

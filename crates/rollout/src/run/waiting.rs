@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use world::api::delivery::{OnAbsence, OnTelemetryLoss, SharedIncident, StepAnalysis, Winner};
 
-use super::Run;
+use super::hold::HoldReason;
+use super::{PAST_REQUESTS, PAST_WAIT, Run};
 use crate::analysis::TRIM;
 use crate::event::GateId;
 use crate::steps::Step;
-use crate::{Absence, Phase, Reason, Stage};
+use crate::{Absence, Assignment, Phase, Reason, Stage};
 
 impl Run {
     /// Whether what is known, or that nothing is, keeps the run from going on, whatever the step waits for. Policies may
@@ -23,23 +24,56 @@ impl Run {
         verdict.failure.is_some() || verdict.hold.is_some() || is_shared || self.is_absent()
     }
 
+    /// What keeps the run from assigning `next`, though nothing else does: evidence that no step has waited for, or requests
+    /// of stable that cannot be counted any more afterwards. Policies may send the run back meanwhile, which changes
+    /// its phase.
+    pub(super) fn awaits_evidence(&mut self, index: usize, next: &Assignment) -> Option<HoldReason> {
+        if self.record.is_promoted {
+            return None;
+        }
+        // A step that waits has looked at the evidence before it ended, and so has whoever ended it.
+        let is_first_look = index.checked_sub(1).and_then(|before| self.steps.get(before)).is_some_and(Step::assigns);
+        if is_first_look && (self.is_held_by_evidence() || self.is_unanswered()) {
+            return Some(self.evidence_hold());
+        }
+        let plan = &self.record.plan;
+        let ends_stable =
+            next.weight_of(&plan.stable).is_zero() && !self.record.assignment.weight_of(&plan.stable).is_zero();
+        let counted = self.record.judge.past_requests().filter(|_| ends_stable && !plan.is_fast)?;
+        let since = self.record.since;
+        if counted >= PAST_REQUESTS || self.is_due(since, PAST_WAIT) {
+            return None;
+        }
+        Some(HoldReason::Evidence(format!(
+            "{counted:.0} requests of stable have been counted, of the {PAST_REQUESTS:.0} that the candidate is to be \
+             compared with once it has everything"
+        )))
+    }
+
+    /// Whether a provider of a critical metric does not answer, or has not done so yet. Of a step that waits for a verdict
+    /// it is the verdict that says so, and policies for want of one hold.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.record.is_exposed() && self.record.judge.unanswered().is_some()
+    }
+
     /// Whether the step's own condition holds. Policies may send the run back meanwhile, which changes its phase.
     pub(super) fn is_waiting_over(&mut self, index: usize, step: &Step) -> bool {
         match step {
             Step::Pause(None) => false,
-            Step::Pause(Some(span)) => self.is_due(self.record.since, *span),
+            Step::Pause(Some(span)) => self.is_due(self.record.since, *span) && !self.is_unanswered(),
             Step::Analysis(analysis) => self.is_judged(analysis),
             Step::Require(needed) => {
                 let candidate = self.healthy(&self.record.plan.candidate.clone());
                 let stable = u64::from(self.healthy(&self.record.plan.stable.clone()));
                 let share = needed.percent_of_stable.map_or(0, |percent| (stable * u64::from(percent)).div_ceil(100));
-                candidate >= needed.absolute.unwrap_or(0) && u64::from(candidate) >= share && candidate > 0
+                let is_there = candidate >= needed.absolute.unwrap_or(0) && u64::from(candidate) >= share;
+                is_there && candidate > 0 && !self.is_unanswered()
             }
             Step::Gate(gate) => match &gate.webhook {
                 Some(url) => {
                     let id = GateId { phase: world::api::delivery::GatePhase::PreStep, step: index, index: None };
                     let url = url.clone();
-                    self.is_gate_open(id, &url, &world::api::delivery::GateSpec::default())
+                    self.is_gate_open(id, &url, &world::api::delivery::GateSpec::default()) && !self.is_unanswered()
                 }
                 None => false,
             },

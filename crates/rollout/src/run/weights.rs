@@ -4,7 +4,7 @@ use world::api::delivery::{HeaderRoute, MirrorStep, StrategyType, Weight};
 
 use super::Run;
 use crate::steps::Step;
-use crate::{Assignment, Plan, Refusal, Revision};
+use crate::{Arms, Assignment, Plan, Refusal, Revision};
 use crate::{Mirror, RequestRoute, Split};
 
 /// All endpoints of a revision, however many they are.
@@ -148,9 +148,14 @@ impl Run {
         self.is_dirty = true;
         self.assigned = self.record.sequence + 1;
         self.standing = crate::Standing::default();
-        let now = self.now;
-        self.record.judge.begin_step(now);
+        let arms = self.arms();
+        self.record.judge.begin_step(self.now, arms);
         true
+    }
+
+    /// Whose requests can be compared under the current assignment.
+    pub(super) fn arms(&self) -> Arms {
+        Arms::of(&self.record.assignment, &self.record.plan.candidate, &self.record.plan.stable)
     }
 
     /// Whether the current assignment has been published, and when.

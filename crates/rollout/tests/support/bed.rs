@@ -58,6 +58,8 @@ pub struct Bed {
     pub endpoints: BTreeMap<Revision, Endpoints>,
     pub successors: Vec<Successor>,
     pub safe: Vec<Revision>,
+    /// What those who want to know were told.
+    pub notices: Vec<String>,
     pub gates: GateAnswer,
     /// What gates of phase `Rollback` say: yes means to go back.
     pub rollback_gates: GateAnswer,
@@ -86,6 +88,7 @@ impl Bed {
             endpoints: endpoints.into(),
             successors: Vec::new(),
             safe: Vec::new(),
+            notices: Vec::new(),
             gates: GateAnswer::Approved,
             rollback_gates: GateAnswer::NotYet,
             asked: 0,
@@ -327,7 +330,8 @@ impl Bed {
                     }
                     self.safe.push(revision);
                 }
-                Effect::Notify(_) | Effect::LoadReports { .. } => {}
+                Effect::Notify(notice) => self.notices.push(notice.text),
+                Effect::LoadReports { .. } => {}
             }
             if crashes {
                 return self.crash();

@@ -84,6 +84,7 @@ async fn act(
             let hint = match &error {
                 ActError::Refused(ActionError::Moved { .. }) => "look at where it is now, and decide again",
                 ActError::Over { .. } | ActError::Refused(ActionError::WrongRun { .. }) => "act on the current run",
+                ActError::Refused(ActionError::IdTaken { .. }) => "give every action an id of its own",
                 ActError::NoRun(_) => "a run begins when a revision appears",
                 ActError::Refused(ActionError::NotNow { .. }) | ActError::Unknown { .. } => {
                     "GET the rollout says where it is"

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rollout::{Evidence, Lane, Run};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
-use world::api::delivery::{BlueGreen, DeploymentIntent, IntentProtocol, StrategyType};
+use world::api::delivery::{BlueGreen, DeploymentIntent, IntentProtocol, MetricSpec, StrategyType};
 use world::{ObjectRef, Protocol};
 
 use crate::{RunTargets, Telemetry};
@@ -19,7 +19,8 @@ const READINGS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Measuring {
     followers: JoinSet<()>,
-    runs: BTreeMap<ObjectRef, AbortHandle>,
+    /// Who counts for each run, and which metrics.
+    runs: BTreeMap<ObjectRef, (AbortHandle, Vec<MetricSpec>)>,
     say: mpsc::Sender<(ObjectRef, Evidence)>,
     said: mpsc::Receiver<(ObjectRef, Evidence)>,
 }
@@ -32,11 +33,13 @@ impl Default for Measuring {
 }
 
 impl Measuring {
-    /// Begins to count for a run, unless that is being done.
+    /// Begins to count for a run, unless that is being done; begins anew when other metrics are wanted than before.
     pub(super) fn begin(&mut self, run: ObjectRef, targets: RunTargets, telemetry: &Arc<Telemetry>) {
-        if self.runs.contains_key(&run) {
+        let metrics = targets.targets.metrics.clone();
+        if self.runs.get(&run).is_some_and(|(_, counted)| *counted == metrics) {
             return;
         }
+        self.end(&run);
         let (mut reports, say, name) = (telemetry.open(targets), self.say.clone(), run.clone());
         let follower = self.followers.spawn(async move {
             while let Some(evidence) = reports.next().await {
@@ -45,12 +48,12 @@ impl Measuring {
                 }
             }
         });
-        self.runs.insert(run, follower);
+        self.runs.insert(run, (follower, metrics));
     }
 
     /// Counts no more for a run.
     pub(super) fn end(&mut self, run: &ObjectRef) {
-        if let Some(follower) = self.runs.remove(run) {
+        if let Some((follower, _)) = self.runs.remove(run) {
             follower.abort();
         }
         while self.followers.try_join_next().is_some() {}
@@ -85,9 +88,7 @@ pub(super) fn targets(run: &ObjectRef, lane: &Lane, interval: Duration) -> Optio
         RunTargets::by_places(&name, host, &all, candidate, stable)
     };
     // Steps may name further profiles; what is counted too early does no harm.
-    let mut names = BTreeSet::new();
-    let metrics = plan.profiles.values().flatten().filter(|metric| names.insert(metric.name.clone()));
-    wanted.targets.metrics = metrics.cloned().collect();
+    wanted.targets.metrics = plan.metrics();
     wanted.targets.cohort_routes = cohorts(&plan.spec);
     wanted.targets.source = plan.spec.analysis.source;
     wanted.interval = interval;

@@ -184,7 +184,8 @@ fn not_done(error: &ActError) -> Status {
     let words = error.to_string();
     match error {
         ActError::Unknown { .. } => Status::not_found(words),
-        ActError::Over { .. } | ActError::Refused(ActionError::WrongRun { .. } | ActionError::Moved { .. }) => {
+        ActError::Over { .. }
+        | ActError::Refused(ActionError::WrongRun { .. } | ActionError::Moved { .. } | ActionError::IdTaken { .. }) => {
             Status::aborted(words)
         }
         ActError::NoRun(_) | ActError::Refused(ActionError::NotNow { .. }) => Status::failed_precondition(words),

@@ -1,0 +1,33 @@
+//! A candidate that there is nobody to compare with.
+
+use serde::{Deserialize, Serialize};
+
+use super::Tally;
+use super::counted::{TRIM, absolute_row};
+use super::grid;
+use super::process::{Onset, Process};
+use crate::Time;
+
+/// Without an SLO, and without stable to compare with: a candidate with this share of bad requests does not go on, and
+/// one passes when it is shown to have fewer.
+pub(super) const PLAIN: f64 = 0.05;
+
+/// Evidence of a share of bad requests beyond [`PLAIN`], and of one below it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Unaided {
+    pub(super) beyond: Process,
+    pub(super) within: Process,
+}
+
+impl Default for Unaided {
+    fn default() -> Self {
+        Self { beyond: Process::new(Onset::Any, TRIM), within: Process::new(Onset::Start, TRIM) }
+    }
+}
+
+impl Unaided {
+    pub(super) fn add(&mut self, from: Time, until: Time, candidate: Tally) {
+        self.beyond.add(from, until, absolute_row(candidate, PLAIN, grid::worse_than(PLAIN)));
+        self.within.add(from, until, absolute_row(candidate, PLAIN, grid::better_than(PLAIN)));
+    }
+}
