@@ -267,6 +267,23 @@ async fn a_candidate_that_fails_requests_goes_back_by_itself() {
     drop(load);
 }
 
+/// A switch leaves nothing of stable's to compare with but what was counted before it.
+#[tokio::test]
+async fn a_candidate_that_fails_a_third_of_its_requests_goes_back_after_a_switch() {
+    let intent = "apiVersion: delivery.pointsman.dev/v1alpha1\nkind: DeploymentIntent\n\
+         metadata: {name: reviews, namespace: default}\nspec:\n  service: {name: reviews}\n  \
+         analysis: {warmup: 100ms}\n  drain: {timeout: 1s}\n  strategy: {type: BlueGreen}\n";
+    let stage = Stage::start(intent).await;
+    let load = stage.load(500.0);
+    stage.reviews.v2.fail_every(3);
+    stage.deploy();
+    stage.at(100.0).await;
+    let rollout = stage.until("the run to have gone back", |rollout| rollout["phase"] == "RolledBack").await;
+    assert!(rollout["reason"].as_str().unwrap().contains("of stable's were while it had any"), "{rollout}");
+    assert_eq!((&rollout["stable"], &rollout["weight"]["acknowledged"]), (&json!("v1"), &json!(0.0)), "{rollout}");
+    drop(load);
+}
+
 /// Both revisions are members of one cluster, so what they did is told apart by the places of its endpoints.
 #[tokio::test]
 async fn a_rolling_run_is_judged_by_what_its_members_did() {
