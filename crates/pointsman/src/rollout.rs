@@ -227,6 +227,20 @@ fn path_of(namespace: &str, name: &str) -> Result<String> {
     Ok(format!("/api/v1/rollouts/{}/{}", encoded(namespace), encoded(name)))
 }
 
+/// A problem as `check` prints it; of a document that was handed over it is the line alone that says where.
+fn problem_line(problem: &view::Problem) -> String {
+    let place = match (&*problem.file, problem.line) {
+        ("", 0) => String::new(),
+        ("", line) => format!("line {line}: "),
+        (file, 0) => format!("{file}: "),
+        (file, line) => format!("{file}:{line}: "),
+    };
+    let parts = [&problem.object, &problem.field].into_iter().filter(|part| !part.is_empty());
+    let about: String = parts.map(|part| format!("{part}: ")).collect();
+    let hint: String = problem.hint.lines().map(|line| format!("\n    {line}")).collect();
+    format!("{}: {place}{about}{}; {}{hint}", problem.severity, problem.message, problem.consequence)
+}
+
 fn print(rollout: &view::Rollout, output: Format, text: impl Fn(&view::Rollout)) -> Result<()> {
     match output {
         Format::Json => say!("{}", serde_json::to_string_pretty(rollout)?),

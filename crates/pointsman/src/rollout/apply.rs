@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use http::Method;
-use server::view::{Failure, IntentsTaken, Problem};
+use server::view::{Failure, IntentsTaken};
 
-use super::How;
+use super::{How, problem_line};
 use crate::ask::{Admin, encoded};
 use crate::config::Format;
 use crate::output::say;
@@ -53,7 +53,7 @@ fn tell(answer: Result<IntentsTaken, Failure>, how: &How, output: Format) -> Res
         (Ok(taken), Format::Json) => say!("{}", serde_json::to_string_pretty(taken)?),
         (Err(failure), Format::Json) => say!("{}", serde_json::to_string_pretty(failure)?),
         (Ok(taken), Format::Text) => {
-            taken.warnings.iter().for_each(|warning| say!("{}", line(warning)));
+            taken.warnings.iter().for_each(|warning| say!("{}", problem_line(warning)));
             let dry = if how.dry_run { " (dry run)" } else { "" };
             for object in &taken.objects {
                 let (kind, namespace, name) = (&object.kind, &object.namespace, &object.name);
@@ -64,18 +64,9 @@ fn tell(answer: Result<IntentsTaken, Failure>, how: &How, output: Format) -> Res
             if failure.problems.is_empty() {
                 say!("{}", failure.error);
             }
-            failure.problems.iter().for_each(|problem| say!("{}", line(problem)));
+            failure.problems.iter().for_each(|problem| say!("{}", problem_line(problem)));
             say!("    {}", failure.hint);
         }
     }
     Ok(if answer.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// A problem as `check` prints it, with the line of the document instead of a file.
-fn line(problem: &Problem) -> String {
-    let place = if problem.line > 0 { format!("line {}: ", problem.line) } else { String::new() };
-    let parts = [&problem.object, &problem.field].into_iter().filter(|part| !part.is_empty());
-    let about: String = parts.map(|part| format!("{part}: ")).collect();
-    let hint: String = problem.hint.lines().map(|line| format!("\n    {line}")).collect();
-    format!("{}: {place}{about}{}; {}{hint}", problem.severity, problem.message, problem.consequence)
 }

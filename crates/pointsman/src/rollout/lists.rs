@@ -82,8 +82,9 @@ pub(super) fn lines(rollout: &Rollout) -> Vec<String> {
         lines.push(format!("Unused:     {} (safe to scale down)", rollout.safe_to_scale_down.join(", ")));
     }
     for problem in &rollout.problems {
-        lines.push(format!("Problem:    {}; {}", problem.message, problem.consequence));
-        lines.extend(problem.hint.lines().map(|line| format!("            {line}")));
+        let text = super::problem_line(problem);
+        let heads = std::iter::once("Problem:    ").chain(std::iter::repeat("            "));
+        lines.extend(text.lines().zip(heads).map(|(line, head)| format!("{head}{}", line.trim_start())));
     }
     lines.extend(evidence(rollout));
     lines
@@ -196,10 +197,59 @@ fn weights(rollout: &Rollout) -> String {
 }
 
 fn waits_for(rollout: &Rollout) -> String {
-    let problem = rollout.problems.first().map(|problem| problem.message.clone());
-    problem.or_else(|| Some(rollout.hold.as_ref()?.text.clone())).unwrap_or_else(|| "-".to_owned())
+    // Errors come first, and keep it from going on; a warning does not.
+    let problem = rollout.problems.first();
+    let error = problem.filter(|problem| problem.severity == "error").map(|problem| &problem.message);
+    let hold = rollout.hold.as_ref().map(|hold| &hold.text);
+    let idle = problem.filter(|_| rollout.run.is_empty()).map(|problem| &problem.message);
+    error.or(hold).or(idle).cloned().unwrap_or_else(|| "-".to_owned())
 }
 
 fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(severity: &str, message: &str) -> view::Problem {
+        view::Problem {
+            severity: severity.to_owned(),
+            object: "deploymentintent/shop/a".to_owned(),
+            field: "spec.service.name".to_owned(),
+            message: message.to_owned(),
+            consequence: "no run is started".to_owned(),
+            hint: "Name another.\nOr none.".to_owned(),
+            file: "a.yaml".to_owned(),
+            line: 7,
+        }
+    }
+
+    #[test]
+    fn what_keeps_an_intent_from_running_is_told_as_check_tells_it() {
+        let rollout = Rollout { problems: vec![problem("error", "there is no such service")], ..Rollout::default() };
+        let lines = lines(&rollout);
+        let first = "Problem:    error: a.yaml:7: deploymentintent/shop/a: spec.service.name: there is no such service; \
+                     no run is started";
+        let expected = [first, "            Name another.", "            Or none."];
+        assert!(lines.windows(3).any(|three| three == expected), "{lines:#?}");
+        assert_eq!(waits_for(&rollout), "there is no such service");
+    }
+
+    #[test]
+    fn a_warning_is_no_reason_to_wait_while_a_run_has_one() {
+        let hold = view::RolloutHold { text: "a gate".to_owned(), ..view::RolloutHold::default() };
+        let mut rollout = Rollout {
+            run: "a-1".to_owned(),
+            problems: vec![problem("warning", "odd")],
+            hold: Some(hold),
+            ..Rollout::default()
+        };
+        assert_eq!(waits_for(&rollout), "a gate");
+        rollout.hold = None;
+        assert_eq!(waits_for(&rollout), "-");
+        rollout.run.clear();
+        assert_eq!(waits_for(&rollout), "odd");
+    }
 }

@@ -12,7 +12,7 @@ use testkit::http::Events;
 use super::lists;
 use crate::ask::Admin;
 use crate::config::Format;
-use crate::output::say;
+use crate::output::{plain, say};
 use crate::serve::Signals;
 
 /// Events that the live view shows.
@@ -126,7 +126,7 @@ fn draw(rollout: &Rollout) {
     let bar = bar(rollout.weight.configured, rollout.weight.acknowledged);
     let lines = lists::lines(rollout).into_iter().chain([String::new(), bar, String::new()]).chain(events);
     for line in lines {
-        text.push_str(&line);
+        text.push_str(&plain(&line));
         text.push_str("\x1b[K\n");
     }
     text.push_str("\x1b[J");

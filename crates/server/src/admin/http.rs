@@ -107,9 +107,9 @@ impl FromRef<Admin> for Intents {
     }
 }
 
-impl FromRef<Admin> for RolloutsHandle {
+impl FromRef<Admin> for rollouts::Outlook {
     fn from_ref(admin: &Admin) -> Self {
-        admin.rollouts.clone()
+        Self::new(admin.rollouts.clone(), admin.plane.clone())
     }
 }
 

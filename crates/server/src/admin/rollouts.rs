@@ -1,5 +1,9 @@
 //! Rollouts on the admin API.
 
+mod outlook;
+
+pub(super) use outlook::Outlook;
+
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -15,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::audit::Deed;
 use super::http::failure;
-use crate::rollouts::RolloutsHandle;
 use crate::{Stopped, view};
 
 /// However much happens, an event stream shows a rollout no more often than this.
@@ -24,11 +27,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Of an id, an actor or a reason so many characters are taken.
 const LONGEST: usize = 1000;
 
-/// The routes, for a router whose state has the handle.
+/// The routes, for a router whose state has the outlook.
 pub(super) fn routes<S>() -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
-    RolloutsHandle: FromRef<S>,
+    Outlook: FromRef<S>,
     CancellationToken: FromRef<S>,
 {
     Router::new()
@@ -38,14 +41,14 @@ where
         .route("/api/v1/rollouts/{namespace}/{name}/actions", post(act))
 }
 
-async fn all(State(rollouts): State<RolloutsHandle>) -> Response {
+async fn all(State(rollouts): State<Outlook>) -> Response {
     match rollouts.all().await {
         Ok(all) => Json(all).into_response(),
         Err(stopped) => unavailable(stopped),
     }
 }
 
-async fn one(State(rollouts): State<RolloutsHandle>, Path((namespace, name)): Path<(String, String)>) -> Response {
+async fn one(State(rollouts): State<Outlook>, Path((namespace, name)): Path<(String, String)>) -> Response {
     match rollouts.one(&namespace, &name).await {
         Ok(Some(rollout)) => Json(rollout).into_response(),
         Ok(None) => unknown(&namespace, &name),
@@ -54,7 +57,7 @@ async fn one(State(rollouts): State<RolloutsHandle>, Path((namespace, name)): Pa
 }
 
 async fn act(
-    State(rollouts): State<RolloutsHandle>,
+    State(rollouts): State<Outlook>,
     Extension(deed): Extension<Deed>,
     Path((namespace, name)): Path<(String, String)>,
     body: Result<String, StringRejection>,
@@ -139,7 +142,7 @@ fn fresh_id() -> String {
 /// The rollout as it is, and again whenever anything about it is different. The id of an event stands for what it says:
 /// who comes back with the last one is told only what is different from that, also by another process.
 async fn events(
-    State(rollouts): State<RolloutsHandle>,
+    State(rollouts): State<Outlook>,
     State(draining): State<CancellationToken>,
     headers: HeaderMap,
     Path((namespace, name)): Path<(String, String)>,

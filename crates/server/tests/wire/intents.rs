@@ -332,3 +332,26 @@ async fn what_is_applied_is_there_after_a_restart_and_without_a_keeper_nothing_i
     let (status, body) = caller.call(Method::POST, "/api/v1/intents", intent(10)).await.unwrap();
     assert_eq!(status, 503, "{body:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_nothing_can_have_is_refused_in_few_words() {
+    let state = TempDir::new().unwrap();
+    let stage = Kept::start(config(), &state).await;
+    let mut client = stage.client().await;
+    let long = "x".repeat(6_000);
+    let named =
+        |name: &str| Some(Reference { kind: "DeploymentIntent".into(), namespace: "shop".into(), name: name.into() });
+    let get = client.get(GetRequest { reference: named(&long) }).await.unwrap_err();
+    let delete = DeleteRequest { reference: named(&long), ..DeleteRequest::default() };
+    let delete = client.delete(delete).await.unwrap_err();
+    let act =
+        ActRequest { namespace: "shop".into(), name: long.clone(), verb: Verb::Abort.into(), ..ActRequest::default() };
+    let act = client.act(act).await.unwrap_err();
+    let list = client.list(ListRequest { kind: String::new(), namespace: long.clone() }).await.unwrap_err();
+    for status in [get, delete, act, list] {
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        assert!(status.message().contains("longer than") && status.message().len() < 100, "{status}");
+    }
+    let short = client.get(GetRequest { reference: named(&"x".repeat(250)) }).await.unwrap_err();
+    assert_eq!(short.code(), Code::NotFound, "{short}");
+}

@@ -173,3 +173,33 @@ async fn what_is_in_force_is_there_before_anybody_is_served_again() {
     .await
     .unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_intent_that_cannot_run_says_why_where_its_rollout_is_looked_at() {
+    let unknown = objects(&["v1"], "").replace("service: {name: web}", "service: {name: wbe}");
+    let server = conducting(config(), &unknown).await;
+    let says = |rollout: &Rollout| {
+        let accepted = rollout.conditions.iter().find(|condition| condition.kind == "Accepted").unwrap();
+        (rollout.problems[0].field.clone(), accepted.status, accepted.reason.clone())
+    };
+    let rollout = until(&server, |rollout| !rollout.problems.is_empty()).await;
+    let why = "there is no service \"wbe\" in namespace \"shop\"";
+    assert_eq!(says(&rollout), ("spec.service.name".to_owned(), Some(false), why.to_owned()));
+    assert_eq!(
+        (&*rollout.phase, &*rollout.problems[0].severity, &*rollout.problems[0].file),
+        ("Idle", "error", "mesh.yaml")
+    );
+    let all: Rollouts = server.json("/api/v1/rollouts").await;
+    assert_eq!(all.rollouts[0].problems, rollout.problems);
+
+    // In the middle of a run a typo is told, too, and the run goes on as it was.
+    say(&server, &objects(&["v1"], "")).await;
+    until(&server, |rollout| rollout.stable == "v1" && rollout.problems.iter().all(|p| p.severity == "warning")).await;
+    say(&server, &objects(&["v1", "v2"], "")).await;
+    until(&server, |rollout| rollout.phase == "Waiting").await;
+    say(&server, &objects(&["v1", "v2"], "").replace("profiles: []", "profiles: [mine]")).await;
+    let rollout = until(&server, |rollout| rollout.problems.iter().any(|p| p.severity == "error")).await;
+    let why = "there is no AnalysisProfile \"mine\"";
+    assert_eq!(says(&rollout), ("spec.analysis.profiles[0]".to_owned(), Some(false), why.to_owned()));
+    assert_eq!((&*rollout.phase, rollout.weight.configured), ("Waiting", 10.0));
+}

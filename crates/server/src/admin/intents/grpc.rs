@@ -19,6 +19,9 @@ use crate::{Stopped, view};
 /// A document has fewer bytes, as over HTTP.
 const MAX_REQUEST_BYTES: usize = 2 << 20;
 
+/// Names of Kubernetes have up to 253 bytes, and those of runs a number more.
+const LONGEST_NAME: usize = 300;
+
 /// Serves `pointsman.delivery.v1alpha1.Intents`.
 #[derive(Clone, Debug)]
 pub(crate) struct IntentService {
@@ -113,6 +116,7 @@ impl Service for IntentService {
         let delivery::ActRequest { namespace, name, revision, id, expected_run, expected_step, actor, reason, .. } =
             request.into_inner();
         deed.by(&actor, &reason);
+        short(&[("namespace", &namespace), ("name", &name), ("expected_run", &expected_run)])?;
         let verb = messages::verb(verb).ok_or_else(|| Status::invalid_argument("the action has no verb"))?.to_owned();
         deed.is(&verb, format!("deploymentintent/{namespace}/{name}"));
         let expected_step = expected_step.map(|step| usize::try_from(step).unwrap_or(usize::MAX));
@@ -155,11 +159,21 @@ fn reference(named: Option<delivery::Reference>) -> Result<ObjectRef, Status> {
     if namespace.is_empty() || name.is_empty() {
         return Err(Status::invalid_argument("reference: namespace and name are needed"));
     }
+    short(&[("reference.kind", &kind), ("reference.namespace", &namespace), ("reference.name", &name)])?;
     let kind = kind_named(&kind).map_err(|error| Status::invalid_argument(format!("reference.kind: {error}")))?;
     Ok(ObjectRef::new(kind, &namespace, &name))
 }
 
+/// Names that nothing can have are not looked for. Nor are they repeated: a status is a header, which has to be short.
+fn short(names: &[(&str, &str)]) -> Result<(), Status> {
+    match names.iter().find(|(_, name)| name.len() > LONGEST_NAME) {
+        Some((field, _)) => Err(Status::invalid_argument(format!("{field}: longer than {LONGEST_NAME} bytes"))),
+        None => Ok(()),
+    }
+}
+
 fn filter(kind: &str, namespace: String, name: String) -> Result<IntentFilter, Status> {
+    short(&[("kind", kind), ("namespace", &namespace), ("name", &name)])?;
     let kind = match kind {
         "" => None,
         kind => Some(kind_named(kind).map_err(|error| Status::invalid_argument(format!("kind: {error}")))?),
