@@ -15,7 +15,7 @@ use server::{
     AdminAccess, Config, Deadlines, GatewaySecrets, Input, JwksSettings, Listen, QuotaStore, Server, Submitted,
 };
 use source::watch::Seen;
-use source::{Shelf, Update};
+use source::{LastGood, Shelf, Update};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use world::{Problem, Severity};
@@ -223,7 +223,8 @@ async fn feed(arguments: &Arguments, entry: Entry, shutdown: &CancellationToken)
     let state = arguments.tls.state_directory().map(Path::to_owned);
     let loading = tokio::task::spawn_blocking(move || {
         let shelf = state.as_deref().map(Shelf::open).transpose()?;
-        Ok::<_, source::ShelfError>(source::watch::open(&paths, options, shelf))
+        let last_good = state.as_deref().map(LastGood::at);
+        Ok::<_, source::ShelfError>(source::watch::open(&paths, options, shelf, last_good))
     });
     let (first, opened) = tokio::select! {
         loaded = loading => loaded.context("loading the files failed")?.context("cannot start to serve")?,

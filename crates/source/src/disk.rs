@@ -1,9 +1,10 @@
-//! The configured paths on disk: which manifests are there, whether they changed, and their bytes.
+//! The configured paths on disk: which manifests are there, whether they changed, and their bytes. And the files of the
+//! state directory, as they are replaced.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Metadata};
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -43,6 +44,9 @@ impl Stamp {
         }
     }
 
+    /// Of a file that was never looked at.
+    pub(crate) const NEVER: Self = Self { device: 0, inode: 0, length: 0, modified: (0, 0), changed: (0, 0) };
+
     /// Which file or directory it is, whatever it holds.
     pub(crate) fn identity(&self) -> (u64, u64) {
         (self.device, self.inode)
@@ -75,7 +79,7 @@ impl Root {
     ///
     /// # Errors
     /// When the root itself is not there or cannot be listed. What lies deeper and cannot be listed is passed over.
-    pub(crate) fn manifests(&self) -> std::io::Result<BTreeMap<PathBuf, Stamp>> {
+    pub(crate) fn manifests(&self) -> io::Result<BTreeMap<PathBuf, Stamp>> {
         let mut found = BTreeMap::new();
         let metadata = fs::metadata(&self.path)?;
         if metadata.is_dir() {
@@ -96,7 +100,7 @@ impl Root {
     }
 }
 
-fn walk(directory: &Path, depth: usize, found: &mut BTreeMap<PathBuf, Stamp>) -> std::io::Result<()> {
+fn walk(directory: &Path, depth: usize, found: &mut BTreeMap<PathBuf, Stamp>) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let Ok(entry) = entry else { continue };
         if is_hidden(&entry.file_name()) {
@@ -129,7 +133,7 @@ pub(crate) fn is_hidden(name: &std::ffi::OsStr) -> bool {
 
 /// The bytes of `path`. Of a file above `limit` just enough is read to show that it is.
 pub(crate) fn read(path: &Path, limit: usize) -> Content {
-    let attempt = || -> std::io::Result<Content> {
+    let attempt = || -> io::Result<Content> {
         // Looked at before it is opened: opening a pipe would wait for a writer.
         let metadata = fs::metadata(path)?;
         if !metadata.is_file() {
@@ -145,7 +149,27 @@ pub(crate) fn read(path: &Path, limit: usize) -> Content {
     };
     match attempt() {
         Ok(content) => content,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Content::Gone,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Content::Gone,
         Err(error) => Content::Unreadable(error.to_string()),
     }
+}
+
+/// Replaces a file so that it has the old or the new content whatever happens, and the new one once this returns.
+/// Mode 0600.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("json.new");
+    // What a process that was killed has left would be in the way for ever.
+    let _ = fs::remove_file(&beside);
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        // The new name is durable when its directory is.
+        path.parent().map_or(Ok(()), |directory| fs::File::open(directory)?.sync_all())
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
 }

@@ -1,7 +1,7 @@
 //! What each file said last, and the changes that follow when it says something else.
 //!
 //! Pure: contents are handed in. Two rules keep a slip of an editor from taking traffic down. An object whose new
-//! version is invalid keeps its last good one. A file that cannot be read as a whole loses no object: what it no longer
+//! version is invalid keeps its last good one; policies that never had one have a stand-in, which lets nobody in. A file that cannot be read as a whole loses no object: what it no longer
 //! shows may stand in the part that cannot be read.
 //!
 //! ```text
@@ -53,12 +53,18 @@ pub type TlsSecrets = BTreeMap<ObjectRef, Arc<TlsSecret>>;
 pub struct Files {
     options: Options,
     files: BTreeMap<Arc<str>, File>,
-    /// The files that define an object or keep its last good version.
+    /// The files that define an object, keep its last good version or have a stand-in for it.
     holders: HashMap<ObjectRef, BTreeSet<Arc<str>>>,
     /// Objects that more than one file defines.
     contested: BTreeSet<ObjectRef>,
     /// What is in force.
     in_force: HashMap<ObjectRef, Arc<Object>>,
+    /// What of that is no good version, but stands in for one.
+    standing_in: BTreeSet<ObjectRef>,
+    /// The texts of policies as they were read last, as JSON.
+    guards: HashMap<ObjectRef, Arc<str>>,
+    /// Whether what [`Files::guards`] says has changed.
+    has_new_guards: bool,
     /// Objects in force that no file holds, until they are settled.
     vanished: BTreeSet<ObjectRef>,
     /// Files that are gone, until they are settled.
@@ -80,6 +86,10 @@ struct File {
     /// Last good versions of what this file defined and does not show any more in a form that can be used.
     kept: BTreeMap<ObjectRef, Arc<Object>>,
     refused: BTreeSet<ObjectRef>,
+    /// What is in force instead of those among the refused of which no good version is known.
+    stand_ins: BTreeMap<ObjectRef, Arc<Object>>,
+    /// The texts of those among `objects` and `kept` that keep somebody out.
+    guards: BTreeMap<ObjectRef, Arc<str>>,
     /// Last good versions among them, as with objects. The first definition counts.
     secrets: BTreeMap<ObjectRef, SecretDefinition>,
     /// Further definitions of secrets that this file has defined already.
@@ -100,7 +110,7 @@ impl File {
     }
 
     fn references(&self) -> impl Iterator<Item = &ObjectRef> {
-        self.objects.iter().map(|o| &o.reference).chain(self.kept.keys())
+        self.objects.iter().map(|o| &o.reference).chain(self.kept.keys()).chain(self.stand_ins.keys())
     }
 }
 
@@ -113,6 +123,9 @@ impl Files {
             holders: HashMap::new(),
             contested: BTreeSet::new(),
             in_force: HashMap::new(),
+            standing_in: BTreeSet::new(),
+            guards: HashMap::new(),
+            has_new_guards: false,
             vanished: BTreeSet::new(),
             gone: BTreeMap::new(),
             missing: BTreeMap::new(),
@@ -215,12 +228,34 @@ impl Files {
         })
     }
 
+    /// Whether what [`Files::guards`] says has changed since this was asked last.
+    pub(crate) fn take_new_guards(&mut self) -> bool {
+        std::mem::take(&mut self.has_new_guards)
+    }
+
+    /// The policies of each file in their last good version, as JSON.
+    pub(crate) fn guards(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
+        let of_files = self.files.iter().filter(|(_, file)| !file.is_applied);
+        of_files.flat_map(|(name, file)| file.guards.values().map(move |text| (name, text)))
+    }
+
+    /// Remembers last good versions of policies that a file is known to have had, before it is read for the first time.
+    /// They are in force until it says something else.
+    pub(crate) fn remember(&mut self, file: &str, good: Vec<(Arc<Object>, Arc<str>)>) -> Vec<Change> {
+        let guards = good.iter().map(|(object, text)| (object.reference.clone(), text.clone())).collect();
+        let kept = good.into_iter().map(|(object, _)| (object.reference.clone(), object)).collect();
+        self.replace(file.into(), File::default(), Some(File { kept, guards, ..File::default() }))
+    }
+
     /// How texts are read.
     pub(crate) fn options(&self) -> &Options {
         &self.options
     }
 
     fn replace(&mut self, name: Arc<str>, old: File, new: Option<File>) -> Vec<Change> {
+        let guards = new.iter().flat_map(|new| &new.guards);
+        self.guards.extend(guards.map(|(reference, text)| (reference.clone(), text.clone())));
+        self.has_new_guards |= new.as_ref().map_or(!old.guards.is_empty(), |new| new.guards != old.guards);
         for reference in old.references() {
             if let Some(holders) = self.holders.get_mut(reference) {
                 holders.remove(&name);
@@ -259,15 +294,21 @@ impl Files {
         self.gone.clear();
         let mut changes = Vec::new();
         for reference in std::mem::take(&mut self.vanished) {
-            let heir = self.files.iter_mut().find(|(_, file)| file.refused.contains(&reference));
+            let is_good = !self.standing_in.remove(&reference);
+            let heir = self.files.iter_mut().find(|(_, file)| is_good && file.refused.contains(&reference));
             if let Some((name, file)) = heir
                 && let Some(object) = self.in_force.get(&reference)
             {
                 file.kept.insert(reference.clone(), object.clone());
+                if let Some(text) = self.guards.get(&reference) {
+                    file.guards.insert(reference.clone(), text.clone());
+                    self.has_new_guards = true;
+                }
                 self.holders.entry(reference).or_default().insert(name.clone());
                 continue;
             }
             self.in_force.remove(&reference);
+            self.guards.remove(&reference);
             changes.push(Change::Remove(reference));
         }
         changes
@@ -322,13 +363,27 @@ impl Files {
         defined(false).or_else(kept).or_else(|| defined(true)).cloned()
     }
 
+    /// What stands in for an object of which no good version is known.
+    fn stand_in(&self, reference: &ObjectRef) -> Option<Arc<Object>> {
+        let is_known = self.in_force.contains_key(reference) && !self.standing_in.contains(reference);
+        let holders = self.holders.get(reference).filter(|_| !is_known)?;
+        let files = holders.iter().filter_map(|name| self.files.get(name));
+        files.filter_map(|file| file.stand_ins.get(reference)).next().cloned()
+    }
+
     fn decide(&mut self, reference: ObjectRef) -> Option<Change> {
         let definitions = self.definitions(&reference).count();
         match definitions {
             0 | 1 => self.contested.remove(&reference),
             _ => self.contested.insert(reference.clone()),
         };
-        let Some(winner) = self.winner(&reference) else {
+        let winner = if let Some(winner) = self.winner(&reference) {
+            self.standing_in.remove(&reference);
+            winner
+        } else if let Some(stand_in) = self.stand_in(&reference) {
+            self.standing_in.insert(reference.clone());
+            stand_in
+        } else {
             if self.in_force.contains_key(&reference) {
                 self.vanished.insert(reference);
             }
@@ -401,7 +456,7 @@ fn file_problem(file: &str, message: String, consequence: &str) -> Problem {
 
 /// The file's next state: what it says now, and last good versions of what it no longer says properly.
 fn succeed(old: &File, parsed: Parsed, name: &Arc<str>) -> File {
-    let Parsed { objects, mut problems, refused, secrets, others, unreadable } = parsed;
+    let Parsed { objects, mut problems, refused, stand_ins, guards, secrets, others, unreadable } = parsed;
     let refused: BTreeSet<_> = refused.into_iter().collect();
     let mut file = File::default();
     for object in objects {
@@ -413,6 +468,12 @@ fn succeed(old: &File, parsed: Parsed, name: &Arc<str>) -> File {
                 file.objects.push(object);
             }
         }
+    }
+    for stand_in in stand_ins {
+        file.stand_ins.entry(stand_in.reference.clone()).or_insert(stand_in);
+    }
+    for (reference, text) in guards {
+        file.guards.entry(reference).or_insert(text);
     }
     for secret in secrets {
         match file.secrets.entry(secret.reference.clone()) {
@@ -431,6 +492,9 @@ fn succeed(old: &File, parsed: Parsed, name: &Arc<str>) -> File {
         .filter(|o| unreadable || refused.contains(&o.reference))
         .map(|o| (o.reference.clone(), o.clone()))
         .collect();
+    for (reference, text) in old.guards.iter().filter(|(reference, _)| kept.contains_key(reference)) {
+        file.guards.insert(reference.clone(), text.clone());
+    }
     let silent: Vec<String> = kept.keys().filter(|r| !refused.contains(r)).map(ObjectRef::to_string).collect();
     if !silent.is_empty() {
         let message = format!("a part of the file cannot be read, and it no longer shows {}", listed(&silent));

@@ -13,6 +13,7 @@ mod object;
 mod scalar;
 mod secret;
 mod split;
+mod stand_in;
 mod suggest;
 mod tree;
 
@@ -70,6 +71,11 @@ pub struct Parsed {
     pub problems: Vec<Problem>,
     /// Objects that are named but invalid, and so not among `objects`.
     pub refused: Vec<ObjectRef>,
+    /// What is to be in force instead of some of those, when no good version is known: they may be meant to keep
+    /// somebody out.
+    pub stand_ins: Vec<Arc<Object>>,
+    /// The texts, as JSON, of those among `objects` that keep somebody out.
+    pub guards: Vec<(ObjectRef, Arc<str>)>,
     /// Certificates and keys of gateways, in the order of the text. They are no objects: nothing but their server may have
     /// them.
     pub secrets: Vec<SecretDefinition>,

@@ -16,7 +16,7 @@ mod names;
 mod pattern;
 mod peer_authentication;
 mod rate_limit_policy;
-mod request_authentication;
+pub(crate) mod request_authentication;
 mod request_match;
 mod rollout;
 mod service_entry;
@@ -26,7 +26,7 @@ mod url;
 mod virtual_service;
 mod xds_resource;
 
-use world::{Kind, Object, Problem, Spec};
+use world::{Kind, Object, ObjectRef, Problem, Spec};
 
 use findings::Findings;
 
@@ -44,7 +44,7 @@ pub(crate) struct Verdict {
 /// What is wrong with `object` by itself.
 pub(crate) fn object(object: &Object) -> Verdict {
     let mut findings = Findings::new(&object.reference);
-    identity(object, &mut findings);
+    identity(&object.reference, &mut findings);
     match &object.spec {
         Spec::Namespace(_) => {}
         Spec::PeerAuthentication(spec) => peer_authentication::peer_authentication(spec, &mut findings),
@@ -71,8 +71,14 @@ pub(crate) fn object(object: &Object) -> Verdict {
     findings.into_verdict()
 }
 
-fn identity(object: &Object, findings: &mut Findings) {
-    let reference = &object.reference;
+/// Whether an object may have this name and this namespace.
+pub(crate) fn is_named_properly(reference: &ObjectRef) -> bool {
+    let mut findings = Findings::new(reference);
+    identity(reference, &mut findings);
+    !findings.into_verdict().is_refused
+}
+
+fn identity(reference: &ObjectRef, findings: &mut Findings) {
     let is_label = matches!(reference.kind, Kind::Namespace | Kind::Service);
     let fits = if is_label { names::is_label(&reference.name) } else { names::is_subdomain(&reference.name) };
     if !fits {

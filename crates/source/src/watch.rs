@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use world::{Acceptance, Refusal, Submission};
 
-use crate::{Files, Shelf, Update, text};
+use crate::{Files, LastGood, Shelf, Update, text};
 use driver::{Driver, Signal};
 
 /// How files are watched.
@@ -164,7 +164,7 @@ impl Drop for Watch {
 /// Reads all manifests of `paths` (files, or directories with their `*.yaml`, `*.yml` and `*.json` at any depth) once.
 /// Blocks on the disk.
 pub fn load(paths: &[PathBuf], options: &Options) -> (Files, Update) {
-    let mut driver = Driver::new(paths, options.clone(), None);
+    let mut driver = Driver::new(paths, options.clone(), None, None);
     let update = driver.load();
     (driver.into_files(), update)
 }
@@ -174,10 +174,16 @@ pub fn load(paths: &[PathBuf], options: &Options) -> (Files, Update) {
 ///
 /// A path that does not exist is a problem of the update, not an error: it is taken up once it appears.
 ///
-/// What the shelf keeps stands beside the files; without one nothing is taken that is submitted.
-pub fn open(paths: &[PathBuf], options: Options, shelf: Option<Shelf>) -> (Update, Opened) {
+/// What the shelf keeps stands beside the files; without one nothing is taken that is submitted. With `last_good` the last
+/// good version of a policy is remembered from one start to the next.
+pub fn open(
+    paths: &[PathBuf],
+    options: Options,
+    shelf: Option<Shelf>,
+    last_good: Option<LastGood>,
+) -> (Update, Opened) {
     let (signals, inbox) = driver::signals();
-    let mut driver = Driver::new(paths, options, shelf);
+    let mut driver = Driver::new(paths, options, shelf, last_good);
     driver.subscribe(&signals);
     let first = driver.load();
     (first, Opened { driver, signals, inbox })

@@ -36,7 +36,7 @@ struct Watched {
 
 impl Watched {
     fn start(paths: &[PathBuf], options: Options) -> Self {
-        let (first, opened) = open(paths, options, None);
+        let (first, opened) = open(paths, options, None, None);
         let (sender, updates) = mpsc::channel(1);
         let deliver = move |seen| match sender.blocking_send(seen) {
             Ok(()) => ControlFlow::Continue(()),
@@ -345,7 +345,7 @@ async fn dropping_a_watch_ends_its_thread_even_when_nobody_takes_updates() {
 #[tokio::test]
 async fn a_watch_whose_updates_nobody_wants_ends_by_itself() {
     let (_temporary, dir) = directory();
-    let (_, opened) = open(std::slice::from_ref(&dir), notified(), None);
+    let (_, opened) = open(std::slice::from_ref(&dir), notified(), None, None);
     let mut watch = opened.start(|_| ControlFlow::Break(())).unwrap();
     fs::write(dir.join("a.yaml"), service("a", "1")).unwrap();
     tokio::time::timeout(DEADLINE, watch.ended()).await.expect("the thread ends");
@@ -354,7 +354,7 @@ async fn a_watch_whose_updates_nobody_wants_ends_by_itself() {
 #[tokio::test]
 async fn what_happens_before_a_watch_is_started_is_not_missed() {
     let (_temporary, dir) = directory();
-    let (first, opened) = open(std::slice::from_ref(&dir), notified(), None);
+    let (first, opened) = open(std::slice::from_ref(&dir), notified(), None, None);
     assert_eq!(first.changes, []);
     fs::write(dir.join("a.yaml"), service("a", "1")).unwrap();
     let (sender, mut updates) = mpsc::channel(1);
@@ -387,7 +387,7 @@ impl Secrets {
     fn start(directory: &Path) -> Secrets {
         let config = TempDir::new().unwrap();
         let options = Options { secrets: vec![directory.to_owned()], ..Options::default() };
-        let (now, opened) = open(&[config.path().to_owned()], options, None);
+        let (now, opened) = open(&[config.path().to_owned()], options, None, None);
         let (sender, updates) = mpsc::channel(1);
         let deliver = move |seen| match sender.blocking_send(seen) {
             Ok(()) => ControlFlow::Continue(()),

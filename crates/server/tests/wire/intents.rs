@@ -62,7 +62,7 @@ impl Kept {
         let mut submitted = server.submitted().unwrap();
         let shelf = Shelf::open(state.path()).unwrap();
         let options = source::watch::Options::default();
-        let (first, opened) = source::watch::open(&[files.path().to_owned()], options, Some(shelf));
+        let (first, opened) = source::watch::open(&[files.path().to_owned()], options, Some(shelf), None);
         let secrets = server.gateway_secrets();
         let shutdown = CancellationToken::new();
         let run = tokio::spawn(server.run(shutdown.clone()));

@@ -3,14 +3,15 @@
 //! It appears whole or not at all: written beside its place, made durable, and renamed. So a full disk leaves what was
 //! there, and whoever was answered finds the object after any crash. Mode 0600: webhook URLs in it may be secret.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use world::{Acceptance, Change, Refusal, Submission};
 
 use super::{Applied, Verdict};
+use crate::disk;
 use crate::files::Files;
 
 const FILE: &str = "applied.json";
@@ -86,7 +87,7 @@ impl Shelf {
     ) -> Result<(Vec<Change>, Acceptance), Refusal> {
         let Verdict { next, new, gone, acceptance } = self.applied.decide(submission, time, files)?;
         let Some(next) = next else { return Ok((Vec::new(), acceptance)) };
-        write(&self.path, next.text().as_bytes()).map_err(|error| Refusal::NotStored(error.to_string()))?;
+        disk::replace(&self.path, next.text().as_bytes()).map_err(|error| Refusal::NotStored(error.to_string()))?;
         self.applied = next;
         let mut changes = Vec::new();
         for (reference, parsed) in new {
@@ -95,23 +96,4 @@ impl Shelf {
         changes.extend(gone.into_iter().flat_map(|reference| files.withdraw(&super::place(&reference), &reference)));
         Ok((changes, acceptance))
     }
-}
-
-/// Replaces a file so that it has the old or the new content whatever happens, and the new one once this returns.
-fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("json.new");
-    // What a process that was killed has left would be in the way for ever.
-    let _ = fs::remove_file(&beside);
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        // The new name is durable when its directory is.
-        path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
-    })();
-    if written.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    written
 }

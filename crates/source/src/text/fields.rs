@@ -28,6 +28,37 @@ pub(super) fn standing(kind: &Kind, pattern: &str) -> Standing {
     if listed(not_yet(kind)) { Standing::NotYet } else { Standing::Unknown }
 }
 
+/// Whether a field of this pattern that nobody knows may be the one that says who is kept out: the object is not what it
+/// seems then. Fields of an AuthorizationPolicy put only their rule in doubt, see
+/// [`world::api::istio::AuthorizationPolicy::garble`].
+pub(super) fn is_decisive(kind: &Kind, pattern: &str) -> bool {
+    match kind {
+        Kind::PeerAuthentication | Kind::RequestAuthentication | Kind::RateLimitPolicy => {
+            standing(kind, pattern) == Standing::Unknown
+        }
+        Kind::Gateway | Kind::DestinationRule => {
+            pattern.contains(".tls.") && standing(kind, pattern) == Standing::Unknown
+        }
+        Kind::ConfigMap => {
+            pattern.starts_with("data.mesh.extensionProviders[]") && standing(kind, pattern) == Standing::Unknown
+        }
+        Kind::Namespace
+        | Kind::Service
+        | Kind::Pod
+        | Kind::EndpointSlice
+        | Kind::ServiceEntry
+        | Kind::WorkloadEntry
+        | Kind::VirtualService
+        | Kind::AuthorizationPolicy
+        | Kind::XdsResource
+        | Kind::DeploymentIntent
+        | Kind::AnalysisProfile
+        | Kind::RolloutRun
+        | Kind::Freeze
+        | Kind::Other(_) => false,
+    }
+}
+
 /// The names that exist beside the modelled ones under `parent`, for "did you mean".
 pub(super) fn beside(kind: &Kind, pattern: &str) -> impl Iterator<Item = &'static str> {
     let parent = pattern.rsplit_once('.').map_or("", |(parent, _)| parent).to_owned();

@@ -50,6 +50,20 @@ impl Node {
         }
     }
 
+    /// The same as JSON, without places. A number that JSON cannot say is null.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        match &self.value {
+            Value::Null => serde_json::Value::Null,
+            Value::Bool(value) => (*value).into(),
+            Value::Int(value) => (*value).into(),
+            Value::Unsigned(value) => (*value).into(),
+            Value::Float(value) => (*value).into(),
+            Value::String(text) => (&**text).into(),
+            Value::List(items) => items.iter().map(Node::to_json).collect(),
+            Value::Map(entries) => entries.iter().map(|(key, node)| (key.text.to_string(), node.to_json())).collect(),
+        }
+    }
+
     /// Line and column of the field at `path` (`spec.http[0].match`, `data[tls.crt]`), or of the deepest part of it that
     /// exists. For a field this is where its name stands, for a list's item where the item starts.
     pub(crate) fn locate(&self, path: &str) -> (u32, u32) {

@@ -14,7 +14,7 @@ use super::fields::{self, Standing};
 use super::kinds::{self, Recognised};
 use super::node::{Node, Value};
 use super::secret::{self, Reading};
-use super::{Reader, SecretDefinition, split, suggest, tree};
+use super::{Reader, SecretDefinition, split, stand_in, suggest, tree};
 use crate::validate::authorization_policy::doubtful;
 use crate::validate::{self, REFUSED, Verdict};
 
@@ -156,7 +156,12 @@ impl Reader<'_> {
             return self.unreadable(line, column, format!("the object of kind \"{kind}\" {why}"));
         };
         let reference = ObjectRef::new(world_kind.clone(), namespace, name);
-        let mut draft = Draft { reader: self, node, reference };
+        let meta = Meta {
+            location: Some(Location { file: self.file.clone(), line: node.line, column: node.column }),
+            ..Meta::default()
+        };
+        let first_problem = self.parsed.problems.len();
+        let mut draft = Draft { reader: self, node, reference, meta, first_problem, is_doubtful: false, instead: None };
         match recognised {
             Recognised::Supported(_) => draft.supported(&world_kind),
             Recognised::Foreign if kind == "Secret" && api_version == "v1" => draft.secret(),
@@ -196,20 +201,35 @@ struct Draft<'r, 'o, 'n> {
     reader: &'r mut Reader<'o>,
     node: &'n Node,
     reference: ObjectRef,
+    /// As far as it is understood.
+    meta: Meta,
+    /// Where its problems begin.
+    first_problem: usize,
+    /// Whether a field that nobody knows may be the one that matters.
+    is_doubtful: bool,
+    /// What can be understood of it, if that is to be in force when there is no good version.
+    instead: Option<Spec>,
 }
 
 impl Draft<'_, '_, '_> {
     fn supported(&mut self, kind: &Kind) {
-        let Some(meta) = self.meta() else { return self.refuse() };
+        let Some(()) = self.read_meta() else { return self.refuse() };
         let Some(spec) = self.spec(kind) else { return self.refuse() };
-        let object = Object { reference: self.reference.clone(), meta, spec };
+        let object = Object { reference: self.reference.clone(), meta: self.meta.clone(), spec };
         let Verdict { problems, is_refused } = validate::object(&object);
         for problem in problems {
             let field = problem.field.clone();
             self.report(&field, problem);
         }
-        if is_refused {
+        if is_refused || self.is_doubtful {
+            if !is_refused && stand_in::is_better_than_nothing(&object.spec) {
+                self.instead = Some(object.spec);
+            }
             return self.refuse();
+        }
+        if stand_in::is_guard(kind) {
+            let text = self.node.to_json().to_string();
+            self.reader.parsed.guards.push((self.reference.clone(), text.into()));
         }
         self.reader.parsed.objects.push(Arc::new(object));
     }
@@ -229,19 +249,20 @@ impl Draft<'_, '_, '_> {
         }
     }
 
-    fn meta(&mut self) -> Option<Meta> {
+    fn read_meta(&mut self) -> Option<()> {
         let metadata = self.node.get("metadata")?;
         let (result, unknown) = decode::<Metadata>(metadata, "metadata", &[]);
         self.unknown_fields(unknown);
         let metadata = self.fitting(result)?;
-        Some(Meta {
+        self.meta = Meta {
             labels: Arc::new(metadata.labels),
             annotations: metadata.annotations,
             created: metadata.creation_timestamp.as_deref().unwrap_or_default().into(),
             generation: metadata.generation,
             location: Some(self.location("")),
             places: self.places(),
-        })
+        };
+        Some(())
     }
 
     /// Of kinds that people write few of, and that name much of what others define.
@@ -278,6 +299,8 @@ impl Draft<'_, '_, '_> {
 
     fn whole<T: DeserializeOwned>(&mut self, also: &'static [&'static str]) -> Option<T> {
         let (result, unknown) = decode::<T>(self.node, "", also);
+        let is_decisive = |unknown: &Unknown| fields::is_decisive(&self.reference.kind, &unknown.pattern);
+        self.is_doubtful |= unknown.iter().any(is_decisive);
         self.unknown_fields(unknown);
         self.fitting(result)
     }
@@ -319,6 +342,8 @@ impl Draft<'_, '_, '_> {
             }
         };
         let (result, unknown) = decode::<MeshConfig>(&node, "data.mesh", &[]);
+        self.is_doubtful = unknown.iter().any(|unknown| fields::is_decisive(&Kind::ConfigMap, &unknown.pattern));
+        self.instead = Some(Spec::MeshConfig(stand_in::mesh_config(&node)));
         let here = |unknown| Unknown { line, column, ..unknown };
         self.unknown_fields(unknown.into_iter().map(here).collect());
         self.fitting(result.map_err(|failure| Failure { line, column, ..failure }))
@@ -362,8 +387,9 @@ impl Draft<'_, '_, '_> {
                 Severity::Error => Problem::error(&self.reference, path, message),
                 Severity::Warning => Problem::warning(&self.reference, path, message),
             };
-            let problem = problem.consequence(consequence).hint(hint).at(Some(location));
-            self.reader.parsed.problems.push(problem);
+            let is_decisive = fields::is_decisive(kind, &pattern);
+            let problem = problem.consequence(if is_decisive { REFUSED } else { consequence });
+            self.reader.parsed.problems.push(problem.hint(hint).at(Some(location)));
         }
     }
 
@@ -378,7 +404,19 @@ impl Draft<'_, '_, '_> {
     }
 
     fn refuse(&mut self) {
-        self.reader.parsed.refused.push(self.reference.clone());
+        let parsed = &mut self.reader.parsed;
+        parsed.refused.push(self.reference.clone());
+        if !validate::is_named_properly(&self.reference) {
+            return;
+        }
+        let instead = self.instead.take().or_else(|| stand_in::of(self.node, &self.reference.kind));
+        let Some(spec) = instead else { return };
+        let consequence = stand_in::consequence(&spec);
+        for problem in parsed.problems[self.first_problem..].iter_mut().filter(|p| p.consequence == REFUSED) {
+            consequence.clone_into(&mut problem.consequence);
+        }
+        let object = Object { reference: self.reference.clone(), meta: self.meta.clone(), spec };
+        parsed.stand_ins.push(Arc::new(object));
     }
 
     /// Refuses an object whose version is wrong: what stays in force is the version under the kind's proper name.

@@ -1,7 +1,7 @@
 //! Istio's `AuthorizationPolicy`.
 //!
-//! Its errors refuse nothing: to leave a policy out might let through what it forbids. What makes no sense in it is
-//! taken to hold where that keeps requests out, and not to hold where it would let them in.
+//! Its errors refuse nothing, but for those of its selector: to leave a policy out might let through what it forbids. What
+//! makes no sense in it is taken to hold where that keeps requests out, and not to hold where it would let them in.
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -12,11 +12,21 @@ use world::api::istio::{
 };
 
 use super::Findings;
+use super::peer_authentication::workload_selector;
 
 pub(super) fn authorization_policy(spec: &AuthorizationPolicy, object: &Object, findings: &mut Findings) {
+    if let Some(selector) = &spec.selector {
+        workload_selector(selector, findings);
+    }
     if !spec.target_refs.is_empty() {
-        let nobody = "the policy concerns no workload";
-        findings.warning("spec.targetRefs", "\"targetRefs\" is not supported yet", nobody);
+        let is_for_some = spec.selector.as_ref().is_some_and(|selector| !selector.match_labels.is_empty());
+        let consequence = match is_for_some {
+            true => "the policy is in force for the workloads that its selector names",
+            false => "the policy concerns no workload",
+        };
+        let message = "policies cannot be attached to objects of the Gateway API yet";
+        let hint = "Select the workloads by their labels in selector.matchLabels.";
+        findings.in_force("spec.targetRefs", message, consequence).hint(hint);
     }
     let has_provider = spec.provider.as_ref().is_some_and(|provider| !provider.name.is_empty());
     if spec.action == Action::Custom && !has_provider {
@@ -131,8 +141,8 @@ impl Checked<'_> {
             | ConditionKey::RequestAudiences
             | ConditionKey::RequestPresenter
             | ConditionKey::RequestClaims(_)
-            | ConditionKey::ConnectionSni
-            | ConditionKey::FilterMetadata { .. } => Form::Text,
+            | ConditionKey::ConnectionSni => Form::Text,
+            ConditionKey::FilterMetadata { .. } => Form::Metadata,
         };
         for (name, values) in [("values", &condition.values), ("notValues", &condition.not_values)] {
             for (at, value) in values.iter().enumerate() {
@@ -147,6 +157,18 @@ impl Checked<'_> {
         }
         match form {
             Form::Text => {}
+            Form::Metadata => {
+                if value == "[]" {
+                    self.doubt(field, "a list is asked for nothing", "Write [value] for a list with that value in it.");
+                }
+            }
+            Form::Method => {
+                if value.bytes().any(|byte| byte.is_ascii_lowercase()) {
+                    let message = format!("\"{value}\" has lower-case letters, and methods are compared as they are");
+                    let hint = format!("Write {}.", value.to_ascii_uppercase());
+                    self.findings.warning(field, message, "hardly any request matches").hint(hint);
+                }
+            }
             Form::Principal if value.starts_with("spiffe://") => {
                 self.doubt(field, "a principal has no scheme", "Write it without spiffe://.");
             }
@@ -183,6 +205,10 @@ impl Checked<'_> {
             }
             Form::Path => {
                 let inner = value.strip_prefix('*').unwrap_or(value);
+                if !value.starts_with(['/', '*']) {
+                    let message = format!("\"{value}\" does not begin with /, as paths do");
+                    self.findings.warning(field, message, "no request matches").hint(format!("Write /{value}."));
+                }
                 if inner.strip_suffix('*').unwrap_or(inner).contains('*') {
                     let message = "a star within a path is that character";
                     self.findings
@@ -204,6 +230,8 @@ impl Checked<'_> {
 #[derive(Clone, Copy)]
 enum Form {
     Text,
+    Metadata,
+    Method,
     Principal,
     RequestPrincipal,
     ServiceAccount,
@@ -224,6 +252,7 @@ impl Form {
             "trustDomains" | "notTrustDomains" => Form::TrustDomain,
             "ipBlocks" | "notIpBlocks" | "remoteIpBlocks" | "notRemoteIpBlocks" => Form::Address,
             "ports" | "notPorts" => Form::Port,
+            "methods" | "notMethods" => Form::Method,
             "paths" | "notPaths" => Form::Path,
             "hosts" | "notHosts" => Form::Host,
             _ => Form::Text,

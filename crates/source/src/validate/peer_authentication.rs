@@ -24,7 +24,7 @@ pub(super) fn peer_authentication(spec: &PeerAuthentication, findings: &mut Find
 }
 
 /// The selector of a policy of any kind.
-fn workload_selector(selector: &WorkloadSelector, findings: &mut Findings) {
+pub(super) fn workload_selector(selector: &WorkloadSelector, findings: &mut Findings) {
     for (label, value) in &selector.match_labels {
         if label.is_empty() {
             findings.error("spec.selector.matchLabels", "a label has no name");

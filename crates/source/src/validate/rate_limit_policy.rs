@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use world::api::policy::{LimitKey, LimitScope, OnLimitError, RateLimit, RateLimitPolicy, RequestFilter};
 
+use super::peer_authentication::workload_selector;
 use super::{Findings, names};
 
 /// How many things may be counted apart at once.
@@ -13,6 +14,9 @@ const MOST_KEYS: usize = 4;
 const MOST_VALUES: usize = 16;
 
 pub(super) fn rate_limit_policy(spec: &RateLimitPolicy, findings: &mut Findings) {
+    if let Some(selector) = &spec.selector {
+        workload_selector(selector, findings);
+    }
     if spec.limits.is_empty() {
         findings.error("spec.limits", "there is no limit").hint("Delete the object to lift its limits.");
     }

@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
-use world::KeySet;
 use world::api::istio::{JwtRule, RequestAuthentication};
+use world::{KeySet, Kind, ObjectRef};
 
+use super::peer_authentication::workload_selector;
 use super::{Findings, names};
 
 /// Fetching keys may take so long at most: somebody may wait for it.
 const LONGEST: Duration = Duration::from_secs(60);
 
 pub(super) fn request_authentication(spec: &RequestAuthentication, findings: &mut Findings) {
+    if let Some(selector) = &spec.selector {
+        workload_selector(selector, findings);
+    }
     if !spec.target_refs.is_empty() {
         findings
             .error("spec.targetRefs", "policies cannot be attached to objects of the Gateway API yet")
@@ -19,6 +23,14 @@ pub(super) fn request_authentication(spec: &RequestAuthentication, findings: &mu
     for (at, rule) in spec.jwt_rules.iter().enumerate() {
         jwt_rule(&format!("spec.jwtRules[{at}]"), rule, findings);
     }
+}
+
+/// Whether nothing is wrong with a rule.
+pub(crate) fn is_sound(rule: &JwtRule) -> bool {
+    // Whose rule it is does not matter.
+    let mut findings = Findings::new(&ObjectRef::new(Kind::RequestAuthentication, "", ""));
+    jwt_rule("", rule, &mut findings);
+    !findings.into_verdict().is_refused
 }
 
 fn jwt_rule(field: &str, rule: &JwtRule, findings: &mut Findings) {
@@ -114,6 +126,11 @@ fn filled(field: &str, text: &str, findings: &mut Findings) {
     if text.is_empty() {
         findings.error(field, "it is empty");
     }
+}
+
+/// Whether this is the name of a header that is not a pseudo header.
+pub(crate) fn is_header(name: &str) -> bool {
+    names::is_token(name)
 }
 
 /// The name of a header that is not a pseudo header.

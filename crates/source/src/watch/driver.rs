@@ -15,7 +15,7 @@ use world::{Change, Refusal};
 use super::secret_roots::{Look, SecretRoots};
 use super::{Options, Seen, Submitted, Writers};
 use crate::disk::{self, Root, Stamp};
-use crate::{Content, Files, Shelf, Update};
+use crate::{Content, Files, LastGood, Shelf, Update};
 
 /// Events that may wait for the thread. When more come it looks at every file instead.
 const WAITING_EVENTS: usize = 1024;
@@ -83,6 +83,8 @@ pub(super) struct Driver {
     files: Files,
     /// What was handed over; `None` when nothing is kept.
     shelf: Option<Shelf>,
+    /// Last good versions of policies; `None` when nothing is kept.
+    last_good: Option<LastGood>,
     /// What has come to be kept, until the events that came before are through.
     submitted: Vec<Submitted>,
     writing: BTreeMap<PathBuf, Writing>,
@@ -104,7 +106,7 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(paths: &[PathBuf], options: Options, shelf: Option<Shelf>) -> Self {
+    pub(super) fn new(paths: &[PathBuf], options: Options, shelf: Option<Shelf>, last_good: Option<LastGood>) -> Self {
         let mut seen = BTreeSet::new();
         let roots = paths.iter().map(|path| Root::new(path)).filter(|root| seen.insert(root.path.clone()));
         let rooted = |root| Rooted {
@@ -119,6 +121,7 @@ impl Driver {
         Self {
             files: Files::new(options.text.clone()),
             shelf,
+            last_good,
             submitted: Vec::new(),
             roots: roots.map(rooted).collect(),
             secrets: SecretRoots::new(&options.secrets),
@@ -201,14 +204,51 @@ impl Driver {
 
     /// Reads everything and settles.
     pub(super) fn load(&mut self) -> Update {
-        let mut changes = self.scan(Instant::now(), Writers::Ignored);
+        let (mut changes, strays) = self.remember();
+        changes.extend(self.scan(Instant::now(), Writers::Ignored));
+        // Files that are not looked at any more. What they said may stand in another one now.
+        changes.extend(strays.iter().flat_map(|name| self.files.take(name, Content::Gone)));
         self.look_at_secrets(Instant::now(), Writers::Ignored);
         // Afterwards: what a file defines is never in force in another form before.
         changes.extend(self.shelf.iter().flat_map(|shelf| shelf.fill(&mut self.files)));
         changes.extend(self.files.settle());
+        self.roots.iter_mut().for_each(|rooted| rooted.gone.clear());
+        self.keep_last_good();
         self.removal = None;
         self.is_changed = false;
-        self.files.update(changes)
+        self.files.update(newest(changes))
+    }
+
+    /// Puts the last good versions of policies where they stood before the restart. Returns what changes, and the names of
+    /// files that no path leads to any more.
+    fn remember(&mut self) -> (Vec<Change>, Vec<Arc<str>>) {
+        let (mut changes, mut strays) = (Vec::new(), Vec::new());
+        for (path, good) in self.last_good.iter().flat_map(|last_good| last_good.read(&self.options.text)) {
+            let rooted = self.roots.iter_mut().find_map(|rooted| Some((rooted.root.name_of(&path)?, rooted)));
+            let name = match rooted {
+                Some((name, rooted)) => {
+                    rooted.known.insert(path, Stamp::NEVER);
+                    name
+                }
+                None => {
+                    let name: Arc<str> = path.to_string_lossy().into();
+                    strays.push(name.clone());
+                    name
+                }
+            };
+            changes.extend(self.files.remember(&name, good));
+        }
+        (changes, strays)
+    }
+
+    /// Writes the last good versions of policies down if they have changed. What is just being replaced is waited for.
+    fn keep_last_good(&mut self) {
+        if let Some(last_good) = &mut self.last_good
+            && !self.files.is_unsettled()
+            && self.files.take_new_guards()
+        {
+            last_good.keep(&self.files);
+        }
     }
 
     pub(super) fn run(mut self, inbox: &Receiver<Signal>, mut deliver: impl FnMut(Seen) -> ControlFlow<()>) {
@@ -301,6 +341,7 @@ impl Driver {
         if !std::mem::take(&mut self.is_changed) {
             return None;
         }
+        self.keep_last_good();
         let update = self.files.update(changes);
         if update.changes.is_empty() && update.problems == told.problems && update.secrets == told.secrets {
             return None;
@@ -563,6 +604,21 @@ impl Driver {
         self.roots.iter_mut().for_each(|rooted| rooted.gone.clear());
         Some((self.files.settle(), since))
     }
+}
+
+/// What is left of the changes of a first look: the newest of each object. Nobody has seen what is removed again.
+fn newest(mut changes: Vec<Change>) -> Vec<Change> {
+    let mut seen = BTreeSet::new();
+    changes.reverse();
+    changes.retain(|change| match change {
+        Change::Apply(object) => seen.insert(object.reference.clone()),
+        Change::Remove(reference) => {
+            seen.insert(reference.clone());
+            false
+        }
+    });
+    changes.reverse();
+    changes
 }
 
 /// Whether somebody has opened, read or closed a file without changing it.

@@ -45,6 +45,10 @@ pub struct JwtRule {
     pub timeout: Option<Duration>,
     /// Claims, beside `scope` and `permission`, whose text is a list of words.
     pub space_delimited_claims: Vec<String>,
+    /// Whether it is only what can be understood of a rule with a mistake: no token holds, whatever the keys. Without an
+    /// issuer it is about the tokens of everybody whom no other rule names.
+    #[serde(skip)]
+    pub is_garbled: bool,
 }
 
 /// `fromHeaders[]`.
@@ -68,8 +72,12 @@ pub struct ClaimToHeader {
 }
 
 impl JwtRule {
-    /// Where the issuer's keys are fetched; `None` when they are written here.
+    /// Where the issuer's keys are fetched; `None` when they are written here, or are not asked for because no token
+    /// holds.
     pub fn key_source(&self) -> Option<KeySource> {
+        if self.is_garbled {
+            return None;
+        }
         match (self.jwks.is_empty(), self.jwks_uri.is_empty()) {
             (false, _) => None,
             (true, false) => Some(KeySource::Uri(self.jwks_uri.as_str().into())),
