@@ -1,6 +1,7 @@
 //! Tokens of requests: RequestAuthentication with real Envoys, tokens that are signed here, and key sets that are
 //! fetched from a server of the test.
 
+mod broken;
 pub mod issuer;
 
 use std::net::SocketAddr;
