@@ -331,9 +331,11 @@ impl World {
             Spec::RolloutRun(run) => run.service.ports.is_empty() || run.service.ports.contains(&port),
             _ => false,
         };
-        // An intent that takes a service over is in force before the one before it is not any more.
+        // An intent that takes a service over is in force before the one before it is not any more. Of several of one age the
+        // first by name counts.
         let objects = runs.iter().map(|reference| &self.objects[reference]);
-        objects.filter(governs).max_by_key(|object| object.meta.generation)
+        let newer = |kept: &Arc<Object>, next: &Arc<Object>| next.meta.generation > kept.meta.generation;
+        objects.filter(governs).reduce(|kept, next| if newer(kept, next) { next } else { kept })
     }
 
     /// Whether any rollout has an assignment for this host.
