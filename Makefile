@@ -1,5 +1,5 @@
 # The commands of this repository. `make demo` and `make test` need nothing but a Rust toolchain, Python's pip and,
-# for the tests of transparent interception, root: everything else is fetched, pinned, into target/.
+# for the tests of gRPC-Go and of transparent interception, Go and root: everything else is fetched, pinned, into target/.
 
 SHELL := /bin/bash
 CARGO ?= cargo
