@@ -1,8 +1,8 @@
 //! What each file said last, and the changes that follow when it says something else.
 //!
 //! Pure: contents are handed in. Two rules keep a slip of an editor from taking traffic down. An object whose new
-//! version is invalid keeps its last good one; policies that never had one have a stand-in, which lets nobody in. A file that cannot be read as a whole loses no object: what it no longer
-//! shows may stand in the part that cannot be read.
+//! version is invalid keeps its last good one; policies that never had one have a stand-in, which lets nobody in. A file
+//! that cannot be read as a whole loses no object: what it no longer shows may stand in the part that cannot be read.
 //!
 //! ```text
 //!   take(file, content) ──▶ Apply at once ┐
