@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use testkit::backend::Backend;
 use testkit::envoy::Envoy;
 use testkit::grpc_client::GrpcClient;
+use testkit::grpc_language::Language;
 use testkit::load::{Load, Plan};
 use testkit::stats::{FALSE_ALARM, assert_split, binomial_tail};
 use testkit::tcp_backend::TcpBackend;
@@ -462,24 +463,30 @@ async fn a_gateway_divides_what_it_is_attached_to() {
     load.since(begun).await.assert_no_failures();
 }
 
-#[tokio::test]
-async fn grpc_clients_without_a_proxy_follow_weights_headers_and_fallbacks() {
+async fn clients_without_a_proxy_follow_weights_headers_and_fallbacks(language: Language) {
     const METHOD: &str = "/shop.Reviews/Get";
     let reviews = Reviews::start();
     let qa = json!([{"name": "qa", "to": "v2", "matches": [{"header": {"name": "x-qa", "suffix": "s"}}]}]);
-    let at = |percent| with(with(canary(percent), "routes", qa.clone()), "fallback", json!("v1"));
-    let bed = Bed::start(&reviews.objects().replace("name: http,", "name: grpc,"), at(0.0)).await;
+    let plain = |percent| with(canary(percent), "fallback", json!("v1"));
+    let bed = Bed::start(&reviews.objects().replace("name: http,", "name: grpc,"), plain(0.0)).await;
     let bootstrap = bed.bootstrap(&["--kind", "grpc", "--pod", "client"]);
     let target = format!("xds:///reviews.default.svc.cluster.local:{}", reviews.address.port());
-    let mut client = GrpcClient::start(&target, Some(&bootstrap)).unwrap();
+    let mut client = GrpcClient::start_in(language, &target, &bootstrap).unwrap();
     let answers = client.call(METHOD, 100, PATIENCE, &[]).await.unwrap();
     assert!(answers.errors.is_empty() && answers.by_backend.keys().eq(["v1"]), "{answers:?}");
-    let answers = client.call(METHOD, 20, PATIENCE, &[("x-qa", "yes")]).await.unwrap();
-    assert!(answers.errors.is_empty() && answers.by_backend.keys().eq(["v2"]), "{answers:?}");
-    bed.apply("", Some(at(30.0))).await;
+    bed.apply("", Some(plain(30.0))).await;
     wait::until("v2 to answer", PATIENCE, async || {
         let answers = client.call(METHOD, 30, PATIENCE, &[]).await.unwrap();
+        assert!(answers.errors.is_empty(), "{answers:?}");
         if answers.by_backend.contains_key("v2") { Ok(()) } else { Err(format!("{answers:?}")) }
+    })
+    .await
+    .unwrap();
+    bed.apply("", Some(with(plain(30.0), "routes", qa))).await;
+    wait::until("all chosen requests to go to v2", PATIENCE, async || {
+        let answers = client.call(METHOD, 20, PATIENCE, &[("x-qa", "yes")]).await.unwrap();
+        assert!(answers.errors.is_empty(), "{answers:?}");
+        if answers.by_backend.keys().eq(["v2"]) { Ok(()) } else { Err(format!("{answers:?}")) }
     })
     .await
     .unwrap();
@@ -496,6 +503,16 @@ async fn grpc_clients_without_a_proxy_follow_weights_headers_and_fallbacks() {
     .unwrap();
     let answers = client.call(METHOD, 200, PATIENCE, &[]).await.unwrap();
     assert!(answers.errors.is_empty() && answers.by_backend.keys().eq(["v1"]), "{answers:?}");
+}
+
+#[tokio::test]
+async fn grpc_clients_without_a_proxy_follow_weights_headers_and_fallbacks() {
+    clients_without_a_proxy_follow_weights_headers_and_fallbacks(Language::Python).await;
+}
+
+#[tokio::test]
+async fn grpc_clients_without_a_proxy_follow_weights_headers_and_fallbacks_in_go() {
+    clients_without_a_proxy_follow_weights_headers_and_fallbacks(Language::Go).await;
 }
 
 #[tokio::test]

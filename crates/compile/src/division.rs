@@ -42,6 +42,8 @@ pub struct Plan {
     pub stickiness: Stickiness,
     /// Whether a request that fails may be tried again at another priority, where a fallback is.
     pub has_fallback: bool,
+    /// Clusters that have no part now and may get one: those of the assignment's other revisions.
+    pub resting: Vec<Arc<str>>,
 }
 
 /// Requests that match any of `matches`.
@@ -78,6 +80,11 @@ pub enum Rollout {
 }
 
 impl Plan {
+    /// All clusters that requests go to, or may go to.
+    pub(crate) fn clusters(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.shares.iter().map(|(cluster, _)| cluster).chain(&self.resting)
+    }
+
     /// Everything to one cluster.
     pub(crate) fn all_to(cluster: Arc<str>) -> Self {
         Self {
@@ -86,6 +93,7 @@ impl Plan {
             copies: None,
             stickiness: Stickiness::default(),
             has_fallback: false,
+            resting: Vec::new(),
         }
     }
 }

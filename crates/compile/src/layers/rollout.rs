@@ -242,7 +242,12 @@ impl InForce<'_> {
             let directed = self.directed(audience, &state, cluster, &mut problems);
             let copies = self.copies(audience, &state, cluster, &mut problems);
             let stickiness = self.assignment.stickiness.clone();
-            Plan { shares, directed, copies, stickiness, has_fallback: self.assignment.fallback.is_some() }
+            let has_fallback = self.assignment.fallback.is_some();
+            let resting = match by_routes {
+                true => self.revisions.iter().map(|revision| cluster(revision.revision)).collect(),
+                false => Vec::new(),
+            };
+            Plan { shares, directed, copies, stickiness, has_fallback, resting }
         } else {
             problems.extend(self.is_left_out(&state, via));
             elsewhere.clone()

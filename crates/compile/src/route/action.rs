@@ -1,5 +1,6 @@
 //! What a route does with its requests.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::pb::envoy::config::route::v3::route;
@@ -53,6 +54,20 @@ impl Action {
     pub(super) fn to(cluster: &str) -> Self {
         let mut fields = Vec::new();
         flat::bytes(&mut fields, 1, cluster.as_bytes());
+        Action::Forward { prefix_at: fields.len(), fields }
+    }
+
+    /// To these clusters alike, with defaults for everything: `ClusterWeight` has a name 1 and a weight 2.
+    pub(super) fn to_all(clusters: &[Arc<str>]) -> Self {
+        let mut fields = Vec::new();
+        flat::message(&mut fields, 3, |out| {
+            for cluster in clusters {
+                flat::message(out, 1, |out| {
+                    flat::text(out, 1, cluster);
+                    flat::wrapped(out, 2, 1);
+                });
+            }
+        });
         Action::Forward { prefix_at: fields.len(), fields }
     }
 

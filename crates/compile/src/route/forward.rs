@@ -24,6 +24,8 @@ pub(super) struct Destinations<'a> {
     reason: String,
     /// What the rules of the destinations hash by.
     pub(super) hash: Vec<HashPolicy>,
+    /// Clusters of those that have no weight.
+    resting: Vec<Arc<str>>,
 }
 
 /// A destination that exists and has a weight.
@@ -74,7 +76,7 @@ impl<'a> Destinations<'a> {
         let mut hashes = Vec::new();
         add_hashes(&mut hashes, hash, rollout, audience);
         let known = vec![Known { to: To::new(name, rollout, route), weight: 1, operations: Operations::default() }];
-        Self { known, missing: 0, reason: String::new(), hash: hashes }
+        Self { known, missing: 0, reason: String::new(), hash: hashes, resting: Vec::new() }
     }
 
     /// The rollouts that divide any of them, each once, with what they want of this route.
@@ -88,6 +90,13 @@ impl<'a> Destinations<'a> {
             }
         }
         found
+    }
+
+    /// Clusters that no request goes to now, because their destinations or revisions have no weight; some may have
+    /// requests by other ways.
+    pub(super) fn resting(&self) -> impl Iterator<Item = &Arc<str>> {
+        let of_plans = self.divisions().into_iter().flat_map(|(_, plan)| &plan.resting);
+        self.resting.iter().chain(of_plans)
     }
 
     /// The share of requests that must be refused before, and why.
@@ -258,13 +267,19 @@ pub(super) fn forward<'a>(
     let total: u128 = destinations.iter().map(|d| u128::from(weight(d, alone))).sum();
     let mut known: Vec<Known<'_>> = Vec::with_capacity(destinations.len());
     let mut hashes: Vec<HashPolicy> = Vec::new();
+    let mut resting: Vec<Arc<str>> = Vec::new();
     let mut missing = 0u64;
     let mut reasons: Vec<String> = Vec::new();
     let mut lost: Vec<(usize, u64, Missing)> = Vec::new();
     for (index, destination) in destinations.iter().enumerate() {
         let weight = weight(destination, alone);
         match (input.resolve)(place.namespace(), &destination.destination, input.port) {
-            Target::Cluster { .. } if weight == 0 => {}
+            Target::Cluster { name, rollout, .. } if weight == 0 => {
+                match To::new(name, rollout.as_ref(), &rule.route.name) {
+                    To::Cluster(name) => resting.push(name),
+                    To::Divided(division, route) => resting.extend(division.plan_for(&route).clusters().cloned()),
+                }
+            }
             Target::Cluster { name, hash, rollout } => {
                 add_hashes(&mut hashes, hash.as_ref(), rollout.as_ref(), input.audience);
                 let headers = destination.headers.as_deref();
@@ -303,7 +318,7 @@ pub(super) fn forward<'a>(
         known.push(Known { to, weight: missing, operations: Operations::default() });
         missing = 0;
     }
-    Ok(Destinations { known, missing, reason, hash: hashes })
+    Ok(Destinations { known, missing, reason, hash: hashes, resting })
 }
 
 /// What the rules of a destination and of its revisions hash by, each policy once.

@@ -1,10 +1,12 @@
 //! The routes of one virtual host.
 
+mod resting;
 mod route;
 mod template;
 mod variants;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use world::{Object, ObjectRef, Problem, Service};
@@ -73,6 +75,7 @@ pub fn virtual_host(input: &VirtualHostInput<'_>) -> Built<EncodedHost> {
         last: Vec::new(),
         last_of: None,
         concerned: false,
+        resting: BTreeSet::new(),
     };
     for object in input.virtual_services {
         builder.virtual_service(object);
@@ -80,8 +83,13 @@ pub fn virtual_host(input: &VirtualHostInput<'_>) -> Built<EncodedHost> {
     if !builder.concerned {
         builder.default_route();
     }
-    let Builder { mut built, routes: mut rest, last, .. } = builder;
+    let Builder { mut built, routes: mut rest, last, resting, .. } = builder;
     rest.extend_from_slice(&last);
+    let resting: Vec<_> = resting.difference(&built.clusters).cloned().collect();
+    if !resting.is_empty() {
+        resting::write(&mut rest, &resting);
+        built.clusters.extend(resting);
+    }
     let has_routes = !rest.is_empty();
     // `VirtualHost`: routes 3, require_tls 4, include_request_attempt_count 14.
     if input.https_redirect {
@@ -104,6 +112,8 @@ struct Builder<'b> {
     last_of: Option<ObjectRef>,
     /// Whether an entry of a VirtualService is about this audience and port.
     concerned: bool,
+    /// Clusters without weight, for gRPC clients.
+    resting: BTreeSet<Arc<str>>,
 }
 
 impl Builder<'_> {

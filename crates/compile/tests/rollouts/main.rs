@@ -126,8 +126,20 @@ fn weights_are_parts_of_the_whole_with_the_candidate_first_and_nothing_for_zero(
         ] {
             mesh.apply_run(&run(canary(candidate)));
             let routes = routes(&mut mesh, &audience);
-            assert_eq!(routes.len(), 1);
             assert_eq!(weights(&routes[0]), wanted);
+            let resting = [V1, V2].into_iter().find(|name| !wanted.iter().any(|(taken, _)| taken == name));
+            match resting.filter(|_| audience.is_grpc()) {
+                None => assert_eq!(routes.len(), 1),
+                Some(resting) => {
+                    assert_eq!(routes.len(), 2);
+                    assert_eq!(routes[1]["route"]["weighted_clusters"]["clusters"][0]["name"], resting);
+                    assert_eq!(
+                        routes[1]["match"]["runtime_fraction"]["default_value"],
+                        json!({}),
+                        "no request takes it"
+                    );
+                }
+            }
         }
     }
 }

@@ -197,6 +197,9 @@ impl Builder<'_> {
         if variants::falls_back(to, audience) {
             retries = retries.map(retry::Policy::falling_back);
         }
+        if grpc {
+            self.resting.extend(to.resting().cloned());
+        }
         let mut ways = Vec::new();
         for variant in variants::variants(to, self.input, &mut self.built.problems) {
             let Variant { suffix, requests, clusters: mut to, hash, mirrors, cookie } = variant;
