@@ -10,8 +10,8 @@
 //! Wald 1945; Robbins 1970; Johari, Pekelis and Walsh, "Always Valid Inference"; Lindon and Malek, "Anytime-Valid
 //! Inference for Multinomial Count Data", arXiv 2011.03567; that requests are drawn without replacement only lowers the
 //! expectation (Hoeffding 1963). What holds alpha is that requests within a block are exchangeable. Errors come in
-//! bursts, too: the trimmed rule, the dispersion among stable's endpoints, and the calibration by single endpoints of stable
-//! answer that as far as they can, and [`Explanation`] shows the numbers of all of them.
+//! bursts, too: the trimmed rule, the dispersion among stable's endpoints, what single endpoints of stable show, and the same
+//! test between random halves of stable answer that as far as they can, and [`Explanation`] shows the numbers of all of them.
 
 mod arms;
 mod block;
@@ -21,15 +21,18 @@ mod edited;
 mod evidence;
 mod explain;
 mod grid;
+mod halves;
 mod judge;
 mod past;
 mod process;
 mod threshold;
+mod trim;
 mod unaided;
 
 pub use arms::Arms;
-pub(crate) use counted::TRIM;
 pub(crate) use edited::stricter;
 pub use evidence::{Evidence, Observation, Part, Tally};
-pub use explain::{CountedExplanation, Explanation, MetricExplanation, ProcessExplanation, ThresholdExplanation};
+pub use explain::{
+    CountedExplanation, Explanation, MetricExplanation, ProcessExplanation, RaiseExplanation, ThresholdExplanation,
+};
 pub use judge::{Absence, Failure, Judge, Verdict};

@@ -185,7 +185,7 @@ fn switched(random: &mut Random, alpha: f64, errors: (f64, f64), metric: fn(&mut
     let mut metrics = AnalysisProfile::envoy_default().metrics;
     metric(&mut metrics[0]);
     let policy = AnalysisPolicy { alpha, ..AnalysisPolicy::default() };
-    let mut judge = Judge::new(Time::from_millis(0), &policy, &metrics);
+    let mut judge = Judge::new(Time::from_millis(0), 1, &policy, &metrics);
     let at = |second: u64| Time::from_millis(second * 1_000);
     let mut arm = |errors: f64| {
         let total = random.poisson(100.0);

@@ -211,7 +211,7 @@ fn numbers_fail_beyond_their_limit_and_in_a_row_if_that_is_said() {
             r#"{{"name":"m","kind":"PromQuery","range":{{"max":1}},"failureLimit":1,"consecutive":{consecutive}}}"#
         );
         let metric: MetricSpec = serde_json::from_str(&text).unwrap();
-        let mut judge = Judge::new(Time::from_millis(0), &AnalysisPolicy::default(), &[metric]);
+        let mut judge = Judge::new(Time::from_millis(0), 1, &AnalysisPolicy::default(), &[metric]);
         for (at, value) in [2.0, 0.5, 2.0].into_iter().enumerate() {
             assert_eq!(judge.verdict().failure, None);
             judge.observe(&Evidence {

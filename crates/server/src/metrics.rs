@@ -4,6 +4,7 @@
 //! Istio's have none.
 
 mod counter;
+mod judged;
 mod label;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use proto::ResourceType;
 use crate::jwks::KeySetCounts;
 use crate::plane_task::Counts;
 use counter::Counter;
+use judged::Judged;
 use label::{
     CodeLabel, KindLabel, LimitLabel, OutcomeLabel, ReasonLabel, SeverityLabel, StandingLabel, TypeLabel, VersionLabel,
 };
@@ -98,6 +100,7 @@ pub(crate) struct Metrics {
     problems: Family<SeverityLabel, Gauge>,
     key_sets: Family<StandingLabel, Gauge>,
     key_sets_fetched: Family<OutcomeLabel, Counter>,
+    judged: Judged,
 }
 
 impl Metrics {
@@ -152,6 +155,7 @@ impl Metrics {
             problems: Family::default(),
             key_sets: Family::default(),
             key_sets_fetched: Family::default(),
+            judged: Judged::default(),
         };
         metrics.register();
         Arc::new(metrics)
@@ -304,6 +308,12 @@ impl Metrics {
             "Attempts to fetch a key set, by how they ended",
             self.key_sets_fetched.clone(),
         );
+        self.judged.register(r);
+    }
+
+    /// What the tests of runs are worth.
+    pub(crate) fn judged(&self) -> &Judged {
+        &self.judged
     }
 
     /// Everything in the OpenMetrics text format.

@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use world::{Change, Kind, ObjectRef, Problem};
 
 use crate::admin::Views;
+use crate::metrics::Metrics;
 use crate::plane_task::PlaneHandle;
 use crate::{Input, Stopped, Telemetry, view};
 use board::Board;
@@ -138,6 +139,7 @@ pub(crate) struct Rollouts {
     wanted: watch::Sender<Vec<Wanted>>,
     input: Input,
     telemetry: Option<Arc<Telemetry>>,
+    metrics: Arc<Metrics>,
     /// What was said to the plane last.
     problems: Vec<Problem>,
 }
@@ -147,7 +149,11 @@ impl Rollouts {
     ///
     /// # Errors
     /// The state cannot be had.
-    pub(crate) async fn open(state: Option<&Path>, input: Input) -> Result<(Self, RolloutsHandle), StoreError> {
+    pub(crate) async fn open(
+        state: Option<&Path>,
+        input: Input,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, RolloutsHandle), StoreError> {
         let (store, stored) = Store::open(state)?;
         let conductor = Conductor::resume(now(), store.fence(), stored);
         let (ask, asks) = mpsc::channel(QUESTIONS);
@@ -167,6 +173,7 @@ impl Rollouts {
             wanted: watch::Sender::new(Vec::new()),
             input,
             telemetry: None,
+            metrics,
             problems: Vec::new(),
         };
         // The plane's task takes this in before anything that comes later.
@@ -264,6 +271,12 @@ impl Rollouts {
             }
         }
         self.conductor.handle(now(), &run, Event::Evidence(evidence));
+        let lane = self.conductor.lanes().find(|lane| lane.run_reference().as_ref() == Some(&run));
+        if let Some((lane, current)) = lane.and_then(|lane| Some((lane, lane.run()?)))
+            && !current.record().phase.is_terminal()
+        {
+            self.metrics.judged().set(lane.intent(), &current.explain());
+        }
     }
 
     fn written(&mut self, store: Store, batch: &[Entry], result: &Result<(), WriteError>) {
@@ -359,7 +372,10 @@ impl Rollouts {
                 Deed::AskGate { run, question } => self.ask_gate(run, question),
                 Deed::Notify { run, notice, urls } => self.notify(&run, notice.event, notice.text, urls),
                 Deed::LoadReports { run, revisions, interval } => match revisions.is_empty() {
-                    true => self.measuring.end(&run),
+                    true => {
+                        self.measuring.end(&run);
+                        self.intent_of(&run).iter().for_each(|intent| self.metrics.judged().forget(intent));
+                    }
                     false => self.measure(run, interval),
                 },
                 Deed::SafeToScaleDown { run, revision } => {

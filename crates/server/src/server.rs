@@ -138,7 +138,7 @@ impl Server {
         });
         let secrets = GatewaySecrets::default();
         let (plane_task, input, plane) = PlaneTask::new(plane, secrets.inventory(), metrics.clone(), journal.clone());
-        let rollouts = Rollouts::open(config.state.as_deref(), input.clone()).await?;
+        let rollouts = Rollouts::open(config.state.as_deref(), input.clone(), metrics.clone()).await?;
         let patience = config.deadlines.inspect;
         let draining = CancellationToken::new();
         let issuer = trust.as_ref().map(|trust: &Trust| trust.issuer.clone());

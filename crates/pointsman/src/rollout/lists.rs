@@ -28,10 +28,14 @@ pub(super) fn all(all: &view::Rollouts) {
 
 /// One line about a rollout, after an action.
 pub(super) fn summary(rollout: &Rollout) {
+    say!("{}", summary_line(rollout));
+}
+
+fn summary_line(rollout: &Rollout) -> String {
     let run = if rollout.run.is_empty() { "no run".to_owned() } else { rollout.run.clone() };
     let waits = waits_for(rollout);
     let waits = if waits == "-" { String::new() } else { format!("; waits: {waits}") };
-    say!("{run}: {}, {} to \"{}\"{waits}", phase(rollout), weights(rollout), rollout.candidate);
+    format!("{run}: {}, {} to \"{}\"{waits}", phase(rollout), weights(rollout), rollout.candidate)
 }
 
 /// Everything about one.
@@ -49,13 +53,11 @@ pub(super) fn lines(rollout: &Rollout) -> Vec<String> {
         format!("Phase:      {}", phase(rollout)),
         format!("Revisions:  {} -> {}", or_dash(&rollout.stable), or_dash(&rollout.candidate)),
     ];
-    let observed = rollout.weight.observed.as_ref().map_or("-".to_owned(), |observed| {
-        let [low, high] = observed.interval;
-        format!("{:.2} % [{low:.2}, {high:.2}] of {} requests", observed.percent, observed.requests)
-    });
     lines.push(format!(
-        "Weight:     configured {} %, acknowledged {} %, observed {observed}",
-        rollout.weight.configured, rollout.weight.acknowledged
+        "Weight:     configured {} %, acknowledged {} %, observed {}",
+        rollout.weight.configured,
+        rollout.weight.acknowledged,
+        observed(rollout)
     ));
     let stale = match rollout.nodes.stale {
         0 => String::new(),
@@ -90,23 +92,57 @@ pub(super) fn lines(rollout: &Rollout) -> Vec<String> {
     lines
 }
 
-/// One line a metric: its verdict, and the evidence against its bound.
-pub(super) fn evidence(rollout: &Rollout) -> Vec<String> {
+/// A metric's name, and its parts.
+fn metrics(rollout: &Rollout) -> impl Iterator<Item = (&str, &Value)> {
     let metrics = rollout.analysis.as_ref().and_then(|analysis| analysis["metrics"].as_array());
+    metrics.into_iter().flatten().map(|metric| (metric["name"].as_str().unwrap_or("?"), metric))
+}
+
+/// For each metric its verdict, and the evidence against its bound; then what comparing stable with itself says.
+fn evidence(rollout: &Rollout) -> Vec<String> {
     let mut lines = Vec::new();
-    for metric in metrics.into_iter().flatten() {
-        let (name, verdict) = (metric["name"].as_str().unwrap_or("?"), metric["verdict"].as_str().unwrap_or("?"));
-        let relative = &metric["counted"]["relative"];
-        let e_value = match (relative["eValue"].as_f64(), relative["bound"].as_f64()) {
-            (Some(e_value), Some(bound)) => {
-                let robust = relative["robustEValue"].as_f64().unwrap_or(e_value);
-                format!(", e-value {} (robust {}) of {}", short(e_value), short(robust), short(bound))
-            }
-            _ => String::new(),
-        };
-        lines.push(format!("Evidence:   {name} {verdict}{e_value}"));
+    for (name, metric) in metrics(rollout) {
+        lines.push(format!("Evidence:   {name} {}{}", verdict(metric), e_value(metric)));
+        let counted = &metric["counted"];
+        if let (Some(words), Some(trim)) = (counted["calibration"].as_str(), counted["trimSeconds"].as_f64()) {
+            lines.push(format!("            stable with itself: {words}; the best {} s count as nothing", short(trim)));
+        }
     }
     lines
+}
+
+/// The same in short, on one line; empty without metrics.
+pub(super) fn evidence_in_short(rollout: &Rollout) -> String {
+    let one = |(name, metric): (&str, &Value)| format!("{name} {}{}", verdict(metric), e_value(metric));
+    metrics(rollout).map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// Each metric with what is made of it, in a word.
+pub(super) fn verdicts(rollout: &Rollout) -> Vec<(&str, &str)> {
+    metrics(rollout).map(|(name, metric)| (name, verdict(metric).split(':').next().unwrap_or_default())).collect()
+}
+
+fn verdict(metric: &Value) -> &str {
+    metric["verdict"].as_str().unwrap_or("?")
+}
+
+fn e_value(metric: &Value) -> String {
+    let relative = &metric["counted"]["relative"];
+    match (relative["eValue"].as_f64(), relative["bound"].as_f64()) {
+        (Some(e_value), Some(bound)) => {
+            let robust = relative["robustEValue"].as_f64().unwrap_or(e_value);
+            format!(", e-value {} (robust {}) of {}", short(e_value), short(robust), short(bound))
+        }
+        _ => String::new(),
+    }
+}
+
+/// The share of requests that was counted, with its interval; `-` while there were none.
+pub(super) fn observed(rollout: &Rollout) -> String {
+    rollout.weight.observed.as_ref().map_or("-".to_owned(), |observed| {
+        let [low, high] = observed.interval;
+        format!("{:.2} % [{low:.2}, {high:.2}] of {} requests", observed.percent, observed.requests)
+    })
 }
 
 /// The runs of an intent, the current one in full.
@@ -135,40 +171,66 @@ pub(super) fn history(rollout: &Rollout) {
 
 /// Every number.
 pub(super) fn explain(rollout: &Rollout) {
-    summary(rollout);
-    if !rollout.reason.is_empty() {
-        say!("went back: {}", rollout.reason);
-    }
-    let Some(analysis) = &rollout.analysis else {
-        say!("there is no run, and no evidence");
-        return;
-    };
-    say!(
-        "alpha {} for the whole run, beta {}, {} requests to the candidate since the weights changed",
-        analysis["alpha"],
-        analysis["beta"],
-        analysis["stepRequests"]
-    );
-    for metric in analysis["metrics"].as_array().into_iter().flatten() {
-        say!("\n{}: {}", metric["name"].as_str().unwrap_or("?"), metric["verdict"].as_str().unwrap_or("?"));
-        for part in ["counted", "threshold"] {
-            numbers(&metric[part], 1);
-        }
-    }
+    explained(rollout).iter().for_each(|line| say!("{line}"));
 }
 
-fn numbers(value: &Value, depth: usize) {
+/// Every number, as lines.
+fn explained(rollout: &Rollout) -> Vec<String> {
+    let mut lines = vec![summary_line(rollout)];
+    if !rollout.reason.is_empty() {
+        lines.push(format!("went back: {}", rollout.reason));
+    }
+    let Some(analysis) = &rollout.analysis else {
+        lines.push("there is no run, and no evidence".to_owned());
+        return lines;
+    };
+    lines.push(format!(
+        "alpha {} for the whole run, beta {}, {} requests to the candidate since the weights changed",
+        analysis["alpha"], analysis["beta"], analysis["stepRequests"]
+    ));
+    for (name, metric) in metrics(rollout) {
+        lines.extend([String::new(), format!("{name}: {}", verdict(metric))]);
+        for part in ["counted", "threshold"] {
+            numbers(&metric[part], 1, &mut lines);
+        }
+    }
+    lines
+}
+
+fn numbers(value: &Value, depth: usize, lines: &mut Vec<String>) {
     for (name, value) in value.as_object().into_iter().flatten() {
         let indent = "  ".repeat(depth);
         match value {
             Value::Object(_) => {
-                say!("{indent}{name}:");
-                numbers(value, depth + 1);
+                lines.push(format!("{indent}{name}:"));
+                numbers(value, depth + 1, lines);
             }
-            Value::Number(number) => say!("{indent}{name}: {}", number.as_f64().map_or(number.to_string(), short)),
-            other => say!("{indent}{name}: {other}"),
+            Value::Number(number) => {
+                lines.push(format!("{indent}{name}: {}", number.as_f64().map_or(number.to_string(), short)));
+            }
+            Value::Array(raises) if name == "trimRaises" => {
+                lines.extend(raises.iter().map(|raise| format!("{indent}{name}: {}", raised(raise))));
+            }
+            Value::String(text) => lines.push(format!("{indent}{name}: {text}")),
+            other => lines.push(format!("{indent}{name}: {other}")),
         }
     }
+}
+
+/// Why more of the evidence is deleted than before.
+fn raised(raise: &Value) -> String {
+    let number = |name: &str| raise[name].as_f64().map_or("?".to_owned(), short);
+    let at = raise["at"].as_u64().map_or("?".to_owned(), |millis| {
+        let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(millis.min(253_402_300_799_000));
+        view::Timestamp::from(at).to_string()
+    });
+    format!(
+        "{at}: from {} to {} s, because {} of {} comparisons of stable with itself were false alarms",
+        number("fromSeconds"),
+        number("toSeconds"),
+        number("falseAlarms"),
+        number("trials")
+    )
 }
 
 fn short(number: f64) -> String {
@@ -251,5 +313,73 @@ mod tests {
         assert_eq!(waits_for(&rollout), "-");
         rollout.run.clear();
         assert_eq!(waits_for(&rollout), "odd");
+    }
+
+    fn judged() -> Rollout {
+        let analysis = serde_json::json!({
+            "alpha": 0.01, "beta": 0.05, "stepRequests": 1200,
+            "metrics": [
+                {"name": "error-rate", "verdict": "waits: the evidence leans against it", "counted": {
+                    "candidate": [1200, 30], "recentRates": [0.025, null],
+                    "relative": {"eValue": 41.5, "robustEValue": 2e9, "bound": 100.0},
+                    "trimSeconds": 20.0, "calibration": "0 of 8 comparisons raised a false alarm",
+                    "trimRaises": [
+                        {"at": 86_400_000, "fromSeconds": 10.0, "toSeconds": 20.0, "falseAlarms": 2, "trials": 16},
+                    ],
+                }},
+                {"name": "p/load", "verdict": "passes", "threshold": {"last": 0.7, "error": "no answer"}},
+            ],
+        });
+        let observed = view::ObservedShare { percent: 9.5, interval: [8.25, 10.8], requests: 4_000 };
+        Rollout {
+            run: "a-1".to_owned(),
+            phase: "Waiting".to_owned(),
+            step: Some(1),
+            steps: 3,
+            candidate: "v2".to_owned(),
+            weight: view::RolloutWeights { configured: 10.0, acknowledged: 10.0, observed: Some(observed) },
+            analysis: Some(analysis),
+            ..Rollout::default()
+        }
+    }
+
+    #[test]
+    fn an_explanation_has_every_number_and_says_why_the_stretch_was_raised() {
+        let expected = "\
+a-1: Waiting (step 1 of 0-2), 10 % to \"v2\"
+alpha 0.01 for the whole run, beta 0.05, 1200 requests to the candidate since the weights changed
+
+error-rate: waits: the evidence leans against it
+  candidate: [1200,30]
+  recentRates: [0.025,null]
+  relative:
+    eValue: 41.5
+    robustEValue: 2.00e9
+    bound: 100
+  trimSeconds: 20
+  calibration: 0 of 8 comparisons raised a false alarm
+  trimRaises: 1970-01-02T00:00:00.000Z: from 10 to 20 s, because 2 of 16 comparisons of stable with itself were false \
+                        alarms
+
+p/load: passes
+  last: 0.7
+  error: no answer";
+        assert_eq!(explained(&judged()).join("\n"), expected);
+        let nothing = Rollout { reason: "aborted".to_owned(), ..Rollout::default() };
+        let lines = explained(&nothing);
+        assert_eq!(lines[1..], ["went back: aborted", "there is no run, and no evidence"]);
+    }
+
+    #[test]
+    fn a_status_says_what_the_evidence_is_and_what_it_is_worth() {
+        let lines = lines(&judged());
+        let expected = [
+            "Evidence:   error-rate waits: the evidence leans against it, e-value 41.5 (robust 2.00e9) of 100",
+            "            stable with itself: 0 of 8 comparisons raised a false alarm; the best 20 s count as nothing",
+            "Evidence:   p/load passes",
+        ];
+        assert_eq!(lines[lines.len() - 3..], expected);
+        let weight = "Weight:     configured 10 %, acknowledged 10 %, observed 9.50 % [8.25, 10.80] of 4000 requests";
+        assert!(lines.iter().any(|line| line == weight), "{lines:#?}");
     }
 }

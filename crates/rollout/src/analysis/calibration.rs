@@ -1,4 +1,4 @@
-//! The same test of single endpoints of stable against the others, where every alarm is a false one.
+//! What single endpoints of stable show against themselves.
 //!
 //! Errors come in bursts: an endpoint stalls for some seconds and is well again. No test that takes requests for
 //! exchangeable can tell a candidate's burst from a fault by itself, but endpoints of stable have bursts, too. So
@@ -8,25 +8,22 @@
 use serde::{Deserialize, Serialize};
 
 use super::block::Block;
-use super::counted::{TRIM, relative_row};
+use super::counted::relative_row;
 use super::process::{Onset, Process};
+use super::trim::TRIM;
 use super::{Part, Tally};
 
 /// So many endpoints are watched at once; it is always the same ones while they are there.
 const WATCHED: usize = 8;
-/// A trial ends after so many blocks: about as long as a step.
-const BLOCKS: u64 = 300;
 /// What endpoints showed is forgotten with this time constant, in seconds: one that broke down for good must not blind
 /// the test for the rest of the run.
 const MEMORY_SECONDS: f64 = 1_800.0;
 
-/// Trials begin anew after a restart; what they have shown is kept.
+/// Each endpoint's evidence begins anew after a restart; the most that was shown is kept.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Calibration {
     #[serde(skip)]
     trials: Vec<Trial>,
-    ended: u64,
-    alarms: u64,
     floor: f64,
 }
 
@@ -34,13 +31,12 @@ pub(super) struct Calibration {
 struct Trial {
     endpoint: u64,
     process: Process,
-    is_alarmed: bool,
 }
 
 impl Calibration {
-    /// Takes in a block; `bound` is a logarithm.
-    pub(super) fn add(&mut self, block: &Block, bound: f64, dispersion: f64) {
-        self.floor *= (-block.until.since(block.from).as_secs_f64() / MEMORY_SECONDS).exp();
+    /// Takes in a block.
+    pub(super) fn add(&mut self, block: &Block, dispersion: f64) {
+        self.floor = Self::faded(self.floor, block.until.since(block.from).as_secs_f64());
         let mut pooled = Tally::default();
         block.parts.iter().for_each(|part| pooled.add(part.tally));
         if block.parts.len() < 2 {
@@ -64,12 +60,6 @@ impl Calibration {
             trial.process.add(block.from, block.until, relative_row(part.tally, rest));
             // Untrimmed: with its own best stretch deleted, the candidate still has to show more than all of this.
             self.floor = self.floor.max(trial.process.log() / dispersion);
-            trial.is_alarmed |= trial.process.log() >= bound && trial.process.log_robust(dispersion) >= bound;
-            // The process goes on: the candidate's remembers its bursts for as long, too.
-            if trial.process.blocks().is_multiple_of(BLOCKS) {
-                self.ended += 1;
-                self.alarms += u64::from(std::mem::take(&mut trial.is_alarmed));
-            }
         }
     }
 
@@ -78,19 +68,20 @@ impl Calibration {
         self.floor
     }
 
-    /// Alarms per trial that has ended; `None` before the first.
-    pub(super) fn rate(&self) -> Option<f64> {
-        (self.ended > 0).then(|| self.alarms as f64 / self.ended as f64)
+    /// What was shown this many seconds ago, as it counts now.
+    pub(super) fn faded(shown: f64, seconds: f64) -> f64 {
+        shown * (-seconds / MEMORY_SECONDS).exp()
     }
 
-    pub(super) fn ended(&self) -> u64 {
-        self.ended
+    /// The logarithm of what each endpoint that is watched shows now.
+    pub(super) fn evidence(&self, dispersion: f64) -> impl Iterator<Item = (u64, f64)> {
+        self.trials.iter().map(move |trial| (trial.endpoint, trial.process.log() / dispersion))
     }
 }
 
 impl Trial {
     fn new(endpoint: u64) -> Self {
-        Self { endpoint, process: Process::new(Onset::Any, TRIM), is_alarmed: false }
+        Self { endpoint, process: Process::new(Onset::Any, TRIM) }
     }
 }
 

@@ -4,22 +4,22 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use world::api::delivery::{MetricKind, MetricSpec};
+use world::api::delivery::{MetricKind, MetricSpec, Tolerance};
 
 use super::block::Block;
 use super::calibration::Calibration;
-use super::explain::{CountedExplanation, ProcessExplanation};
+use super::explain::{CountedExplanation, ProcessExplanation, RaiseExplanation};
 use super::grid::{self, Row};
+use super::halves::{Halves, Rule};
 use super::past::Past;
 use super::process::{Onset, Process};
+use super::trim::Trim;
 use super::unaided::{PLAIN, Unaided};
 use super::{Arms, Part, Tally};
 use crate::Time;
 
-/// The stretch that is deleted to begin with: longer than most bursts, and what it adds to the time to detect.
-pub(crate) const TRIM: Duration = Duration::from_secs(10);
 /// Recent shares forget with this time constant, in seconds.
-const MEMORY_SECONDS: f64 = 60.0;
+pub(super) const MEMORY_SECONDS: f64 = 60.0;
 /// Without statistics: this share of errors, over so long and so many requests, is enough. In the simulation 40 % took
 /// 11 of 100 healthy candidates back for bursts of 30 % over five seconds, one half takes 2.
 const FAST_RATE: f64 = 0.5;
@@ -85,6 +85,10 @@ pub(super) struct Counted {
     /// How many endpoints stable had in the last block.
     block_parts: u32,
     calibration: Calibration,
+    #[serde(default)]
+    halves: Halves,
+    #[serde(default)]
+    trim: Trim,
     /// What stable was like.
     #[serde(default)]
     past: Past,
@@ -94,13 +98,15 @@ pub(super) struct Counted {
 }
 
 impl Counted {
-    pub(super) fn new(spec: &MetricSpec) -> Self {
-        let bounded = spec.acceptable().is_some();
+    /// Nothing known yet; chance begins with `seed`.
+    pub(super) fn new(spec: &MetricSpec, seed: u64) -> Self {
+        let trim = Trim::default();
+        let (slo, kept) = absolute(spec, &trim);
         Self {
             block: Block::default(),
-            relative: Process::new(Onset::Any, TRIM),
-            slo: bounded.then(|| Process::new(Onset::Any, TRIM)),
-            kept: bounded.then(|| Process::new(Onset::Start, TRIM)),
+            relative: Process::new(Onset::Any, trim.span()),
+            slo,
+            kept,
             candidate: Tally::default(),
             stable: Tally::default(),
             recent: [[0.0; 2]; 2],
@@ -109,6 +115,8 @@ impl Counted {
             fast: VecDeque::new(),
             block_parts: 0,
             calibration: Calibration::default(),
+            halves: Halves::new(seed),
+            trim,
             past: Past::default(),
             unaided: None,
         }
@@ -117,8 +125,7 @@ impl Counted {
     /// The metric says something else from now on: an absolute test against another share begins anew.
     pub(super) fn edit(&mut self, old: &MetricSpec, new: &MetricSpec) {
         if old.acceptable() != new.acceptable() {
-            let Self { slo, kept, .. } = Self::new(new);
-            (self.slo, self.kept) = (slo, kept);
+            (self.slo, self.kept) = absolute(new, &self.trim);
         }
     }
 
@@ -193,7 +200,8 @@ impl Counted {
                 self.relative.add(block.from, block.until, absolute_row(candidate, limit, worse));
             }
             Measure::Itself if candidate.total > 0 && spec.acceptable().is_none() => {
-                self.unaided.get_or_insert_default().add(block.from, block.until, candidate);
+                let unaided = self.unaided.get_or_insert_with(|| Box::new(Unaided::new(self.trim.span())));
+                unaided.add(block.from, block.until, candidate);
             }
             Measure::Stable | Measure::Past(_) | Measure::Itself => {}
         }
@@ -205,8 +213,29 @@ impl Counted {
                 kept.add(block.from, block.until, absolute_row(candidate, bound, grid::better_than(bound)));
             }
         }
+        self.calibrate(block, spec, alpha);
+    }
+
+    /// What one block of stable's endpoints says about the test itself.
+    fn calibrate(&mut self, block: &Block, spec: &MetricSpec, alpha: f64) {
         let dispersion = self.dispersion();
-        self.calibration.add(block, -alpha.ln(), dispersion);
+        self.calibration.add(block, dispersion);
+        let (tolerance, trim, singles) = (&spec.tolerance, &self.trim, &self.calibration);
+        self.halves.add(block, &Rule { bound: -alpha.ln(), dispersion, tolerance, trim, singles });
+        if self.trim.raise(block.until, &self.halves, alpha) {
+            self.halves.begin_anew();
+            let span = self.trim.span();
+            self.relative.widen(span);
+            self.slo.iter_mut().chain(&mut self.kept).for_each(|process| process.widen(span));
+            if let Some(unaided) = &mut self.unaided {
+                unaided.widen(span);
+            }
+        }
+    }
+
+    /// The length of the stretch that is deleted from evidence.
+    pub(super) fn trim(&self) -> Duration {
+        self.trim.span()
     }
 
     /// What the candidate is measured by; `alpha` is this test's own.
@@ -320,9 +349,7 @@ impl Counted {
     fn differs(&self, spec: &MetricSpec, bound: f64, arms: Arms) -> bool {
         let Some(candidate) = self.recent_rate(0) else { return false };
         match self.measure(spec, (-bound).exp(), arms) {
-            Measure::Stable => self.recent_rate(1).is_some_and(|stable| {
-                candidate - stable >= spec.tolerance.delta && candidate >= stable * spec.tolerance.ratio
-            }),
+            Measure::Stable => self.recent_rate(1).is_some_and(|stable| is_beyond(&spec.tolerance, candidate, stable)),
             Measure::Past(limit) => candidate > limit,
             Measure::Itself => false,
         }
@@ -399,6 +426,21 @@ impl Counted {
         self.kept.as_ref().is_none_or(|kept| kept.log() >= bound)
     }
 
+    /// What halves of stable say about the test, in a sentence; `alpha` is the test's own.
+    fn calibration_words(&self, alpha: f64) -> String {
+        match self.block_parts {
+            0 => "not possible: nothing tells the endpoints of stable apart for this metric".to_owned(),
+            1 => "not possible: only one endpoint of stable has requests".to_owned(),
+            endpoints => format!(
+                "{} of {} comparisons between random halves of stable's {endpoints} endpoints raised a false alarm; \
+                 {} are allowed",
+                self.halves.alarms(),
+                self.halves.trials(),
+                percent(alpha)
+            ),
+        }
+    }
+
     pub(super) fn explain(&self, spec: &MetricSpec, fail_bound: f64, kept_bound: f64) -> CountedExplanation {
         let dispersion = self.dispersion();
         let process = |process: &Process, bound: f64| ProcessExplanation {
@@ -417,12 +459,26 @@ impl Counted {
             slo: self.slo.as_ref().map(|slo| process(slo, fail_bound)),
             kept: self.kept.as_ref().map(|kept| process(kept, kept_bound)),
             dispersion,
-            trim_seconds: TRIM.as_secs_f64(),
+            trim_seconds: self.trim.span().as_secs_f64(),
+            trim_raises: self.trim.raises().iter().map(RaiseExplanation::from).collect(),
             endpoint_e_value: self.floor().exp().min(1e300),
-            false_alarm_rate: self.calibration.rate(),
-            trials: self.calibration.ended(),
+            calibration: self.calibration_words((-fail_bound).exp()),
+            false_alarm_rate: self.halves.rate(),
+            false_alarms: self.halves.alarms(),
+            trials: self.halves.trials(),
         }
     }
+}
+
+/// The tests against what is acceptable in itself: that it is not kept, and that it is.
+fn absolute(spec: &MetricSpec, trim: &Trim) -> (Option<Process>, Option<Process>) {
+    let process = |onset: Onset| spec.acceptable().map(|_| Process::new(onset, trim.span()));
+    (process(Onset::Any), process(Onset::Start))
+}
+
+/// Whether `candidate` is worse than `stable` by more than is tolerated.
+pub(super) fn is_beyond(tolerance: &Tolerance, candidate: f64, stable: f64) -> bool {
+    candidate - stable >= tolerance.delta && candidate >= stable * tolerance.ratio
 }
 
 /// What a block says for each odds ratio, given how many bad requests it has.

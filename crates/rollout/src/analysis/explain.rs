@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+use super::trim::Raise;
+use crate::Time;
+
 /// What a [`super::Judge`] knows.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -59,10 +62,46 @@ pub struct CountedExplanation {
     /// The most evidence that a single endpoint of stable has shown against itself lately, scaled to the candidate's
     /// traffic: the candidate's has to be larger by the bound.
     pub endpoint_e_value: f64,
-    /// Alarms of single endpoints of stable per trial, where all are false; `None` before a trial has ended.
+    /// What comparisons between random halves of stable's endpoints say about the test, in a sentence; or why there are
+    /// none.
+    pub calibration: String,
+    /// Alarms of such comparisons per trial, where all are false; `None` before one has come to an end.
     pub false_alarm_rate: Option<f64>,
-    /// How many such trials have ended.
+    /// How many trials raised one, since the stretch became as long as it is.
+    pub false_alarms: u64,
+    /// How many trials there were, those that go on included.
     pub trials: u64,
+    /// When the stretch became longer because there were more false alarms than the test's alpha allows, and how much.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trim_raises: Vec<RaiseExplanation>,
+}
+
+/// One time that the stretch became longer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RaiseExplanation {
+    /// When.
+    pub at: Time,
+    /// Its length before, in seconds.
+    pub from_seconds: f64,
+    /// And after.
+    pub to_seconds: f64,
+    /// So many halves of stable had raised a false alarm,
+    pub false_alarms: u64,
+    /// of so many.
+    pub trials: u64,
+}
+
+impl From<&Raise> for RaiseExplanation {
+    fn from(raise: &Raise) -> Self {
+        Self {
+            at: raise.at,
+            from_seconds: raise.from.as_secs_f64(),
+            to_seconds: raise.to.as_secs_f64(),
+            false_alarms: raise.alarms,
+            trials: raise.trials,
+        }
+    }
 }
 
 /// One e-process.

@@ -1,5 +1,7 @@
 //! All metrics of a run together.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use world::api::delivery::{AnalysisPolicy, MetricKind, MetricSpec, OnMetricError};
 
@@ -58,6 +60,9 @@ pub struct Judge {
     /// Who gets what now.
     #[serde(default)]
     arms: Arms,
+    /// What chance begins with, where endpoints of stable are divided.
+    #[serde(default)]
+    seed: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,8 +72,9 @@ enum State {
 }
 
 impl Judge {
-    /// Judges by these metrics from `now` on.
-    pub fn new(now: Time, policy: &AnalysisPolicy, metrics: &[MetricSpec]) -> Self {
+    /// Judges by these metrics from `now` on. Chance, where it has a say, begins with `seed`: a judge that is told the same
+    /// says the same.
+    pub fn new(now: Time, seed: u64, policy: &AnalysisPolicy, metrics: &[MetricSpec]) -> Self {
         let mut judge = Self {
             alpha: policy.alpha,
             beta: policy.beta,
@@ -77,6 +83,7 @@ impl Judge {
             busy: now,
             step_requests: 0,
             arms: Arms::default(),
+            seed,
         };
         judge.also(metrics);
         judge
@@ -89,7 +96,7 @@ impl Judge {
             if self.metrics.iter().any(|(known, _)| known.name == spec.name) {
                 continue;
             }
-            self.metrics.push((spec.clone(), State::of(spec)));
+            self.metrics.push((spec.clone(), State::of(spec, self.seed)));
         }
     }
 
@@ -99,7 +106,7 @@ impl Judge {
         for new in metrics {
             let Some((spec, state)) = self.metrics.iter_mut().find(|(spec, _)| spec.name == new.name) else { continue };
             match state {
-                _ if !asks_the_same(spec, new) => *state = State::of(new),
+                _ if !asks_the_same(spec, new) => *state = State::of(new, self.seed),
                 State::Counted(counted) => counted.edit(spec, new),
                 State::Threshold(_) => {}
             }
@@ -224,6 +231,16 @@ impl Judge {
         self.metrics.iter().any(|(spec, _)| spec.is_counted())
     }
 
+    /// The longest stretch that is deleted from any metric's evidence; `None` when nothing is counted. Less time than that
+    /// cannot have shown anything.
+    pub fn trim(&self) -> Option<Duration> {
+        let spans = self.metrics.iter().filter_map(|(_, state)| match state {
+            State::Counted(counted) => Some(counted.trim()),
+            State::Threshold(_) => None,
+        });
+        spans.max()
+    }
+
     /// What the evidence says now.
     pub fn verdict(&self) -> Verdict {
         let mut verdict = Verdict::default();
@@ -337,9 +354,9 @@ impl Judge {
 
 impl State {
     /// Nothing known yet.
-    fn of(spec: &MetricSpec) -> Self {
+    fn of(spec: &MetricSpec, seed: u64) -> Self {
         match spec.is_counted() {
-            true => State::Counted(Box::new(Counted::new(spec))),
+            true => State::Counted(Box::new(Counted::new(spec, seed))),
             false => State::Threshold(Threshold::default()),
         }
     }

@@ -85,6 +85,16 @@ impl Process {
         self.peak = self.peak.max(self.log);
     }
 
+    /// Deletes stretches of this length from now on, and of the past as much as the best stretch would have added had it
+    /// gone on for so long: of evidence that came evenly exactly what the longer stretch would have had.
+    pub(super) fn widen(&mut self, trim: Duration) {
+        let ratio = trim.as_secs_f64() / self.trim.as_secs_f64();
+        if ratio > 1.0 {
+            self.stretches.iter_mut().for_each(|most| *most *= ratio);
+            self.trim = trim;
+        }
+    }
+
     /// The logarithm of the evidence.
     pub(super) fn log(&self) -> f64 {
         self.log
@@ -131,6 +141,26 @@ mod tests {
             process.add(at(second), at(second + 1), row(1.0));
         }
         assert!((process.log_robust(1.0) - (45.0 - 25.0)).abs() < 1e-9, "{}", process.log_robust(1.0));
+    }
+
+    #[test]
+    fn a_longer_stretch_takes_away_as_much_of_the_past_as_if_it_had_been_as_long_before() {
+        let mut process = Process::new(Onset::Start, Duration::from_secs(10));
+        let mut longer = Process::new(Onset::Start, Duration::from_secs(20));
+        for second in 0..40 {
+            process.add(at(second), at(second + 1), row(1.0));
+            longer.add(at(second), at(second + 1), row(1.0));
+        }
+        process.widen(Duration::from_secs(20));
+        assert!((process.log_robust(1.0) - longer.log_robust(1.0)).abs() < 1e-9);
+        for second in 40..60 {
+            process.add(at(second), at(second + 1), row(2.0));
+            longer.add(at(second), at(second + 1), row(2.0));
+        }
+        let (robust, expected) = (process.log_robust(1.0), longer.log_robust(1.0));
+        assert!(robust <= expected && robust > expected - 20.0, "{robust} {expected}");
+        process.widen(Duration::from_secs(5));
+        assert_eq!(process.log_robust(1.0), robust, "it is never made shorter");
     }
 
     #[test]

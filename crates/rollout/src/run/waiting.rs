@@ -6,7 +6,6 @@ use world::api::delivery::{OnAbsence, OnTelemetryLoss, SharedIncident, StepAnaly
 
 use super::hold::HoldReason;
 use super::{PAST_REQUESTS, PAST_WAIT, Run};
-use crate::analysis::TRIM;
 use crate::event::GateId;
 use crate::steps::Step;
 use crate::{Absence, Assignment, Phase, Reason, Stage};
@@ -114,7 +113,7 @@ impl Run {
             if self.record.judge.counts_requests() { step.min_requests.unwrap_or(policy.min_requests) } else { 0 };
         let is_known = verdict.missing.is_none() && self.record.judge.step_requests() >= needed;
         // Less time than is deleted from the evidence could not have shown anything.
-        let least = if self.record.judge.counts_requests() { TRIM } else { Duration::ZERO };
+        let least = self.record.judge.trim().unwrap_or(Duration::ZERO);
         let is_long = self.is_due(since, step.min_duration.unwrap_or(least));
         if is_known && is_long {
             return true;

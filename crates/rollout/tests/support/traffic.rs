@@ -109,9 +109,13 @@ impl Traffic {
 }
 
 pub fn judge(alpha: f64, metric: impl FnOnce(&mut MetricSpec)) -> Judge {
+    seeded_judge(1, alpha, metric)
+}
+
+pub fn seeded_judge(seed: u64, alpha: f64, metric: impl FnOnce(&mut MetricSpec)) -> Judge {
     let mut metrics = AnalysisProfile::envoy_default().metrics;
     metric(&mut metrics[0]);
-    Judge::new(Time::from_millis(0), &AnalysisPolicy { alpha, ..AnalysisPolicy::default() }, &metrics)
+    Judge::new(Time::from_millis(0), seed, &AnalysisPolicy { alpha, ..AnalysisPolicy::default() }, &metrics)
 }
 
 pub fn observe(judge: &mut Judge, at: u64, second: &Second) {

@@ -71,6 +71,14 @@ pub(super) struct LimitLabel {
     pub(super) outcome: &'static str,
 }
 
+/// A metric that a run is judged by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct JudgedLabel {
+    pub(super) namespace: String,
+    pub(super) intent: String,
+    pub(super) metric: String,
+}
+
 /// How a key set stands: `fresh`, `stale` or `missing`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct StandingLabel {
