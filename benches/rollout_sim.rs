@@ -310,7 +310,8 @@ fn whole_run(traffic: &Traffic, seed: u64) -> (Phase, u64, u64) {
                 Effect::Commit(record) => run.handle(now, Event::Committed(record.sequence)),
                 Effect::Publish(assignment) => {
                     let version = assignment.version;
-                    let standing = Standing { version, concerned: 9, accepted: 9, refused: Vec::new(), stale: 0 };
+                    let standing =
+                        Standing { version, concerned: 9, accepted: 9, attached: 9, refused: Vec::new(), stale: 0 };
                     run.handle(now, Event::Standing(standing));
                 }
                 Effect::AskGate(_) | Effect::Notify(_) | Effect::LoadReports { .. } => {}

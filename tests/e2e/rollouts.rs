@@ -117,6 +117,39 @@ async fn a_canary_that_people_promote_reaches_the_end_and_no_request_fails() {
 }
 
 #[tokio::test]
+async fn a_run_that_selects_nobody_waits_and_divides_the_traffic_of_who_is_selected_then() {
+    let selected = "  attach: {clients: {matchLabels: {app: shop}}}\n";
+    let stage = Stage::start(&intent(&["setWeight: 50", "pause: {}", "setWeight: 100"], selected)).await;
+    let load = stage.load(300.0);
+    let begun = Instant::now();
+    stage.deploy();
+    let missed = |rollout: &Value| rollout["hold"]["reason"] == "NoClientMatches";
+    let rollout = stage.until("somebody to be missed", missed).await;
+    assert_eq!((&rollout["phase"], &rollout["nodes"]["concerned"]), (&json!("Preparing"), &json!(1)), "{rollout}");
+    let is_told = |rollout: &Value| {
+        rollout["problems"].as_array().unwrap().iter().any(|problem| problem["field"] == "spec.attach.clients")
+    };
+    assert!(is_told(&rollout), "{rollout}");
+    let mut conditions = rollout["conditions"].as_array().unwrap().iter();
+    assert!(conditions.any(|is| is["kind"] == "Blocked" && is["status"] == true), "{rollout}");
+    load.next(300, PATIENCE).await.unwrap();
+    assert_eq!(stage.reviews.v2.requests(), 0, "the client is none of those that are selected");
+
+    // What the world learns of the client's workload makes it one of them.
+    stage.mesh.write(
+        "client.yaml",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: client, namespace: default, labels: {app: shop}}\n\
+         spec: {containers: [{name: app}]}\nstatus: {podIP: 10.1.1.1, phase: Running}\n",
+    );
+    stage.at(50.0).await;
+    stage.until("nobody to be missed any more", |rollout| !is_told(rollout)).await;
+    stage.promote(1).await;
+    stage.until("the run to have completed", |rollout| rollout["phase"] == "Completed").await;
+    assert!(stage.reviews.v2.requests() > 0);
+    load.since(begun).await.assert_no_failures();
+}
+
+#[tokio::test]
 async fn a_revision_that_appears_gets_no_request_before_its_run_says_so_and_none_after_an_abort() {
     let stage = Stage::start(&intent(&["pause: {}", "setWeight: 50", "pause: {}", "setWeight: 100"], "")).await;
     let load = stage.load(500.0);

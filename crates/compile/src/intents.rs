@@ -6,7 +6,8 @@ use world::{Object, Problem, Spec};
 use crate::Options;
 use crate::route::regex;
 
-/// Expressions that no client of this size of runtime takes; what they are part of would never match.
+/// Expressions that no client of this size of runtime takes; what they are part of would never match, so an intent with
+/// an error among these is not to be carried out.
 pub fn problems(object: &Object, options: &Options) -> Vec<Problem> {
     let Spec::DeploymentIntent(intent) = &object.spec else { return Vec::new() };
     let mut problems = Vec::new();
@@ -18,7 +19,7 @@ pub fn problems(object: &Object, options: &Options) -> Vec<Problem> {
                 let Err(why) = regex::check(pattern, options.max_regex_instructions) else { continue };
                 let message = format!("invalid regular expression \"{pattern}\": {why}");
                 let problem = Problem::error(&object.reference, format!("{field}[{at}].{name}.regex"), message);
-                problems.push(problem.consequence("the match never holds"));
+                problems.push(problem.consequence("no run is started for this intent"));
             }
         }
     }

@@ -5,6 +5,7 @@
 //! looked at, so a change recompiles what depends on it and nothing else. Bad input never stops other input from
 //! compiling: every builder returns a value and problems, not a `Result`.
 
+mod attachment;
 mod audience;
 mod built;
 pub mod cluster;
@@ -28,6 +29,7 @@ mod security;
 mod slots;
 mod target;
 
+pub use attachment::is_attached;
 pub use audience::{Audience, HostDelivery, Interception, Proxy, Secrets};
 pub use built::Built;
 pub use compiler::{AudienceId, Compiler, Loss, Update, Work};

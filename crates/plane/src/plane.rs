@@ -1,6 +1,6 @@
 //! The machine.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,7 +9,8 @@ use compile::{
 };
 use snapshot::Snapshot;
 use world::{
-    Change, Fetched, Key, KeySource, Labels, Object, ObjectRef, Problem, Reader, SecretList, Settings, Spec, World,
+    Change, Fetched, Key, KeySource, Labels, Object, ObjectRef, Problem, Reader, SecretList, Settings, Severity, Spec,
+    World,
 };
 
 use crate::exposure::Exposure;
@@ -328,6 +329,24 @@ impl Plane {
         self.compiler.audience(self.members.get(&member)?.1)
     }
 
+    /// The members whose traffic a run divides. `None` where the run does not choose: then it is that of everybody whom
+    /// it concerns.
+    pub fn attached(&self, run: &ObjectRef) -> Option<HashSet<MemberId>> {
+        let run = self.world.object(run)?;
+        let Spec::RolloutRun(spec) = &run.spec else { return None };
+        if !spec.attach.is_selective() {
+            return None;
+        }
+        let reader = Reader::new(&self.world);
+        let is_attached = |id: &&AudienceId| {
+            let audience = self.compiler.audience(**id);
+            audience.is_some_and(|audience| compile::is_attached(run, audience, &reader))
+        };
+        let attached: HashSet<AudienceId> = self.groups.keys().filter(is_attached).copied().collect();
+        let members = self.members.iter().filter(|(_, (_, audience))| attached.contains(audience));
+        Some(members.map(|(member, _)| *member).collect())
+    }
+
     /// A member has settled what was published as this generation, and all before.
     pub fn settled(&mut self, member: MemberId, generation: u64, now: Instant) {
         self.holds.waits.settled(member, generation, now);
@@ -502,6 +521,15 @@ impl Plane {
     /// What is wrong beside what sources found, in order, each once.
     pub fn found_problems(&self) -> BTreeSet<Problem> {
         self.found().collect()
+    }
+
+    /// Intents that cannot be carried out, because of an error that [`Plane::problems`] tells of.
+    pub fn refused_intents(&self) -> BTreeSet<ObjectRef> {
+        let mut refused = self.world.refused_intents();
+        let wrong = self.world.intents().flat_map(|intent| compile::intents::problems(intent, &self.options));
+        refused
+            .extend(wrong.filter(|problem| problem.severity == Severity::Error).filter_map(|problem| problem.object));
+        refused
     }
 
     fn found(&self) -> impl Iterator<Item = Problem> {

@@ -63,6 +63,8 @@ pub struct Standing {
     pub concerned: u32,
     /// Of them, those that have accepted all that it led to: their configuration is in force.
     pub accepted: u32,
+    /// Of them, those whose traffic the assignment divides: the clients that the intent selects, if it does.
+    pub attached: u32,
     /// Of them, those that have refused any of it.
     pub refused: Vec<Refusal>,
     /// Nodes that left lately with an older assignment, which they may still follow. Nobody waits for them.

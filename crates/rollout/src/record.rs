@@ -157,6 +157,8 @@ pub enum Reason {
     CandidateNeverReady(String),
     /// Nodes refused its configuration, or did not answer, until the deadline.
     NotAccepted(Vec<Refusal>),
+    /// None of the clients that the intent selects was connected, until the deadline. Whom it selects, in words.
+    NoClientMatches(String),
     /// No verdict in time, and the policy is to go back.
     Inconclusive,
     /// No traffic, and the policy is to go back.
@@ -193,6 +195,7 @@ impl Reason {
             | Reason::TelemetryLoss
             | Reason::Gate(_) => true,
             Reason::CandidateNeverReady(_)
+            | Reason::NoClientMatches(_)
             | Reason::Inconclusive
             | Reason::NoTraffic
             | Reason::Aborted { .. }
@@ -216,6 +219,7 @@ impl fmt::Display for Reason {
                 f.write_str("nodes did not accept it: ")?;
                 crate::run::hold::write_refusals(f, refusals)
             }
+            Reason::NoClientMatches(words) => write!(f, "nobody was connected whom the intent selects: {words}"),
             Reason::Inconclusive => f.write_str("there was no verdict in time"),
             Reason::NoTraffic => f.write_str("the candidate got no request"),
             Reason::TelemetryLoss => f.write_str("no proxy reported"),

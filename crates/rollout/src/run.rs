@@ -47,7 +47,12 @@ pub struct Run {
     steps: Vec<Step>,
     endpoints: Option<BTreeMap<Revision, Endpoints>>,
     standing: Standing,
+    /// Since when none of the clients that the intent selects is connected; `None` while one is, and before anything is
+    /// known of them.
+    unattended: Option<Time>,
     frozen: Option<String>,
+    /// Whether somebody holds it back, and when somebody ceased to: a run does not run out of time for that.
+    held_back: (bool, Time),
     /// The record has changed since it was handed out last.
     is_dirty: bool,
     handed_out: u64,
@@ -163,7 +168,9 @@ impl Run {
             steps: Vec::new(),
             endpoints: None,
             standing: Standing::default(),
+            unattended: None,
             frozen: None,
+            held_back: (false, Time::from_millis(0)),
             is_dirty: false,
             handed_out: 0,
             durable: 0,
@@ -273,6 +280,11 @@ impl Run {
             self.after.clear();
             return;
         }
+        let is_held_back = self.is_held_back();
+        if self.held_back.0 && !is_held_back {
+            self.held_back.1 = self.now;
+        }
+        self.held_back.0 = is_held_back;
         // No run takes more steps at once than its strategy has, each through its stages; the bound is for the case
         // that this is wrong, where a run that waits for its next event is better than one that never returns.
         for _ in 0..(self.steps.len() + 4) * 8 {
@@ -337,6 +349,8 @@ impl Run {
             Some(_) => self.record.nodes.max(standing.concerned),
             None => standing.concerned,
         };
+        let is_unattended = self.record.plan.spec.attach.is_selective() && standing.attached == 0;
+        self.unattended = if is_unattended { self.unattended.or(Some(self.now)) } else { None };
         self.standing = standing;
         if self.record.settled.is_none() && self.is_accepted_by_all() {
             self.record.settled = Some(self.now);

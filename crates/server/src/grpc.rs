@@ -10,7 +10,7 @@ pub(crate) use message::message;
 pub(crate) use requests::Requests;
 
 use http::{HeaderMap, HeaderValue, Request, header};
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// Length of the flag and the message length before each message.
 const FRAME_HEAD: usize = 5;
@@ -34,6 +34,20 @@ pub(crate) fn trailers(status: &Status) -> HeaderMap {
         trailers.insert("grpc-status", HeaderValue::from(status.code() as i32));
     }
     trailers
+}
+
+/// What is not a message is the caller's mistake, of which tonic speaks as if it were the server's.
+pub(crate) fn of_bad_message<B>(mut response: http::Response<B>) -> http::Response<B> {
+    const BAD: [&str; 4] =
+        ["failed to decode Protobuf message", "Missing request message", "Unexpected EOF", "protocol error"];
+    let status = Status::from_header_map(response.headers()).filter(|status| status.code() == Code::Internal);
+    if let Some(words) =
+        status.as_ref().map(Status::message).filter(|words| BAD.iter().any(|bad| words.starts_with(bad)))
+    {
+        let status = Status::invalid_argument(format!("the request cannot be read: {words}"));
+        response.headers_mut().extend(trailers(&status));
+    }
+    response
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub(crate) use interests::Interest;
 pub(crate) use plane_handle::{Counts, PlaneHandle};
 pub(crate) use topic::Published;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -103,6 +103,7 @@ enum Question {
     Objects { reply: oneshot::Sender<Vec<ObjectView>> },
     Object { reference: ObjectRef, reply: oneshot::Sender<Option<ObjectView>> },
     Generation { reference: ObjectRef, reply: oneshot::Sender<i64> },
+    Attached { run: ObjectRef, reply: oneshot::Sender<Option<HashSet<MemberId>>> },
     Problems { reply: oneshot::Sender<Vec<Problem>> },
     Held { reply: oneshot::Sender<Vec<Held>> },
     Counts { reply: oneshot::Sender<Counts> },
@@ -347,7 +348,7 @@ impl PlaneTask {
             self.key_sets.send_if_modified(|before| std::mem::replace(before, wanted.clone()) != wanted);
         }
         if is_shown || self.lookout.concerns(&touched) {
-            self.lookout.look(self.plane.world());
+            self.lookout.look(self.plane.world(), &self.plane.refused_intents());
         }
         let applied = Instant::now();
         self.generation += u64::from(object_count > 0 || touched.iter().any(|key| matches!(key, Key::KeySet(_))));
@@ -521,6 +522,7 @@ impl PlaneTask {
             Question::Objects { reply } => drop(reply.send(self.plane.objects())),
             Question::Object { reference, reply } => drop(reply.send(self.plane.object(&reference))),
             Question::Generation { reference, reply } => drop(reply.send(self.plane.world().generation(&reference))),
+            Question::Attached { run, reply } => drop(reply.send(self.plane.attached(&run))),
             Question::Problems { reply } => drop(reply.send(self.plane.problems())),
             Question::Held { reply } => drop(reply.send(self.plane.held())),
             Question::Counts { reply } => drop(reply.send(Counts::of(&self.plane))),

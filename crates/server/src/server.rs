@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::Response;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use plane::Plane;
@@ -25,6 +25,7 @@ use crate::admin::{self, Access, Admin, AdminService, IntentService, Intents, Vi
 use crate::certificates::CertificateService;
 use crate::client_status::ClientStatusService;
 use crate::discovery::{Discovery, serve_connection, service_names};
+use crate::grpc::of_bad_message;
 use crate::intake::Intake;
 use crate::journal::Journal;
 use crate::jwks::Jwks;
@@ -406,7 +407,9 @@ fn admin_services(
     discovery: &Arc<Discovery>,
 ) -> Result<Routes, Error> {
     let routes = views_of(health, views, discovery, vec![CLIENT_STATUS, INTENTS])?;
-    Ok(routes.add_service(IntentService::new(intents.clone())).prepare())
+    let routes = routes.add_service(IntentService::new(intents.clone()));
+    Ok(Routes::from(routes.into_axum_router().layer(map_response(async |response: Response| of_bad_message(response))))
+        .prepare())
 }
 
 /// What shows the server by gRPC, with reflection that knows these services beside it.

@@ -64,7 +64,7 @@ pub(crate) fn object(object: &Object) -> Verdict {
         Spec::RateLimitPolicy(spec) => rate_limit_policy::rate_limit_policy(spec, &mut findings),
         Spec::XdsResource(spec) => xds_resource::xds_resource(spec, &mut findings),
         Spec::DeploymentIntent(spec) => deployment_intent::deployment_intent(spec, &mut findings),
-        Spec::AnalysisProfile(spec) => analysis_profile::analysis_profile(spec, &mut findings),
+        Spec::AnalysisProfile(spec) => analysis_profile::analysis_profile(&object.reference.name, spec, &mut findings),
         Spec::RolloutRun(_) => rollout::rollout_run(&mut findings),
         Spec::Freeze(spec) => rollout::freeze(spec, &mut findings),
     }

@@ -24,8 +24,7 @@ use super::resolver::Resolver;
 use crate::cluster::Discovery;
 use crate::division::{Copies, Directed, Division, Plan, WHOLE};
 use crate::endpoints::{Part, Receiver};
-use crate::route::gateway_name;
-use crate::{Audience, names, policy};
+use crate::{Audience, attachment, names, policy};
 
 /// A run that has an assignment for the port.
 pub(super) struct InForce<'w> {
@@ -378,14 +377,8 @@ impl InForce<'_> {
     fn attaches(&self, audience: &Audience, via: Via<'_>) -> bool {
         let attach = &self.run.attach;
         match via {
-            Via::Mesh | Via::Connections => {
-                let selector = attach.clients.iter().flat_map(|clients| &clients.match_labels);
-                attach.mesh && has_labels(audience, selector)
-            }
-            Via::Gateways(gateways) => {
-                let namespace = &*self.object.reference.namespace;
-                attach.gateways.iter().any(|named| gateways.contains(&gateway_name(named, namespace).into_owned()))
-            }
+            Via::Mesh | Via::Connections => attachment::means_client(attach, audience),
+            Via::Gateways(gateways) => attachment::means_gateway(attach, &self.object.reference.namespace, gateways),
         }
     }
 

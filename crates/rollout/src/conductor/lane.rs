@@ -205,7 +205,18 @@ impl Lane {
                 .consequence("nothing new is published for it")
                 .hint("It is tried again every two seconds; make room in the state directory.")
         });
-        stored.or_else(|| self.problem.clone())
+        stored.or_else(|| self.problem.clone()).or_else(|| self.selects_nobody())
+    }
+
+    /// What to say while nobody is connected whose traffic the run would divide.
+    fn selects_nobody(&self) -> Option<Problem> {
+        let run = self.run.as_ref().filter(|run| !run.record().phase.is_over() && run.is_unattended())?;
+        let spec = &run.record().plan.spec;
+        let field = if spec.attach.mesh { "spec.attach.clients" } else { "spec.attach.gateways" };
+        let message = format!("nobody is connected whom it selects: {}", spec.attach.selected());
+        let problem = Problem::warning(&self.intent, field, message);
+        let consequence = "the run does not go on without, and goes back after spec.progressDeadline";
+        Some(problem.consequence(consequence).hint("Connect one, or mend the selector."))
     }
 
     /// The largest version of an assignment that this intent has used.

@@ -105,6 +105,8 @@ impl Run {
             Some("somebody has paused it: resume it first")
         } else if lacks_nodes {
             Some("the server was restarted, and its nodes are not back yet")
+        } else if self.is_unattended() {
+            Some("nobody is connected whom the intent selects: change spec.attach, or connect a client")
         } else {
             None
         }
@@ -118,6 +120,7 @@ impl Run {
             Stage::Applying | Stage::Settling => {
                 Some("its weights are on their way: promote the step that it waits in")
             }
+            Stage::Guard if self.is_unattended() => Some("nobody is connected whom the intent selects"),
             Stage::Guard if self.waits_for_gate().is_some() => {
                 Some("a gate has not approved, which nobody can do in its place")
             }

@@ -7,7 +7,7 @@ use world::api::delivery::{GatePhase, StrategyType, Weight};
 use super::{Recovering, Run};
 use crate::metrics::of_profile;
 use crate::steps::{Step, may_be_missing};
-use crate::{Effect, Phase, Reason, Stage, Successor};
+use crate::{Effect, Phase, Reason, Stage, Successor, Time};
 
 impl Run {
     /// Takes one step, if the facts allow one.
@@ -68,14 +68,13 @@ impl Run {
         let candidate = self.record.plan.candidate.clone();
         let needed = self.record.plan.spec.safety.min_healthy_endpoints;
         let is_ready = self.healthy(&candidate) >= needed;
-        if is_ready && self.is_accepted_by_all() && self.may_advance() {
+        if is_ready && !self.is_unattended() && self.is_accepted_by_all() && self.may_advance() {
             self.enter(Phase::PreGate);
             return true;
         }
-        // A run that is held back by somebody does not run out of time for it.
-        let is_held = self.frozen.is_some() || self.record.paused.is_some() || self.record.plan.spec.suspend;
-        if !is_held && self.is_due(self.record.since, self.record.plan.spec.progress_deadline) {
+        if self.is_overdue(self.record.since) {
             let reason = match is_ready {
+                true if self.is_unattended() => Reason::NoClientMatches(self.record.plan.spec.attach.selected()),
                 true => Reason::NotAccepted(self.unaccepted()),
                 false => {
                     let healthy = self.healthy(&candidate);
@@ -85,6 +84,28 @@ impl Run {
             return self.go_back(reason);
         }
         false
+    }
+
+    /// Whether somebody wants it to stay where it is.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.frozen.is_some() || self.record.paused.is_some() || self.record.plan.spec.suspend
+    }
+
+    /// Whether the run has waited since `since`, and without anybody who holds it back, for as long as it may.
+    fn is_overdue(&mut self, since: Time) -> bool {
+        let since = since.max(self.held_back.1);
+        !self.is_held_back() && self.is_due(since, self.record.plan.spec.progress_deadline)
+    }
+
+    /// Whether the run has to wait for a client that the intent selects before it goes on; it goes back when none comes in
+    /// time, which changes its phase.
+    fn awaits_clients(&mut self) -> bool {
+        let Some(gone) = self.unattended.filter(|_| self.is_unattended()) else { return false };
+        if self.is_overdue(gone.max(self.record.since)) {
+            let selected = self.record.plan.spec.attach.selected();
+            self.go_back(Reason::NoClientMatches(selected));
+        }
+        true
     }
 
     fn pre_gate(&mut self) -> bool {
@@ -125,6 +146,9 @@ impl Run {
 
     /// Conditions of a step that changes what the candidate gets; the others have none.
     fn guard(&mut self, index: usize, step: &Step) -> bool {
+        if self.awaits_clients() {
+            return self.record.phase != (Phase::Step { index, stage: Stage::Guard });
+        }
         if !self.may_advance() {
             return false;
         }
@@ -231,6 +255,9 @@ impl Run {
         }
         if !is_over || !self.may_advance() || !self.gates_are_open(GatePhase::PrePromote, 0) {
             return false;
+        }
+        if self.awaits_clients() {
+            return self.record.phase != Phase::Bake;
         }
         self.promote()
     }

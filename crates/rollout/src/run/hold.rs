@@ -48,6 +48,8 @@ pub enum HoldReason {
         /// Of how many.
         concerned: u32,
     },
+    /// None of the clients that the intent selects is connected. Whom it selects, in words.
+    NoClientMatches(String),
     /// Nodes have refused a step.
     Refused(Vec<Refusal>),
     /// A gate.
@@ -90,6 +92,7 @@ impl HoldReason {
             HoldReason::Recovering => "Recovering",
             HoldReason::Endpoints => "Endpoints",
             HoldReason::NotAcknowledged { .. } => "NotAcknowledged",
+            HoldReason::NoClientMatches(_) => "NoClientMatches",
             HoldReason::Refused(_) => "Refused",
             HoldReason::Gate(_) => "Gate",
             HoldReason::Failing { .. } => "Failing",
@@ -107,6 +110,7 @@ impl HoldReason {
         match self {
             HoldReason::CommitFailed(_)
             | HoldReason::StableUnhealthy(_)
+            | HoldReason::NoClientMatches(_)
             | HoldReason::Refused(_)
             | HoldReason::Failing { .. }
             | HoldReason::SharedIncident(_)
@@ -140,6 +144,7 @@ impl fmt::Display for HoldReason {
             HoldReason::NotAcknowledged { accepted, concerned } => {
                 write!(f, "{accepted} of {concerned} nodes have accepted the weights")
             }
+            HoldReason::NoClientMatches(words) => write!(f, "nobody is connected whom the intent selects: {words}"),
             HoldReason::Refused(refusals) => {
                 f.write_str("nodes did not accept the step: ")?;
                 write_refusals(f, refusals)
@@ -226,6 +231,11 @@ impl Run {
             return Some(HoldReason::Gate(id.clone()));
         }
         let is_ready = self.healthy(&plan.candidate) >= plan.spec.safety.min_healthy_endpoints;
+        let needs_clients =
+            matches!(record.phase, Phase::Preparing | Phase::Step { stage: Stage::Guard, .. } | Phase::Bake);
+        if needs_clients && self.is_unattended() {
+            return Some(HoldReason::NoClientMatches(plan.spec.attach.selected()));
+        }
         match record.phase {
             Phase::Preparing if is_ready => Some(not_acknowledged()),
             Phase::Pending | Phase::Preparing | Phase::PreGate => Some(HoldReason::Endpoints),

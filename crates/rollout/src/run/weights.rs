@@ -163,6 +163,12 @@ impl Run {
         self.published.filter(|(version, _)| *version == self.record.assignment.version).map(|(_, at)| at)
     }
 
+    /// Whether the run was to divide the traffic of nobody: that would show nothing of the candidate, and then give it
+    /// everybody. What has served before needs nobody to show it.
+    pub(crate) fn is_unattended(&self) -> bool {
+        self.unattended.is_some() && !self.record.plan.is_fast
+    }
+
     /// Every concerned node has accepted the current assignment.
     pub(super) fn is_accepted_by_all(&self) -> bool {
         self.published_at().is_some()

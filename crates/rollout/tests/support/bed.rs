@@ -193,6 +193,7 @@ impl Bed {
             version,
             concerned: connected.len() as u32,
             accepted: accepted.count() as u32,
+            attached: connected.len() as u32,
             refused: refused.collect(),
             stale: 0,
         };

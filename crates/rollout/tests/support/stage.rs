@@ -33,6 +33,8 @@ pub struct Stage {
     pub world: BTreeMap<ObjectRef, RolloutRun>,
     /// Nodes have taken what the world has.
     pub accepts: bool,
+    /// How many of them are of those that the intents select.
+    pub attached: u32,
     /// Crashes when so many deeds have been carried out.
     pub crash_after: Option<usize>,
     pub deeds: usize,
@@ -43,7 +45,7 @@ pub struct Stage {
     unwanted: BTreeSet<(String, Revision)>,
     versions: BTreeMap<String, u64>,
     /// The version whose acceptance each run has heard of in this life.
-    told: BTreeMap<ObjectRef, u64>,
+    told: BTreeMap<ObjectRef, (u64, u32)>,
     actions: u64,
     log: Vec<String>,
 }
@@ -60,6 +62,7 @@ impl Stage {
             disk_is_full: false,
             world: BTreeMap::new(),
             accepts: true,
+            attached: 1,
             crash_after: None,
             deeds: 0,
             crashes: 0,
@@ -383,10 +386,11 @@ impl Stage {
         let mut is_new = false;
         for (run, version) in self.conductor.standing_wanted() {
             let applied = self.world.get(&run).and_then(|run| run.assignment.as_ref()).map(|a| a.version);
-            if applied == Some(version) && self.told.get(&run) != Some(&version) {
+            if applied == Some(version) && self.told.get(&run) != Some(&(version, self.attached)) {
                 is_new = true;
-                self.told.insert(run.clone(), version);
-                let standing = Standing { version, concerned: 1, accepted: 1, refused: Vec::new(), stale: 0 };
+                self.told.insert(run.clone(), (version, self.attached));
+                let (concerned, accepted, attached) = (1, 1, self.attached);
+                let standing = Standing { version, concerned, accepted, attached, refused: Vec::new(), stale: 0 };
                 self.conductor.handle(self.time(), &run, Event::Standing(standing));
             }
         }

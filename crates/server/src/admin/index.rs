@@ -7,10 +7,10 @@
 mod bits;
 mod join;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use plane::ObjectView;
+use plane::{MemberId, ObjectView};
 use xds::{Signature, Waiting};
 
 use crate::discovery::Report;
@@ -40,6 +40,12 @@ pub(super) struct Index {
 struct Row {
     id: Arc<str>,
     reports: Vec<Report>,
+}
+
+impl Row {
+    fn is_among(&self, members: &HashSet<MemberId>) -> bool {
+        self.reports.iter().filter_map(|report| report.member).any(|member| members.contains(&member))
+    }
 }
 
 /// What a unit means for an object.
@@ -145,8 +151,8 @@ impl Index {
     }
 
     /// How the nodes stand to the newest generation of an object, which is `version`. Those that did not answer count
-    /// as concerned, for nothing is known of them.
-    pub(super) fn standing(&self, path: &str, version: u64) -> rollout::Standing {
+    /// as concerned, for nothing is known of them. `attached` are those whose traffic is divided, if not all of them.
+    pub(super) fn standing(&self, path: &str, version: u64, attached: Option<&HashSet<MemberId>>) -> rollout::Standing {
         let [accepted, pending, rejected] = self.nodes_of(path);
         let refusals = rejected.iter().filter_map(|row| self.rejection(path, row));
         let refused = refusals.map(|refusal| rollout::Refusal { node: refusal.node_id, words: refusal.message });
@@ -156,6 +162,10 @@ impl Index {
             version,
             concerned: count(concerned),
             accepted: count(accepted.count()),
+            attached: count(attached.map_or(concerned, |attached| {
+                let rows = accepted.iter().chain(pending.iter()).chain(rejected.iter());
+                rows.filter(|row| self.nodes[*row].is_among(attached)).count()
+            })),
             refused: refused.collect(),
             stale: 0,
         }

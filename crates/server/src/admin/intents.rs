@@ -10,6 +10,7 @@ use rollout::{ActError, Action};
 use tokio_util::sync::CancellationToken;
 use world::{Acceptance, Kind, Location, Object, ObjectRef, Problem, Refusal, Submission};
 
+use super::rollouts::Outlook;
 use crate::intake::Intake;
 use crate::plane_task::PlaneHandle;
 use crate::rollouts::RolloutsHandle;
@@ -23,7 +24,7 @@ pub(super) use http::routes;
 #[derive(Clone, Debug)]
 pub(crate) struct Intents {
     plane: PlaneHandle,
-    rollouts: RolloutsHandle,
+    rollouts: Outlook,
     intake: Intake,
     draining: CancellationToken,
 }
@@ -64,6 +65,7 @@ impl Intents {
         intake: Intake,
         draining: CancellationToken,
     ) -> Self {
+        let rollouts = Outlook::new(rollouts, plane.clone());
         Self { plane, rollouts, intake, draining }
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use plane::MemberId;
 use proto::ResourceType;
 use snapshot::{Name, Snapshot};
 use tokio::sync::oneshot;
@@ -97,6 +98,8 @@ pub(crate) struct Report {
     pub(crate) target: Option<Snapshot>,
     /// The generation of `target`.
     pub(crate) generation: u64,
+    /// Its place in the plane; `None` until it is known.
+    pub(crate) member: Option<MemberId>,
     /// The newest generation of which the client was sent everything and has answered all of it.
     pub(crate) settled: Option<u64>,
     /// The client's part in the trust of the mesh; `None` for one that has proved nothing.

@@ -81,6 +81,11 @@ impl Attachment {
         }
     }
 
+    /// The node's place in the plane.
+    pub(crate) fn member(&self) -> MemberId {
+        self.member
+    }
+
     /// Whether the node could be a gateway by what was known when it came.
     pub(crate) fn may_have_gateway_secrets(&self) -> bool {
         self.may_have_gateway_secrets

@@ -20,6 +20,8 @@ pub(super) struct Lookout {
     freezes: BTreeMap<ObjectRef, Arc<Object>>,
     /// Some intent names routes, so VirtualServices matter.
     asks_for_routes: bool,
+    /// Some intent names gateways, so Gateways matter.
+    asks_for_gateways: bool,
 }
 
 impl Lookout {
@@ -27,7 +29,13 @@ impl Lookout {
     pub(super) fn new(world: &World) -> Self {
         let root_namespace = world.settings().root_namespace.clone();
         let picture = watch::Sender::new(Picture { root_namespace, ..Picture::default() });
-        Self { picture, hosts: BTreeSet::new(), freezes: BTreeMap::new(), asks_for_routes: false }
+        Self {
+            picture,
+            hosts: BTreeSet::new(),
+            freezes: BTreeMap::new(),
+            asks_for_routes: false,
+            asks_for_gateways: false,
+        }
     }
 
     /// Where the picture is seen.
@@ -48,6 +56,7 @@ impl Lookout {
             // A new service may be the one that an intent waits for.
             (Kind::Service | Kind::ServiceEntry, _) => return self.is_used(),
             (Kind::VirtualService, _) => return self.asks_for_routes,
+            (Kind::Gateway, _) => return self.asks_for_gateways,
             _ => return false,
         }
         true
@@ -62,16 +71,16 @@ impl Lookout {
         self.hosts.iter().any(|host| touched.contains(&Key::Endpoints(host.clone())))
     }
 
-    /// Looks again, and tells who waits if anything has changed.
-    pub(super) fn look(&mut self, world: &World) {
-        let refused = world.refused_intents();
+    /// Looks again, and tells who waits if anything has changed. `refused` are intents that cannot be carried out.
+    pub(super) fn look(&mut self, world: &World, refused: &BTreeSet<ObjectRef>) {
         let (mut intents, mut sights, mut held) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         self.hosts.clear();
-        self.asks_for_routes = false;
+        (self.asks_for_routes, self.asks_for_gateways) = (false, false);
         for object in world.intents() {
             let Spec::DeploymentIntent(spec) = &object.spec else { continue };
             let reference = object.reference.clone();
             self.asks_for_routes |= !spec.attach.routes.is_empty();
+            self.asks_for_gateways |= !spec.attach.gateways.is_empty();
             let namespace = spec.service.namespace.as_deref().unwrap_or(&reference.namespace);
             let sight = self.sight(world, namespace, &spec.service.name, &spec.service.ports, &spec.revisions.label);
             let profiles = profiles(world, &reference, spec);

@@ -1,8 +1,9 @@
 //! The way to ask the plane.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use plane::{Held, NodeError, ObjectView, Plane};
+use plane::{Held, MemberId, NodeError, ObjectView, Plane};
 use rollout::Picture;
 use tokio::sync::{mpsc, oneshot, watch};
 use world::{Kind, ObjectRef, Problem, Severity};
@@ -113,6 +114,11 @@ impl PlaneHandle {
     /// The generation of an object, 0 when there is none. What was said before the question is published.
     pub(crate) async fn generation(&self, reference: ObjectRef) -> Result<i64, Stopped> {
         self.question(|reply| Question::Generation { reference, reply }).await
+    }
+
+    /// The members whose traffic a run divides; `None` where it does not choose.
+    pub(crate) async fn attached(&self, run: ObjectRef) -> Result<Option<HashSet<MemberId>>, Stopped> {
+        self.question(|reply| Question::Attached { run, reply }).await
     }
 
     /// Every problem, in order.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, UNIX_EPOCH};
 
 use rollout::{Conductor, Lane, Phase, Record, Run, Standing, Time};
-use world::ObjectRef;
+use world::{ObjectRef, Severity};
 
 use crate::view;
 
@@ -206,7 +206,7 @@ fn conditions(lane: &Lane) -> Vec<view::RolloutCondition> {
         status,
         reason,
     };
-    let problem = lane.problem();
+    let problem = lane.problem().filter(|problem| problem.severity == Severity::Error);
     let accepted = lane.record().generation > 0 && problem.is_none();
     let why = problem.map_or_else(
         || {

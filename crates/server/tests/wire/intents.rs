@@ -355,3 +355,61 @@ async fn a_name_that_nothing_can_have_is_refused_in_few_words() {
     let short = client.get(GetRequest { reference: named(&"x".repeat(250)) }).await.unwrap_err();
     assert_eq!(short.code(), Code::NotFound, "{short}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_message_is_the_callers_mistake() {
+    let state = TempDir::new().unwrap();
+    let stage = Kept::start(config(), &state).await;
+    let socket = tokio::net::TcpStream::connect(stage.server.addresses.admin.unwrap()).await.unwrap();
+    let (requests, connection) = h2::client::handshake(socket).await.unwrap();
+    let connection = tokio::spawn(connection);
+    for method in ["Apply", "Get", "List", "Watch", "Act", "Delete"] {
+        for bytes in [&[][..], &[0, 0, 0, 0, 9, 1], &[7, 0, 0, 0, 0], &[0, 0, 0, 0, 1, 0xff], b"GET / HTTP/1.1\r\n\r\n"]
+        {
+            let uri = format!("http://pointsman/pointsman.delivery.v1alpha1.Intents/{method}");
+            let request = http::Request::post(uri).header("content-type", "application/grpc").body(()).unwrap();
+            let mut ready = requests.clone().ready().await.unwrap();
+            let (answer, mut send) = ready.send_request(request, false).unwrap();
+            send.send_data(bytes.to_vec().into(), true).unwrap();
+            let answer = tokio::time::timeout(SOON, answer).await.unwrap().unwrap();
+            let status = Status::from_header_map(answer.headers()).unwrap();
+            let is_refused = matches!(status.code(), Code::InvalidArgument | Code::OutOfRange);
+            assert!(is_refused && !status.message().is_empty(), "{method} {bytes:?}: {status:?}");
+        }
+    }
+    connection.abort();
+    assert_eq!(get(&mut stage.client().await).await.unwrap_err().code(), Code::NotFound, "others are served");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_keeps_an_intent_from_running_is_told_wherever_its_rollout_is() {
+    let state = TempDir::new().unwrap();
+    let stage = Kept::start(config(), &state).await;
+    let attached = intent(10).replace("service: {name: web}", "service: {name: web}\n  attach: {gateways: [edge]}");
+    stage.write("intent.yaml", &attached);
+    let is_told = |rollout: &proto::delivery::Rollout| {
+        let mut accepted = rollout.conditions.iter().filter(|condition| condition.kind == "Accepted");
+        accepted.all(|condition| condition.status == Some(false))
+            && rollout.problems.iter().any(|problem| problem.field == "spec.attach.gateways[0]" && problem.line > 0)
+    };
+    let rollout = async || get(&mut stage.client().await).await.ok().and_then(|object| object.rollout);
+    eventually(rollout, |rollout| rollout.as_ref().is_some_and(is_told)).await;
+    let listed = stage.client().await.list(ListRequest::default()).await.unwrap().into_inner();
+    assert!(listed.objects.iter().filter_map(|object| object.rollout.as_ref()).any(is_told), "{listed:?}");
+    let watch = WatchRequest { kind: "DeploymentIntent".to_owned(), ..WatchRequest::default() };
+    let mut events = stage.client().await.watch(watch).await.unwrap().into_inner();
+    loop {
+        let event = tokio::time::timeout(SOON, events.message()).await.unwrap().unwrap().unwrap();
+        if event.object.and_then(|object| object.rollout).is_some_and(|rollout| is_told(&rollout)) {
+            break;
+        }
+    }
+
+    // With the Gateway it can be carried out, also when that comes later.
+    let gateway = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: shop}\nspec:\n  \
+                   selector: {app: edge}\n  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]\n";
+    stage.write("gateway.yaml", gateway);
+    let rollout = async || get(&mut stage.client().await).await.unwrap().rollout.unwrap();
+    let accepted = |rollout: &proto::delivery::Rollout| rollout.stable == "v1" && !is_told(rollout);
+    eventually(rollout, accepted).await;
+}

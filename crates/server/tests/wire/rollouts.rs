@@ -203,3 +203,30 @@ async fn an_intent_that_cannot_run_says_why_where_its_rollout_is_looked_at() {
     assert_eq!(says(&rollout), ("spec.analysis.profiles[0]".to_owned(), Some(false), why.to_owned()));
     assert_eq!((&*rollout.phase, rollout.weight.configured), ("Waiting", 10.0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expression_that_envoy_would_refuse_starts_no_run_and_an_edit_to_one_is_not_taken() {
+    let route = |regex: &str| {
+        objects(&["v1", "v2"], "").replace(
+            "{setWeight: 10}",
+            &format!(
+                "{{headerRoute: {{name: qa, match: [{{header: {{name: x, regex: \"{regex}\"}}}}]}}}}, {{setWeight: 10}}"
+            ),
+        )
+    };
+    let stable = "  revisions: {stable: v1}\n";
+    let server = conducting(config(), &format!("{}{stable}", route("[a-z]{500}"))).await;
+    let is_refused = |rollout: &Rollout| {
+        let mut conditions = rollout.conditions.iter();
+        conditions.any(|condition| condition.kind == "Accepted" && condition.status == Some(false))
+            && rollout.problems.iter().any(|problem| problem.field.ends_with("header.regex"))
+    };
+    let rollout = until(&server, is_refused).await;
+    assert_eq!((&*rollout.run, &*rollout.stable), ("", ""), "nothing was ever in force");
+    say(&server, &format!("{}{stable}", route("a+"))).await;
+    let rollout = until(&server, |rollout| rollout.phase == "Waiting").await;
+    assert_eq!((rollout.weight.configured, rollout.problems.len()), (10.0, 0), "{:?}", rollout.problems);
+    say(&server, &format!("{}{stable}", route("[a-z]{500}"))).await;
+    let rollout = until(&server, is_refused).await;
+    assert_eq!((&*rollout.phase, rollout.weight.configured, &*rollout.run), ("Waiting", 10.0, "web-1"));
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use world::api::delivery::{AnalysisProfile, JsonPath, MetricKind, MetricSpec, fill_in};
+use world::api::delivery::{AnalysisProfile, DEFAULT_PROFILE, JsonPath, MetricKind, MetricSpec, fill_in};
 
 use super::Findings;
 use super::{names, url};
@@ -10,7 +10,14 @@ use super::{names, url};
 /// What is asked less often says nothing about the step that goes on.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 
-pub(super) fn analysis_profile(spec: &AnalysisProfile, findings: &mut Findings) {
+pub(super) fn analysis_profile(name: &str, spec: &AnalysisProfile, findings: &mut Findings) {
+    if name == DEFAULT_PROFILE {
+        findings
+            .error("metadata.name", format!("\"{DEFAULT_PROFILE}\" is the name of the profile that is built in"))
+            .hint(
+                "Give it a name of its own, and name that in spec.analysis.profiles of the intents that are to use it.",
+            );
+    }
     if spec.metrics.is_empty() {
         findings.error("spec.metrics", "there is no metric").hint("A profile without metrics would pass everything.");
     }

@@ -1,44 +1,23 @@
 //! What is doubtful in files by themselves: a server that has run for a while knows better.
 
-use crate::api::delivery::{Amount, Choice, DeploymentIntent, Freeze};
-use crate::{Kind, Object, ObjectRef, Problem, Service, Spec, World};
+use crate::api::delivery::{Amount, Choice, DeploymentIntent};
+use crate::{Object, Problem, Service, Spec, World};
 
 impl World {
-    /// Freezes of services that do not exist, intents of which only a completed run could say which revision is stable,
-    /// and batches in which no endpoint need be there. Looks at all objects; in order.
+    /// Intents of which only a completed run could say which revision is stable, and batches in which no endpoint need be
+    /// there. Looks at all intents; in order.
     pub fn doubts(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        for object in self.objects() {
-            match &object.spec {
-                Spec::Freeze(freeze) => self.unknown_services(object, freeze, &mut problems),
-                Spec::DeploymentIntent(intent) => {
-                    let namespace = intent.service.namespace.as_deref().unwrap_or(&object.reference.namespace);
-                    if let Some(service) = self.service_named(namespace, &intent.service.name) {
-                        self.undecided(object, intent, &service, &mut problems);
-                        self.missing(object, intent, &service, &mut problems);
-                    }
-                }
-                _ => {}
+        for object in self.intents() {
+            let Spec::DeploymentIntent(intent) = &object.spec else { continue };
+            let namespace = intent.service.namespace.as_deref().unwrap_or(&object.reference.namespace);
+            if let Some(service) = self.service_named(namespace, &intent.service.name) {
+                self.undecided(object, intent, &service, &mut problems);
+                self.missing(object, intent, &service, &mut problems);
             }
         }
         problems.sort();
         problems
-    }
-
-    fn unknown_services(&self, object: &Object, freeze: &Freeze, problems: &mut Vec<Problem>) {
-        let namespace = &*object.reference.namespace;
-        // One of the root namespace means services of every namespace.
-        if namespace == &*self.settings().root_namespace {
-            return;
-        }
-        for (at, name) in freeze.services.iter().enumerate() {
-            let is_there = |kind| self.object(&ObjectRef::new(kind, namespace, name)).is_some();
-            if !is_there(Kind::Service) && !is_there(Kind::ServiceEntry) {
-                let message = format!("there is no service \"{name}\" in namespace \"{namespace}\"");
-                let problem = Problem::warning(&object.reference, format!("spec.services[{at}]"), message);
-                problems.push(problem.consequence("nothing is frozen by this entry"));
-            }
-        }
     }
 
     fn undecided(&self, object: &Object, intent: &DeploymentIntent, service: &Service, problems: &mut Vec<Problem>) {

@@ -1,6 +1,7 @@
 //! The indices of a world, kept in step with its objects one change at a time.
 
 mod endpoints;
+mod freezes;
 pub(super) mod intents;
 mod policies;
 mod problems;
@@ -177,7 +178,8 @@ impl Index {
                 }
             }
             Spec::MeshConfig(_) => _ = touched.insert(Key::MeshConfig),
-            Spec::Namespace(_) | Spec::AnalysisProfile(_) | Spec::Freeze(_) => {}
+            Spec::Freeze(_) => self.suspect(object, way),
+            Spec::Namespace(_) | Spec::AnalysisProfile(_) => {}
         }
     }
 

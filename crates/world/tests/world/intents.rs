@@ -105,10 +105,58 @@ fn prometheus_is_no_source_of_what_counts_requests() {
 }
 
 #[test]
+fn a_gateway_that_is_not_there_or_leads_elsewhere_is_told() {
+    let mut world = shop();
+    let spec = |gateway: &str| {
+        format!(r#"{{"service":{{"name":"reviews"}},"attach":{{"mesh":false,"gateways":["{gateway}"]}}}}"#)
+    };
+    let routes =
+        |gateway: &str, http: &str| format!(r#"{{"gateways":["{gateway}"],"hosts":["a.test"],"http":[{http}]}}"#);
+    let to = |host: &str| format!(r#"{{"route":[{{"destination":{{"host":"{host}"}}}}]}}"#);
+    apply(&mut world, object("DeploymentIntent shop/a", &spec("egde")));
+    let missing = "spec.attach.gateways[0]: there is no Gateway \"egde\" in namespace \"shop\"";
+    assert_eq!(said(&world), [missing]);
+    assert_eq!(world.refused_intents().len(), 1, "no run is started");
+    apply(&mut world, object("Gateway infra/edge", "{}"));
+    let hint = world.problems()[0].hint.clone();
+    assert!(hint.contains("There are: infra/edge"), "{hint}");
+    apply(&mut world, object("DeploymentIntent shop/a", &spec("mesh")));
+    let problem = world.problems().remove(0);
+    assert!(problem.hint.contains("spec.attach.mesh"), "{problem}");
+
+    let idle = "spec.attach.gateways[0]: no VirtualService of Gateway infra/edge leads to \
+                reviews.shop.svc.cluster.local";
+    apply(&mut world, object("DeploymentIntent shop/a", &spec("infra/edge")));
+    assert_eq!(said(&world), [idle]);
+    assert!(world.refused_intents().is_empty(), "a route may come later");
+    for (http, expected) in [
+        (to("ratings"), vec![idle]),
+        (to("reviews"), vec![]),
+        (r#"{"delegate":{"name":"inner"}}"#.to_owned(), vec![]),
+        (r#"{"delegate":{"name":"outer"}}"#.to_owned(), vec![idle]),
+    ] {
+        let delegate = format!(r#"{{"http":[{}]}}"#, to("reviews"));
+        apply(&mut world, object("VirtualService shop/inner", &delegate));
+        apply(&mut world, object("VirtualService shop/edge", &routes("infra/edge", &http)));
+        assert_eq!(said(&world), expected, "{http}");
+    }
+    // A Gateway of the intent's own namespace.
+    apply(&mut world, object("Gateway shop/own", "{}"));
+    apply(&mut world, object("VirtualService shop/edge", &routes("own", &to("reviews"))));
+    for name in ["own", "./own", "shop/own"] {
+        apply(&mut world, object("DeploymentIntent shop/a", &spec(name)));
+        assert_eq!(said(&world), Vec::<String>::new(), "{name}");
+    }
+}
+
+#[test]
 fn logs_of_gateways_are_not_promised() {
     let mut world = shop();
     let spec = r#"{"service":{"name":"reviews"},"attach":{"gateways":["edge"]},"analysis":{"source":"AccessLog"}}"#;
     apply(&mut world, object("DeploymentIntent shop/a", spec));
+    apply(&mut world, object("Gateway shop/edge", "{}"));
+    let routes = r#"{"gateways":["edge"],"hosts":["*"],"http":[{"route":[{"destination":{"host":"reviews"}}]}]}"#;
+    apply(&mut world, object("VirtualService shop/edge", routes));
     assert_eq!(said(&world), ["spec.attach.gateways: gateways are not told to log requests"]);
     assert!(world.refused_intents().is_empty());
 }
@@ -227,19 +275,29 @@ fn what_needs_requests_is_refused_where_only_connections_come_and_told_where_bot
 fn files_from_which_nothing_was_rolled_out_are_doubted() {
     let mut world = shop();
     let doubts = |world: &World| world.doubts().into_iter().map(|p| (p.field, p.message)).collect::<Vec<_>>();
-    apply(&mut world, object("Freeze shop/a", r#"{"services":["reviews","ratings"]}"#));
-    apply(&mut world, object("Freeze istio-system/a", r#"{"services":["anywhere"]}"#));
     let rolling = r#"{"service":{"name":"reviews"},"strategy":{"type":"Rolling","rolling":{"maxUnavailable":5000}}}"#;
     apply(&mut world, object("DeploymentIntent shop/reviews", rolling));
     let said = doubts(&world);
     let expected = [
         ("spec.revisions.stable", "until a run has completed, nothing says which of v1, v2 is stable"),
-        ("spec.services[1]", "there is no service \"ratings\" in namespace \"shop\""),
         ("spec.strategy.rolling.maxUnavailable", "5000 may be missing, and no revision has more than 1 endpoints"),
     ];
     let expected = expected.map(|(field, message)| (field.to_owned(), message.to_owned()));
-    assert!(expected.iter().all(|one| said.contains(one)) && said.len() == 3, "{said:#?}");
+    assert!(expected.iter().all(|one| said.contains(one)) && said.len() == 2, "{said:#?}");
     let decided = r#"{"service":{"name":"reviews"},"revisions":{"candidate":"v2"}}"#;
     apply(&mut world, object("DeploymentIntent shop/reviews", decided));
-    assert_eq!(doubts(&world).len(), 1);
+    assert_eq!(doubts(&world).len(), 0);
+}
+
+#[test]
+fn a_freeze_of_an_unknown_service_is_told_until_it_is_there() {
+    let mut world = shop();
+    apply(&mut world, object("Freeze shop/a", r#"{"services":["reviews","ratings"]}"#));
+    apply(&mut world, object("Freeze istio-system/a", r#"{"services":["anywhere"]}"#));
+    assert_eq!(said(&world), ["spec.services[1]: there is no service \"ratings\" in namespace \"shop\""]);
+    apply(&mut world, object("Service shop/ratings", r#"{"ports":[{"port":80}]}"#));
+    assert_eq!(said(&world), Vec::<String>::new());
+    remove(&mut world, Kind::Service, "shop", "ratings");
+    apply(&mut world, object("Freeze shop/a", r#"{"services":["reviews"]}"#));
+    assert_eq!(said(&world), Vec::<String>::new());
 }

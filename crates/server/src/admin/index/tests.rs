@@ -119,6 +119,7 @@ impl Client {
             trust: None,
             target: Some(self.snapshot.clone()),
             generation: 1,
+            member: None,
             settled: None,
             now: (Instant::now(), SystemTime::now()),
         };

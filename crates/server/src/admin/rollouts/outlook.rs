@@ -27,7 +27,7 @@ impl Outlook {
     }
 
     /// Every intent with its current run.
-    pub(super) async fn all(&self) -> Result<view::Rollouts, Stopped> {
+    pub(in crate::admin) async fn all(&self) -> Result<view::Rollouts, Stopped> {
         let problems = self.problems().await?;
         let mut all = self.rollouts.all().await?;
         all.rollouts.iter_mut().for_each(|rollout| explain(rollout, &problems));
@@ -35,7 +35,7 @@ impl Outlook {
     }
 
     /// The intent of this name, or of the run of this name.
-    pub(super) async fn one(&self, namespace: &str, name: &str) -> Result<Option<view::Rollout>, Stopped> {
+    pub(in crate::admin) async fn one(&self, namespace: &str, name: &str) -> Result<Option<view::Rollout>, Stopped> {
         let problems = self.problems().await?;
         let mut found = self.rollouts.one(namespace, name).await?;
         found.iter_mut().for_each(|rollout| explain(rollout, &problems));
@@ -43,7 +43,7 @@ impl Outlook {
     }
 
     /// Takes an action; answers with how things stand right after it.
-    pub(super) async fn act(
+    pub(in crate::admin) async fn act(
         &self,
         namespace: &str,
         name: &str,
@@ -57,7 +57,7 @@ impl Outlook {
     }
 
     /// Changes whenever something may be different.
-    pub(super) fn news(&self) -> watch::Receiver<u64> {
+    pub(in crate::admin) fn news(&self) -> watch::Receiver<u64> {
         self.rollouts.news()
     }
 

@@ -158,6 +158,30 @@ impl Default for Attach {
     }
 }
 
+impl Attach {
+    /// Whether it means some clients and not simply everybody in the mesh: then that none of them is there is worth
+    /// knowing.
+    pub fn is_selective(&self) -> bool {
+        !self.mesh || self.clients.as_ref().is_some_and(|clients| !clients.match_labels.is_empty())
+    }
+
+    /// Whom it means, in words.
+    pub fn selected(&self) -> String {
+        let labels = self.clients.iter().flat_map(|clients| &clients.match_labels);
+        let labels: Vec<_> = labels.map(|(key, value)| format!("{key}={value}")).collect();
+        let mesh = match labels.is_empty() {
+            true => "a client in the mesh".to_owned(),
+            false => format!("a client with {}", labels.join(",")),
+        };
+        let gateways = format!("a proxy of Gateway {}", self.gateways.join(" or "));
+        match (self.mesh, self.gateways.is_empty()) {
+            (true, true) => mesh,
+            (true, false) => format!("{mesh}, or {gateways}"),
+            (false, _) => gateways,
+        }
+    }
+}
+
 /// `attach.clients`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]

@@ -1,5 +1,6 @@
 //! What deployment intents refer to, and which of two intents for one service counts.
 
+mod gateways;
 mod requests;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +51,7 @@ impl Index {
                 let problem = refused(object, format!("spec.attach.routes[{at}]"), message);
                 problems.push(problem.hint(NAME_ROUTES));
             }
+            self.attached_gateways(object, intent, &service.host, settings, objects, problems);
             for (at, port) in ports.iter().enumerate().filter(|(_, port)| service.port(**port).is_none()) {
                 let has: Vec<_> = service.ports.iter().map(|p| p.number.to_string()).collect();
                 let message = format!("service \"{name}\" has no port {port}");

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Index, Objects};
+use super::{Index, Objects, freezes};
 use crate::world::age;
 use crate::{Hostname, Object, ObjectRef, Problem, Protocol, Settings, Spec};
 
@@ -14,6 +14,7 @@ impl Index {
         self.subsets_defined_twice(objects, &mut problems);
         for object in self.suspects.objects.iter().map(|reference| &objects[reference]) {
             addresses_and_protocols(object, &mut problems);
+            freezes::unknown_services(object, objects, settings, &mut problems);
         }
         self.peer_authentications(objects, settings, &mut problems);
         self.intents(objects, settings, &mut problems);
@@ -112,6 +113,8 @@ pub(super) fn is_odd(object: &Object) -> bool {
             let names: BTreeSet<_> = rule.subsets.iter().map(|subset| &subset.name).collect();
             return names.len() < rule.subsets.len();
         }
+        // Whom it names is known beside other objects only.
+        Spec::Freeze(freeze) => return !freeze.services.is_empty(),
         _ => {}
     }
     !problems.is_empty()
