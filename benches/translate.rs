@@ -235,7 +235,7 @@ fn virtual_services(criterion: &mut Criterion) {
                 default: None,
                 resolve: &|_, destination, port| {
                     let name = names::outbound_cluster(port, &destination.subset, &service.host);
-                    Target::Cluster { name, hash: None, rollout: None }
+                    Target::Cluster { name, hash: None, protocol: world::Protocol::Http, rollout: None }
                 },
                 options: &options,
                 service: Some(&service),

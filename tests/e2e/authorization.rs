@@ -109,7 +109,7 @@ impl Sent {
 }
 
 /// Sends bytes from an address of this machine, and returns all that comes back until the other side closes.
-async fn exchange(from: Ipv4Addr, to: SocketAddr, bytes: &[u8]) -> io::Result<String> {
+pub async fn exchange(from: Ipv4Addr, to: SocketAddr, bytes: &[u8]) -> io::Result<String> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((from, 0).into())?;
     let talk = async {
@@ -127,7 +127,7 @@ async fn exchange(from: Ipv4Addr, to: SocketAddr, bytes: &[u8]) -> io::Result<St
 }
 
 /// Whether a TCP service answers a line.
-async fn is_answered(from: u8, to: SocketAddr) -> bool {
+pub async fn is_answered(from: u8, to: SocketAddr) -> bool {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((Ipv4Addr::new(127, 0, 0, from), 0).into()).unwrap();
     let talk = async {

@@ -44,3 +44,4 @@ mod telemetry;
 mod token_review;
 mod tokens;
 mod truth;
+mod undeclared;

@@ -136,6 +136,62 @@ async fn requests_are_told_apart_by_what_they_ask_and_who_asks() {
     answering(post("/login", Some("a"))).await;
 }
 
+/// Texts that are together, and some of them alone, more than Envoy takes as a regular expression.
+fn many(begin: &str, end: &str) -> Vec<String> {
+    (0..16).map(|at| format!("{begin}a-name-that-is-longer-than-most-others-are-{at}{end}")).collect()
+}
+
+#[tokio::test]
+async fn a_limit_holds_for_as_many_values_as_it_may_have() {
+    let (paths, hosts, tiers) = (many("/", ""), many("", ".test"), many("", "*"));
+    let limits = format!(
+        "    - {{name: paths, requests: 2, per: 1h, match: {{paths: {paths:?}}}, by: [{{header: x-user}}]}}\n    \
+         - {{name: hosts, requests: 2, per: 1h, match: {{hosts: {hosts:?}, headers: {{x-tier: {tiers:?}}}}}}}\n    \
+         - {{name: common, requests: 2, per: 1h, scope: Global, match: {{methods: [PUT], paths: {paths:?}}}}}\n"
+    );
+    let shop = Shop::start(1, &policy(&limits)).await;
+    let address = shop.pods[0];
+    let by = |at: usize, user: &str| get(address, &format!("{}?query=1", paths[at])).header("x-user", user);
+    assert_eq!(statuses(&by(0, "a"), 1).await, [200]);
+    assert_eq!(statuses(&by(15, "a"), 2).await, [200, 429]);
+    assert_eq!(statuses(&by(15, "b"), 3).await, [200, 200, 429]);
+    assert_eq!(statuses(&get(address, &format!("{}/", paths[0])).header("x-user", "a"), 3).await, [200; 3]);
+    let to = |at: usize, tier: &str| {
+        let host = format!("{}:80", hosts[at].to_uppercase());
+        Plan::get(address, &host, "/").timeout(PATIENCE).header("x-tier", tier)
+    };
+    let tier = tiers[7].replace('*', "-and-more");
+    assert_eq!(statuses(&to(0, "free"), 3).await, [200; 3]);
+    assert_eq!(statuses(&get(address, "/").header("x-tier", &tier), 3).await, [200; 3]);
+    assert_eq!(statuses(&get(address, "/"), 3).await, [200; 3]);
+    assert_eq!(statuses(&to(0, &tier), 1).await, [200]);
+    assert_eq!(statuses(&to(15, &tier), 2).await, [200, 429]);
+    let put = |path: &str| get(address, path).method(http::Method::PUT).header("x-user", path);
+    assert_eq!(statuses(&put(&paths[3]), 1).await, [200]);
+    assert_eq!(statuses(&put(&paths[4]), 2).await, [200, 429]);
+    assert_eq!(statuses(&put("/other"), 3).await, [200; 3]);
+}
+
+#[tokio::test]
+async fn clients_of_a_sidecar_are_told_apart_by_their_connections_whatever_they_say() {
+    let limits = "    - {name: each, requests: 2, per: 1h, match: {paths: [/limited]}, by: [{client: Address}]}\n";
+    let shop = Shop::start(1, &policy(limits)).await;
+    let mut found = Vec::new();
+    for (from, headers) in [
+        (5, &[("x-forwarded-for", "192.0.2.1")][..]),
+        (5, &[("x-forwarded-for", "192.0.2.2")]),
+        (5, &[("x-forwarded-for", "192.0.2.3, 192.0.2.4")]),
+        (5, &[]),
+        (6, &[("x-forwarded-for", "127.0.0.5")]),
+        (6, &[]),
+        (6, &[]),
+    ] {
+        let sent = crate::authorization::get("/limited").from(from).headers(headers);
+        found.push(sent.answer(shop.pods[0]).await.unwrap().0);
+    }
+    assert_eq!(found, [200, 200, 429, 429, 200, 200, 429]);
+}
+
 #[tokio::test]
 async fn proxies_let_pass_together_what_their_limit_says() {
     let limits = "    - {name: all, requests: 60, per: 1s, scope: Global, match: {paths: [/limited]}}\n    \

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use proto::Extensions;
+use proto::{Extension, Extensions};
 use world::{Labels, Scope};
 
 use crate::ControlPlane;
@@ -100,6 +100,12 @@ impl Audience {
             Proxy::Sidecar { interception, .. } => interception,
             Proxy::Gateway | Proxy::Grpc => Interception::None,
         }
+    }
+
+    /// Whether it says of each connection of bytes that it is one, when it speaks mutual TLS of the mesh. Then whatever does
+    /// not say so can be taken for HTTP on ports whose protocol nobody declares.
+    pub(crate) fn marks_bytes(&self) -> bool {
+        self.secrets != Secrets::None && !self.lacks.contains(Extension::SetFilterState)
     }
 
     /// Whether the client is gRPC without a proxy, which takes fewer features than Envoy.

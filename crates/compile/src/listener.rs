@@ -21,6 +21,7 @@ mod contribution;
 mod grpc_server;
 mod inbound;
 mod l4;
+mod mark;
 mod merge;
 mod outbound;
 mod served;

@@ -1,9 +1,10 @@
 //! Limits on how often requests come, as Envoy's two filters keep them.
 //!
-//! Each limit has a descriptor: its name, and what is counted apart, in order. `local_ratelimit` has a token bucket for
+//! Each limit has a descriptor: its name, the conditions that take an expression, and what is counted apart, in order. `local_ratelimit` has a token bucket for
 //! each descriptor; `ratelimit` asks the rate limit service about them, which knows the limit by its name. What tells
 //! requests apart stands in the filters themselves, so that no route depends on a limit.
 
+mod expression;
 mod filter;
 mod key;
 mod value;
@@ -21,7 +22,7 @@ use proto::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateL
 use proto::pb::envoy::extensions::filters::http::ratelimit::v3::RateLimit as GlobalRateLimit;
 use proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use proto::pb::envoy::r#type::v3::{FractionalPercent, TokenBucket, fractional_percent};
-use world::api::policy::{LimitScope, OnLimitError, RateLimit};
+use world::api::policy::{ClientKey, LimitScope, OnLimitError, RateLimit};
 use world::{Object, Spec};
 
 use crate::pack::{boolean, duration, http_filter, uint32};
@@ -54,42 +55,56 @@ pub(crate) struct RateLimitInput<'a> {
     pub(crate) asks_by_own_cluster: bool,
     /// How long regular expressions may be, as Envoy measures them.
     pub(crate) most_regex_instructions: u32,
+    /// Where the limits are kept.
+    pub(crate) peers: Peers,
 }
 
-/// The filters that keep the limits of these policies, in the policies' order: one for what proxies count themselves,
-/// and one for each way to treat requests that could not be counted.
+/// Who calls a proxy, and so how its clients are told apart by address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peers {
+    /// Other workloads, whose `X-Forwarded-For` may say anything: the address is that of the connection.
+    Workloads,
+    /// Clients and trusted proxies in front of a gateway, which finds out whose the request is.
+    Outside,
+}
+
+/// The filters that keep the limits of these policies, in the policies' order: one that notes whose a connection is, if that
+/// is counted apart, one for what proxies count themselves, and one for each way to treat requests that could not be counted.
 pub(crate) fn filters(input: &RateLimitInput<'_>) -> Built<Vec<HttpFilter>> {
     let mut built = Built::new(Vec::new());
     let mut local = LocalRateLimit::default();
     let (mut or_allow, mut or_deny) = (Vec::new(), Vec::new());
+    let mut is_by_connection = false;
     for policy in input.policies {
         let Spec::RateLimitPolicy(spec) = &policy.spec else { continue };
         built.origins.insert(policy.reference.clone());
         for (at, limit) in spec.limits.iter().enumerate() {
             let name = limit_name(policy, limit);
-            let first = match filter::action(&name, &limit.matching, input.most_regex_instructions) {
-                Ok(action) => action,
-                Err(why) => {
-                    let field = format!("spec.limits[{at}].match.{}", why.field);
-                    let problem = world::Problem::error(&policy.reference, field, why.message);
-                    let problem = problem.consequence("the limit lets everything pass");
-                    let hint = "Use fewer or shorter values, or raise --max-regex-instructions with the proxies' own.";
-                    built.problems.push(problem.hint(hint).at(policy.meta.location.clone()));
-                    continue;
-                }
-            };
-            let keys = limit.by.iter().map(key::action);
-            let actions = [first].into_iter().chain(keys).collect();
+            let conditions = filter::conditions(&name, &limit.matching, input.most_regex_instructions);
+            built.problems.extend(conditions.unusable.into_iter().map(|why| {
+                let field = format!("spec.limits[{at}].match.{}", why.field);
+                world::Problem::error(&policy.reference, field, why.message)
+                    .consequence("the limit counts requests whatever they have there")
+                    .hint("Use shorter values.")
+                    .at(policy.meta.location.clone())
+            }));
+            is_by_connection |=
+                input.peers == Peers::Workloads && limit.by.iter().any(|by| by.client == Some(ClientKey::Address));
+            let keys = limit.by.iter().map(|by| key::action(by, input.peers));
+            let actions = conditions.actions.into_iter().chain(keys).collect();
             let actions = Actions { actions, ..Actions::default() };
             match (limit.scope, limit.on_error) {
                 (LimitScope::Local, _) => {
                     local.rate_limits.push(actions);
-                    local.descriptors.push(bucket(name, limit));
+                    local.descriptors.push(bucket(conditions.entries, limit));
                 }
                 (LimitScope::Global, OnLimitError::Allow) => or_allow.push(actions),
                 (LimitScope::Global, OnLimitError::Deny) => or_deny.push(actions),
             }
         }
+    }
+    if is_by_connection {
+        built.value.push(key::note_peer());
     }
     if !local.descriptors.is_empty() {
         built.value.push(http_filter("envoy.filters.http.local_ratelimit", &local_filter(local)));
@@ -150,13 +165,12 @@ fn global_filter(rate_limits: Vec<Actions>, failure_mode_deny: bool, cluster: &s
     }
 }
 
-/// The bucket of one limit: of each value of its keys, if it has any.
-fn bucket(name: String, limit: &RateLimit) -> LocalRateLimitDescriptor {
-    let first = Entry { key: LIMIT_KEY.to_owned(), value: name };
+/// The bucket of one limit, whose descriptor begins with these entries: of each value of its keys, if it has any.
+fn bucket(entries: Vec<Entry>, limit: &RateLimit) -> LocalRateLimitDescriptor {
     // An entry without a value stands for each.
     let each = limit.by.iter().map(|by| Entry { key: key::name(by), value: String::new() });
     LocalRateLimitDescriptor {
-        entries: [first].into_iter().chain(each).collect(),
+        entries: entries.into_iter().chain(each).collect(),
         token_bucket: Some(TokenBucket {
             max_tokens: limit.burst.unwrap_or(limit.requests),
             tokens_per_fill: Some(uint32(limit.requests)),

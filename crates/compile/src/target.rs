@@ -4,8 +4,8 @@ mod suggestion;
 
 use std::sync::Arc;
 
-use world::Hostname;
 use world::api::istio::{ConsistentHash, Destination};
+use world::{Hostname, Protocol};
 
 use crate::division::Rollout;
 
@@ -20,6 +20,8 @@ pub enum Target {
         name: Arc<str>,
         /// Consistent hashing of the destination's rule: the hash policy belongs to the route.
         hash: Option<ConsistentHash>,
+        /// What the destination's port is declared to carry.
+        protocol: Protocol,
         /// The rollout of the service, if there is one.
         rollout: Option<Rollout>,
     },

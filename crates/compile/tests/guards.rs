@@ -83,6 +83,47 @@ fn limits_are_asked_about_by_the_proxys_own_certificate_where_it_says_how_it_rea
     }
 }
 
+/// A policy of tokens or limits, and a workload with these ports.
+fn about_requests(kind: &str, selector: &str, ports: &str) -> String {
+    let (group, rest) = match kind {
+        "RequestAuthentication" => ("security.istio.io/v1", "jwtRules: [{issuer: a, jwksUri: 'http://a.test/'}]"),
+        _ => ("policy.pointsman.dev/v1alpha1", "limits: [{name: all, requests: 1, per: 1s}]"),
+    };
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: shop, namespace: default}}\n\
+         spec: {{selector: {{app: shop}}, ports: [{ports}]}}\n---\napiVersion: {group}\nkind: {kind}\n\
+         metadata: {{name: policy, namespace: default}}\nspec: {{{selector}{rest}}}\n"
+    )
+}
+
+#[test]
+fn policies_about_requests_tell_of_ports_that_may_carry_something_else() {
+    const HTTP: &str = "{name: http, port: 80}";
+    const TCP: &str = "{name: tcp, port: 81}";
+    const ANY: &str = "{name: any, port: 82}";
+    let undeclared = "nobody declares the protocol of port 82 of Service default/shop";
+    let no_http = "a workload of Service default/shop that this is for serves no HTTP";
+    for kind in ["RequestAuthentication", "RateLimitPolicy"] {
+        for (selector, ports, told) in [
+            ("", vec![HTTP], vec![]),
+            ("", vec![HTTP, TCP], vec![]),
+            ("", vec![HTTP, ANY], vec![undeclared]),
+            ("", vec![TCP], vec![]),
+            ("selector: {matchLabels: {app: shop}}, ", vec![TCP], vec![no_http]),
+            ("selector: {matchLabels: {app: shop}}, ", vec![TCP, ANY], vec![undeclared]),
+            ("selector: {matchLabels: {app: other}}, ", vec![TCP, ANY], vec![]),
+        ] {
+            let (_, problems) = compiled(&about_requests(kind, selector, &ports.join(", ")), Secrets::None, None);
+            let is_of_policy =
+                |problem: &Problem| problem.object.as_ref().is_some_and(|object| object.to_string().starts_with(kind));
+            let of_policy = problems.iter().filter(|problem| is_of_policy(problem));
+            let found: Vec<_> =
+                of_policy.map(|p| &*p.message).filter(|said| !said.contains("http://a.test/")).collect();
+            assert_eq!(found, told, "{kind} {selector} {ports:?}");
+        }
+    }
+}
+
 const PROVIDER: &str = "\
 apiVersion: v1
 kind: ConfigMap

@@ -15,12 +15,20 @@ pub enum Extension {
     Cors,
     /// Sends logs of requests to a gRPC service.
     AccessLogService,
+    /// Says something about a connection, for whoever carries it on.
+    SetFilterState,
 }
 
 impl Extension {
     /// Every one.
-    pub const ALL: [Extension; 5] =
-        [Extension::GrpcWeb, Extension::GrpcStats, Extension::Fault, Extension::Cors, Extension::AccessLogService];
+    pub const ALL: [Extension; 6] = [
+        Extension::GrpcWeb,
+        Extension::GrpcStats,
+        Extension::Fault,
+        Extension::Cors,
+        Extension::AccessLogService,
+        Extension::SetFilterState,
+    ];
 
     /// The name by which Envoy lists it in its node.
     pub fn name(self) -> &'static str {
@@ -30,6 +38,7 @@ impl Extension {
             Extension::Fault => "envoy.filters.http.fault",
             Extension::Cors => "envoy.filters.http.cors",
             Extension::AccessLogService => "envoy.access_loggers.http_grpc",
+            Extension::SetFilterState => "envoy.filters.network.set_filter_state",
         }
     }
 }
@@ -85,7 +94,7 @@ mod tests {
         let lacking = Extensions::lacking(["envoy.filters.http.cors", "other", "envoy.filters.http.grpc_web"]);
         assert_eq!(
             lacking.iter().collect::<Vec<_>>(),
-            [Extension::GrpcStats, Extension::Fault, Extension::AccessLogService]
+            [Extension::GrpcStats, Extension::Fault, Extension::AccessLogService, Extension::SetFilterState]
         );
         assert!(lacking.contains(Extension::Fault) && !lacking.contains(Extension::Cors));
     }

@@ -58,7 +58,15 @@ fn a_node_is_read_from_the_first_request_with_what_matters_of_its_extensions() {
     assert_eq!(node.locality.zone, "z1");
     assert!(!node.is_grpc());
     let lacks: Vec<_> = node.lacks.iter().map(proto::Extension::name).collect();
-    assert_eq!(lacks, ["envoy.filters.http.grpc_web", "envoy.filters.http.cors", "envoy.access_loggers.http_grpc"]);
+    assert_eq!(
+        lacks,
+        [
+            "envoy.filters.http.grpc_web",
+            "envoy.filters.http.cors",
+            "envoy.access_loggers.http_grpc",
+            "envoy.filters.network.set_filter_state"
+        ]
+    );
 }
 
 #[test]

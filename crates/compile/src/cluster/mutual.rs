@@ -11,9 +11,9 @@ use proto::pb::google::protobuf::Struct;
 use super::http::{self, Upstream};
 use super::tls::Mode;
 use super::{ClusterInput, Discovery};
-use crate::pack;
 use crate::policy::Policy;
 use crate::security::{self, Peers, ServerName};
+use crate::{Audience, pack};
 
 /// The sockets among which each endpoint's mark chooses, where nobody says whether to use TLS: none for other clusters.
 pub(super) fn by_mark(input: &ClusterInput<'_>) -> Vec<TransportSocketMatch> {
@@ -73,15 +73,18 @@ pub(super) fn socket(
     let subset = input.subset.map_or("", |subset| &subset.name);
     let own = format!("outbound_.{}_.{subset}_.{}", input.port.number, input.service.host);
     let sni = if sni.is_empty() { &own } else { sni };
-    security::upstream(input.audience.secrets, ServerName { sni, protocols: protocols(upstream) }, peers)
+    let protocols = protocols(upstream, input.audience);
+    security::upstream(input.audience.secrets, ServerName { sni, protocols }, peers)
 }
 
-/// What is offered: first what inspectors of the mesh know the contents by, last what Envoy itself may agree to. What the
-/// client of the proxy speaks is not known here, so those connections are taken for bytes on a port that is not declared.
-fn protocols(upstream: Upstream) -> &'static [&'static str] {
+/// What is offered: first what inspectors of the mesh know the contents by, last what Envoy itself may agree to. Which HTTP
+/// the client of the proxy speaks is not known on a port that is not declared, so nothing is agreed to there, and the other
+/// side sees it by the first bytes. Connections of bytes say so themselves, if the client can; else all are taken for such.
+fn protocols(upstream: Upstream, audience: &Audience) -> &'static [&'static str] {
     match upstream {
         Upstream::Http1 => &["istio-http/1.1", "istio", "http/1.1"],
         Upstream::Http2 => &["istio-h2", "istio", "h2"],
+        Upstream::Same if audience.marks_bytes() => &["istio-http/1.1", "istio-h2", "istio"],
         Upstream::Same | Upstream::Opaque => &["istio"],
     }
 }

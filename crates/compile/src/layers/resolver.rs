@@ -178,7 +178,8 @@ impl<'r, 'w> Resolver<'r, 'w> {
             None => self.division(service, &rule, declared, via).map(Rollout::Divides),
             Some(_) => self.in_force(service, &rule, port).map(|run| Rollout::Spares(run.run().clone())),
         };
-        Target::Cluster { name: names::outbound_cluster(port, &destination.subset, &service.host), hash, rollout }
+        let name = names::outbound_cluster(port, &destination.subset, &service.host);
+        Target::Cluster { name, hash, protocol: declared.protocol, rollout }
     }
 
     /// The effective policy towards a destination; the default where it leads nowhere.

@@ -7,6 +7,7 @@ mod guards;
 mod hosts;
 mod inbound;
 mod raw;
+mod reach;
 
 use world::{Hostname, Reader};
 

@@ -10,8 +10,10 @@ use world::ObjectRef;
 use crate::pack::{duration, uint32};
 use crate::security::Guards;
 
+use super::mark::as_bytes;
+
 /// Application protocols that `http_inspector` reports for HTTP in the clear.
-const HTTP_PROTOCOLS: &[&str] = &["http/1.1", "h2c"];
+const HTTP_PROTOCOLS: &[&str] = &["http/1.0", "http/1.1", "h2c"];
 /// Those that clients of the mesh offer in TLS for HTTP.
 const MESH_HTTP_PROTOCOLS: &[&str] = &["istio-http/1.0", "istio-http/1.1", "istio-h2"];
 /// Those that they offer for everything else.
@@ -100,7 +102,8 @@ pub(crate) struct Chain {
     pub(crate) matching: Matching,
     /// SNI that tells it from chains of other services when it has to share its listener.
     pub(crate) server_name_when_shared: Option<String>,
-    /// Filters that its connections pass first, in this order: those that authorise.
+    /// Filters that its connections pass first, in this order: those that authorise, then those that say something of
+    /// them.
     pub(crate) guards: Vec<Filter>,
     /// What it does.
     pub(crate) filter: Filter,
@@ -193,7 +196,7 @@ impl Chain {
 
     /// The same behind guards of its connections. (Those of requests are the connection manager's.)
     pub(crate) fn guarded(mut self, guards: &Guards) -> Self {
-        self.guards.clone_from(&guards.network);
+        self.guards.splice(..0, guards.network.iter().cloned());
         self.guarded_within(guards)
     }
 
@@ -201,6 +204,12 @@ impl Chain {
     pub(crate) fn guarded_within(mut self, guards: &Guards) -> Self {
         self.clusters.extend(guards.clusters.iter().cloned());
         self.origins.extend(guards.origins.iter().cloned());
+        self
+    }
+
+    /// The same, saying of its connections that they carry bytes: see [`as_bytes`].
+    pub(crate) fn marked_as_bytes(mut self) -> Self {
+        self.guards.push(as_bytes());
         self
     }
 

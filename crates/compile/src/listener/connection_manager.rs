@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proto::pb::envoy::config::accesslog::v3::{AccessLog, access_log};
 use proto::pb::envoy::config::core::v3::grpc_service::EnvoyGrpc;
-use proto::pb::envoy::config::core::v3::{ApiVersion, GrpcService, grpc_service};
+use proto::pb::envoy::config::core::v3::{ApiVersion, GrpcService, Http1ProtocolOptions, grpc_service};
 use proto::pb::envoy::config::listener::v3::Filter;
 use proto::pb::envoy::config::route::v3::RouteConfiguration;
 use proto::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog;
@@ -114,6 +114,7 @@ pub(crate) fn connection_manager(input: &ConnectionManagerInput<'_>) -> HttpConn
         // What MeshConfig calls BASE, its default.
         normalize_path: Some(boolean(true)),
         request_id_extension: Some(REQUEST_ID.clone()),
+        http_protocol_options: (input.side != Side::Gateway).then(|| OLD_HTTP.clone()),
         ..bare
     }
 }
@@ -125,6 +126,14 @@ pub(crate) const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connecti
 pub(crate) fn connection_manager_filter(input: &ConnectionManagerInput<'_>) -> Filter {
     network_filter(CONNECTION_MANAGER, &connection_manager(input))
 }
+
+/// HTTP/1.0, which need not name a host. Whatever is told apart as HTTP is for the connection manager, as it would else go
+/// around all that policies ask of requests.
+static OLD_HTTP: LazyLock<Http1ProtocolOptions> = LazyLock::new(|| Http1ProtocolOptions {
+    accept_http_10: true,
+    default_host_for_http_10: "localhost".to_owned(),
+    ..Http1ProtocolOptions::default()
+});
 
 static REQUEST_ID: LazyLock<RequestIdExtension> = LazyLock::new(|| RequestIdExtension {
     typed_config: Some(any(&UuidRequestIdConfig {

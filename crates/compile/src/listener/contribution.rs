@@ -8,7 +8,7 @@ use world::{Address, Endpoint, Hostname, Object, ObjectRef, Problem, Protocol, S
 
 use super::chain::{Range, network};
 use super::l4::{L4Input, is_whole, names_matching, tcp_chains, tls_chains};
-use super::{Chain, Matching, Policies, TcpProxyInput, Transport, listener_name, tcp_proxy};
+use super::{Chain, Matching, Policies, TcpProxyInput, Transport, listener_name, mark, tcp_proxy};
 use crate::{Audience, Built, Interception, Options, Resolve, names};
 
 /// Well-known ports on which the server speaks first: SMTP, MySQL, MongoDB.
@@ -246,5 +246,6 @@ fn default_chain(input: &ContributionInput<'_>) -> Chain {
     });
     let mut chain = Chain::new("", filter).naming([cluster]);
     chain.origins.push(input.service.origin.clone());
-    chain
+    let place = mark::Place { protocol: input.port.protocol, policy: input.policy };
+    if mark::is_needed(input.audience, &[place]) { chain.marked_as_bytes() } else { chain }
 }

@@ -10,8 +10,8 @@ use world::{Hostname, Object, Problem, Spec};
 
 use super::chain::{Range, parse_range};
 use super::shares::{Policies, SharesInput, shares};
-use super::{Chain, Leaf, Matching, TcpProxyInput, Transport, tcp_proxy};
-use crate::{Audience, Built, Options, Resolve};
+use super::{Chain, Leaf, Matching, TcpProxyInput, Transport, mark, tcp_proxy};
+use crate::{Audience, Built, Options, Resolve, Target};
 
 /// All that the TCP and TLS routes of a VirtualService depend on.
 pub(crate) struct L4Input<'a> {
@@ -175,17 +175,24 @@ fn chain(input: &L4Input<'_>, destinations: &[L4Destination], field: &str) -> Bu
         resolve: input.resolve,
         options: input.options,
     });
-    let policy =
-        destinations.first().map(|first| (input.policies)(&object.reference.namespace, &first.destination, input.port));
+    let namespace = &object.reference.namespace;
+    let policies: Vec<_> =
+        destinations.iter().map(|to| (input.policies)(namespace, &to.destination, input.port)).collect();
+    let place = |(to, policy): (&L4Destination, _)| match (input.resolve)(namespace, &to.destination, input.port) {
+        Target::Cluster { protocol, .. } => Some(mark::Place { protocol, policy }),
+        Target::Missing(_) => None,
+    };
+    let places: Vec<_> = destinations.iter().zip(&policies).filter_map(place).collect();
+    let is_marked = mark::is_needed(input.audience, &places);
     shares.map(|shares| {
         let stat_prefix = match &shares[..] {
             [(cluster, _)] => cluster.to_string(),
             _ => format!("{}.{}", object.reference.name, object.reference.namespace),
         };
-        let filter = tcp_proxy(&TcpProxyInput { stat_prefix: &stat_prefix, shares: &shares, policy: policy.as_ref() });
+        let filter = tcp_proxy(&TcpProxyInput { stat_prefix: &stat_prefix, shares: &shares, policy: policies.first() });
         let mut chain = Chain::new("", filter).naming(shares.into_iter().map(|(name, _)| name));
         chain.origins.push(object.reference.clone());
-        chain
+        if is_marked { chain.marked_as_bytes() } else { chain }
     })
 }
 

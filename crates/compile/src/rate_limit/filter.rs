@@ -1,14 +1,15 @@
-//! Which requests a limit is about, as the action that makes a descriptor's first entry: without the entry there is no
+//! Which requests a limit is about, as the actions that make a descriptor's first entries: without one of them there is no
 //! descriptor, and nothing is counted.
 
 use proto::pb::envoy::config::route::v3::HeaderMatcher;
 use proto::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
 use proto::pb::envoy::config::route::v3::rate_limit::Action;
 use proto::pb::envoy::config::route::v3::rate_limit::action::{ActionSpecifier, GenericKey, HeaderValueMatch};
+use proto::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
 use world::api::policy::RequestFilter;
 
-use super::LIMIT_KEY;
 use super::value::{Form, matcher};
+use super::{LIMIT_KEY, expression};
 
 /// A condition that Envoy would not take.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,12 +20,21 @@ pub(super) struct Unusable {
     pub(super) message: String,
 }
 
-/// The action for the limit of this name.
-///
-/// # Errors
-/// The first condition that cannot be used.
-pub(super) fn action(name: &str, filter: &RequestFilter, max_regex_instructions: u32) -> Result<Action, Unusable> {
+/// The beginning of a limit's descriptors.
+#[derive(Debug, Default)]
+pub(super) struct Conditions {
+    /// What makes it; if one of them makes nothing there is no descriptor.
+    pub(super) actions: Vec<Action>,
+    /// What it is then.
+    pub(super) entries: Vec<Entry>,
+    /// Conditions that are left out.
+    pub(super) unusable: Vec<Unusable>,
+}
+
+/// The conditions of the limit of this name. Values that are too much for a regular expression are compared one by one.
+pub(super) fn conditions(name: &str, filter: &RequestFilter, max_regex_instructions: u32) -> Conditions {
     let mut headers = Vec::new();
+    let mut all = Conditions::default();
     let of_request = [
         ("methods", ":method", &filter.methods, Form::Text),
         ("paths", ":path", &filter.paths, Form::Path),
@@ -37,13 +47,24 @@ pub(super) fn action(name: &str, filter: &RequestFilter, max_regex_instructions:
         if values.is_empty() {
             continue;
         }
-        let specifier = matcher(values, form, max_regex_instructions).map_err(|message| Unusable { field, message })?;
+        let specifier = match matcher(values, form, max_regex_instructions) {
+            Ok(None) => HeaderMatchSpecifier::PresentMatch(true),
+            Ok(Some(matcher)) => HeaderMatchSpecifier::StringMatch(matcher),
+            Err(_) => {
+                match expression::of(header, values, form) {
+                    Ok(text) => {
+                        let key = format!("match:{field}");
+                        all.actions.push(expression::action(&key, &text));
+                        all.entries.push(Entry { key, value: expression::HOLDS.to_owned() });
+                    }
+                    Err(message) => all.unusable.push(Unusable { field, message }),
+                }
+                continue;
+            }
+        };
         headers.push(HeaderMatcher {
             name: header.to_owned(),
-            header_match_specifier: Some(match specifier {
-                None => HeaderMatchSpecifier::PresentMatch(true),
-                Some(matcher) => HeaderMatchSpecifier::StringMatch(matcher),
-            }),
+            header_match_specifier: Some(specifier),
             ..HeaderMatcher::default()
         });
     }
@@ -54,5 +75,7 @@ pub(super) fn action(name: &str, filter: &RequestFilter, max_regex_instructions:
         let matching = HeaderValueMatch { descriptor_key, descriptor_value, headers, ..HeaderValueMatch::default() };
         ActionSpecifier::HeaderValueMatch(matching)
     };
-    Ok(Action { action_specifier: Some(specifier) })
+    all.actions.insert(0, Action { action_specifier: Some(specifier) });
+    all.entries.insert(0, Entry { key: LIMIT_KEY.to_owned(), value: name.to_owned() });
+    all
 }

@@ -1,20 +1,28 @@
 //! What is counted apart, as entries of a descriptor. A request always has one: what it lacks is [`NONE`], because a
 //! descriptor without an entry would not be counted at all.
 
-use proto::pb::envoy::config::core::v3::TypedExtensionConfig;
+use std::sync::LazyLock;
+
+use proto::pb::envoy::config::core::v3::substitution_format_string::Format;
+use proto::pb::envoy::config::core::v3::{DataSource, SubstitutionFormatString, data_source};
 use proto::pb::envoy::config::route::v3::rate_limit::Action;
 use proto::pb::envoy::config::route::v3::rate_limit::action::{ActionSpecifier, MetaData, RemoteAddress, meta_data};
-use proto::pb::envoy::extensions::rate_limit_descriptors::expr::v3::Descriptor;
-use proto::pb::envoy::extensions::rate_limit_descriptors::expr::v3::descriptor::ExprSpecifier;
+use proto::pb::envoy::extensions::filters::common::set_filter_state::v3::FilterStateValue;
+use proto::pb::envoy::extensions::filters::common::set_filter_state::v3::filter_state_value::{Key, Value};
+use proto::pb::envoy::extensions::filters::http::set_filter_state::v3::Config;
+use proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use proto::pb::envoy::r#type::metadata::v3::MetadataKey;
 use proto::pb::envoy::r#type::metadata::v3::metadata_key::{PathSegment, path_segment};
 use world::api::policy::{ClientKey, LimitKey};
 
-use crate::pack::any;
+use super::{Peers, expression};
+use crate::pack::http_filter;
 use crate::security::{JWT_FILTER, JWT_PAYLOAD};
 
 /// What stands for a thing that a request does not have.
 pub(super) const NONE: &str = "-";
+/// Where [`note_peer`] notes the address.
+const PEER: &str = "pointsman.peer_address";
 
 /// The key of the entry that is made of `by`.
 pub(super) fn name(by: &LimitKey) -> String {
@@ -28,17 +36,22 @@ pub(super) fn name(by: &LimitKey) -> String {
 }
 
 /// The action that makes the entry.
-pub(super) fn action(by: &LimitKey) -> Action {
+pub(super) fn action(by: &LimitKey, peers: Peers) -> Action {
     let specifier = match (by.client, &by.header, &by.claim) {
         (Some(ClientKey::Identity), ..) => {
             let identity = "connection.uri_san_peer_certificate";
-            expression(by, format!("connection.mtls && {identity} != '' ? {identity} : '{NONE}'"))
+            let text = format!("connection.mtls && {identity} != '' ? {identity} : '{NONE}'");
+            return expression::action(&name(by), &text);
+        }
+        (Some(ClientKey::Address), ..) if peers == Peers::Workloads => {
+            return expression::action(&name(by), &format!("filter_state['{PEER}']"));
         }
         (Some(ClientKey::Address), ..) => ActionSpecifier::RemoteAddress(RemoteAddress {}),
         (None, Some(header), _) => {
             // The source lets no name pass that has a quote.
             let value = format!("request.headers['{header}']");
-            expression(by, format!("'{header}' in request.headers && {value} != '' ? {value} : '{NONE}'"))
+            let text = format!("'{header}' in request.headers && {value} != '' ? {value} : '{NONE}'");
+            return expression::action(&name(by), &text);
         }
         (None, None, claim) => {
             let path = [JWT_PAYLOAD, claim.as_deref().unwrap_or_default()];
@@ -55,11 +68,21 @@ pub(super) fn action(by: &LimitKey) -> Action {
     Action { action_specifier: Some(specifier) }
 }
 
-fn expression(by: &LimitKey, text: String) -> ActionSpecifier {
-    let descriptor =
-        Descriptor { descriptor_key: name(by), skip_if_error: false, expr_specifier: Some(ExprSpecifier::Text(text)) };
-    ActionSpecifier::Extension(TypedExtensionConfig {
-        name: "envoy.rate_limit_descriptors.expr".to_owned(),
-        typed_config: Some(any(&descriptor)),
-    })
+/// The filter that notes the address of the connection, for descriptors: by themselves they know only that which the request
+/// says in `X-Forwarded-For`.
+pub(super) fn note_peer() -> HttpFilter {
+    static FILTER: LazyLock<HttpFilter> = LazyLock::new(|| {
+        let text = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%".to_owned();
+        let text = DataSource { specifier: Some(data_source::Specifier::InlineString(text)), ..DataSource::default() };
+        let format = SubstitutionFormatString { format: Some(Format::TextFormatSource(text)), ..Default::default() };
+        let address = FilterStateValue {
+            key: Some(Key::ObjectKey(PEER.to_owned())),
+            factory_key: "envoy.string".to_owned(),
+            value: Some(Value::FormatString(format)),
+            ..FilterStateValue::default()
+        };
+        let config = Config { on_request_headers: vec![address], ..Config::default() };
+        http_filter("envoy.filters.http.set_filter_state", &config)
+    });
+    FILTER.clone()
 }

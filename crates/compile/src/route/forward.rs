@@ -280,7 +280,7 @@ pub(super) fn forward<'a>(
                     To::Divided(division, route) => resting.extend(division.plan_for(&route).clusters().cloned()),
                 }
             }
-            Target::Cluster { name, hash, rollout } => {
+            Target::Cluster { name, hash, rollout, protocol: _ } => {
                 add_hashes(&mut hashes, hash.as_ref(), rollout.as_ref(), input.audience);
                 let headers = destination.headers.as_deref();
                 let field = format_args!(".route[{index}].headers");

@@ -14,7 +14,7 @@ use proto::pb::envoy::config::route::v3::VirtualHost;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use world::api::istio::{ConsistentHash, Destination, VirtualService};
-use world::{Hostname, Kind, Labels, Meta, Object, ObjectRef, Spec};
+use world::{Hostname, Kind, Labels, Meta, Object, ObjectRef, Protocol, Spec};
 
 use super::{EncodedHost, VirtualHostInput, destinations, virtual_host};
 use crate::{
@@ -115,7 +115,7 @@ impl Setting {
             return Target::Missing(Missing::Subset { host, subset: destination.subset.clone(), suggestion });
         }
         let name = names::outbound_cluster(port, &destination.subset, &host);
-        Target::Cluster { name, hash: service.hash.clone(), rollout: None }
+        Target::Cluster { name, hash: service.hash.clone(), protocol: Protocol::Http, rollout: None }
     }
 
     fn compile(&self, objects: &[Arc<Object>]) -> Built<EncodedHost> {
@@ -131,7 +131,12 @@ impl Setting {
             other => panic!("unknown policy {other}"),
         };
         let gateways: Vec<&str> = self.gateways.iter().map(String::as_str).collect();
-        let default = |name: &String| Target::Cluster { name: name.as_str().into(), hash: None, rollout: None };
+        let default = |name: &String| Target::Cluster {
+            name: name.as_str().into(),
+            hash: None,
+            protocol: Protocol::Http,
+            rollout: None,
+        };
         virtual_host(&VirtualHostInput {
             audience: &self.audience(),
             gateways: &gateways,

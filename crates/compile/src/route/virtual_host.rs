@@ -121,7 +121,7 @@ impl Builder<'_> {
         let ways = match &self.input.default {
             None => return,
             Some(Target::Missing(why)) => only(self.refusal(&forward::describe(why)), Operations::default()),
-            Some(Target::Cluster { name, hash, rollout }) => {
+            Some(Target::Cluster { name, hash, rollout, protocol: _ }) => {
                 let audience = self.input.audience;
                 let to = Destinations::one(name.clone(), rollout.as_ref(), hash.as_ref(), DEFAULT, audience);
                 let retries = retry::Policy::default_for(audience);

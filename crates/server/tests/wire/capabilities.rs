@@ -28,7 +28,7 @@ async fn a_client_without_a_filter_gets_listeners_without_it_and_is_shown_to_lac
         (
             "sidecar~10.9.0.2~bare.default~default.svc.cluster.local",
             &listed,
-            &["envoy.filters.http.grpc_web", fault, log],
+            &["envoy.filters.http.grpc_web", fault, log, "envoy.filters.network.set_filter_state"],
         ),
     ] {
         let mut stream = wire.sotw(built_with(id, listed));

@@ -40,6 +40,7 @@ pub(super) fn guards(resolver: &Resolver<'_, '_>, output: &mut Output) -> Guards
         policies: &of_kind(PolicyKind::RateLimitPolicy),
         asks_by_own_cluster: own_cluster.is_some(),
         most_regex_instructions: resolver.options.max_regex_instructions,
+        peers: if *proxy == Proxy::Gateway { rate_limit::Peers::Outside } else { rate_limit::Peers::Workloads },
     });
     let is_asked = limits.clusters.contains(names::LIMITS);
     let mut built = Built::new(());

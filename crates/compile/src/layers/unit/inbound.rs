@@ -43,6 +43,7 @@ pub(in crate::layers) fn inbound(resolver: &Resolver<'_, '_>, held: &[Served]) -
         let origins: BTreeSet<_> = services.iter().map(|service| service.origin.clone()).collect();
         output.add(ResourceType::Cluster, cluster.name.as_str().into(), &cluster, [], &origins);
     }
+    output.problems.extend(super::reach::reach(resolver, &output.served));
     let policies = resolver.reader.peer_policies(&audience.namespace, &audience.labels);
     let peer = Peer::through(policies.iter().map(Peer::of).collect());
     let settings = resolver.reader.settings();

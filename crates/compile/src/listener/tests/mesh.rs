@@ -250,7 +250,9 @@ impl Mesh {
             let suggestion = "kind: DestinationRule".to_owned();
             return Target::Missing(Missing::Subset { host, subset: to.subset.clone(), suggestion });
         }
-        Target::Cluster { name: names::outbound_cluster(guessed, &to.subset, &host), hash: None, rollout: None }
+        let protocol = service.ports.iter().find(|port| port.number == guessed).unwrap().protocol;
+        let name = names::outbound_cluster(guessed, &to.subset, &host);
+        Target::Cluster { name, hash: None, protocol, rollout: None }
     }
 
     fn policy(&self, reader: &Reader<'_>, namespace: &str, to: &Destination) -> TrafficPolicy {
