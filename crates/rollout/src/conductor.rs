@@ -27,8 +27,8 @@ mod picture;
 mod seen;
 
 pub use deed::Deed;
-pub use intent_record::IntentRecord;
-pub use lane::Lane;
+pub use intent_record::{Acceptance, IntentRecord};
+pub use lane::{Condition, Lane};
 pub use passed_over::PassedOver;
 pub use picture::{Picture, Sight, Wish};
 pub use seen::Seen;

@@ -50,11 +50,14 @@ mod time;
 
 pub use action::{Action, ActionError, TakenAction, Verb};
 pub use analysis::{Absence, Arms, Evidence, Explanation, Failure, Judge, Observation, Part, Tally, Verdict};
-pub use conductor::{ActError, Conductor, Deed, IntentRecord, Lane, PassedOver, Picture, Seen, Sight, Stored, Wish};
+pub use conductor::{
+    Acceptance, ActError, Condition, Conductor, Deed, IntentRecord, Lane, PassedOver, Picture, Seen, Sight, Stored,
+    Wish,
+};
 pub use effect::{Effect, GateQuestion, Notice, Successor};
 pub use event::{Endpoints, Event, GateAnswer, GateId, Refusal, Standing};
 pub use metrics::Profiles;
-pub use record::{GateRecord, Passage, Phase, Plan, Reason, Record, Stage};
+pub use record::{GateRecord, Held, Passage, Phase, Plan, Reason, Record, Stage};
 pub use run::{Hold, HoldReason, Run};
 pub use time::Time;
 pub use world::api::delivery::{Assignment, Mirror, RequestRoute, Revision, Split};

@@ -255,6 +255,18 @@ pub struct Passage {
     pub weight: Weight,
 }
 
+/// What a run waited for when its record was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Held {
+    /// In one word.
+    pub word: String,
+    /// Since when.
+    pub since: Time,
+    /// Whether somebody has to mend something before it can go on.
+    pub is_blocking: bool,
+}
+
 /// A run as it is stored: a few kilobytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -316,6 +328,12 @@ pub struct Record {
     pub actions: Vec<TakenAction>,
     /// The phases so far; the last hundred.
     pub history: Vec<Passage>,
+    /// What it waits for. Not in records that are older than this field.
+    #[serde(default)]
+    pub held: Option<Held>,
+    /// Since when nothing blocks it; `None` before anything has.
+    #[serde(default)]
+    pub unblocked: Option<Time>,
     /// What is known of the candidate.
     pub judge: Judge,
 }

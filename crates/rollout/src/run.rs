@@ -125,6 +125,8 @@ impl Run {
             gates: Vec::new(),
             actions: Vec::new(),
             history: Vec::new(),
+            held: None,
+            unblocked: None,
             judge: Judge::new(now, seed(&plan.run), &plan.spec.analysis, &metrics),
             plan,
         };

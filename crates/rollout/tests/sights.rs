@@ -17,17 +17,6 @@ fn labelled(label: &str, more: &str) -> String {
     format!(r#"{BY_HAND},"revisions":{{"label":"{label}"{more}}}"#)
 }
 
-/// A run from v1 to v2 that waits in its first step.
-fn waiting() -> Stage {
-    let mut stage = Stage::new();
-    stage.endpoints("web", "v1", 3);
-    stage.intend("web", BY_HAND);
-    stage.endpoints("web", "v2", 3);
-    stage.pass(3);
-    assert_eq!(stage.weight("web", "v2").to_string(), "10%");
-    stage
-}
-
 /// What is seen by the intent as it is now.
 fn seen(stage: &mut Stage, revisions: &[(&str, u32)]) {
     let counted =
@@ -52,7 +41,7 @@ fn relabel(stage: &mut Stage, rest: &str, revisions: &[(&str, u32)]) {
 
 #[test]
 fn another_label_ends_the_run_and_traffic_stays_until_it_is_known_where_that_is_by_the_label() {
-    let mut stage = waiting();
+    let mut stage = Stage::waiting(BY_HAND, "10%");
     stage.accepts = false;
     relabel(&mut stage, &labelled("release", ""), &[("r1", 3), ("r2", 3)]);
     // By the old label there is still somebody to go back to.
@@ -76,7 +65,7 @@ fn another_label_ends_the_run_and_traffic_stays_until_it_is_known_where_that_is_
 
 #[test]
 fn a_label_that_is_taken_back_in_time_lets_the_run_begin_again() {
-    let mut stage = waiting();
+    let mut stage = Stage::waiting(BY_HAND, "10%");
     relabel(&mut stage, &labelled("release", ""), &[("r1", 3), ("r2", 3)]);
     stage.pass(5);
     assert_eq!(stage.weight("web", "v1"), Weight::FULL);
@@ -102,7 +91,7 @@ fn another_label_between_runs_moves_what_is_in_force_at_once() {
 
 #[test]
 fn a_label_that_no_endpoint_has_changes_nothing_and_is_told() {
-    let mut stage = waiting();
+    let mut stage = Stage::waiting(BY_HAND, "10%");
     relabel(&mut stage, &labelled("relaese", ""), &[]);
     stage.pass(30);
     assert_eq!((stage.phase("web").as_str(), stage.weight("web", "v2").to_string().as_str()), ("Waiting", "10%"));
@@ -117,7 +106,7 @@ fn a_label_that_no_endpoint_has_changes_nothing_and_is_told() {
 
 #[test]
 fn a_service_that_is_unknown_for_a_while_disturbs_no_run_and_neither_does_its_return() {
-    let mut stage = waiting();
+    let mut stage = Stage::waiting(BY_HAND, "10%");
     let known = stage.picture.sights.clone();
     // A typo: what is in force is still seen by its own name. And the service itself is away: nothing is seen.
     for held in [known.clone(), BTreeMap::new()] {
@@ -141,7 +130,7 @@ fn a_service_that_is_unknown_for_a_while_disturbs_no_run_and_neither_does_its_re
 
 #[test]
 fn other_ports_of_an_intent_do_not_change_what_its_run_counts() {
-    let mut stage = waiting();
+    let mut stage = Stage::waiting(BY_HAND, "10%");
     let wish = stage.picture.intents.get_mut(&intent_named("web")).unwrap();
     wish.spec.service.ports = vec![9090];
     let before = stage.picture.sights.get(&intent_named("web")).unwrap().clone();

@@ -11,16 +11,6 @@ use world::api::delivery::Weight;
 const BY_HAND: &str = r#","strategy":{"type":"Canary","canary":{"steps":[{"setWeight":50},{"pause":{}},{"setWeight":100}]}},
     "analysis":{"warmup":"1s","profiles":[]},"drain":{"timeout":"10s"}"#;
 
-fn waiting() -> Stage {
-    let mut stage = Stage::new();
-    stage.endpoints("web", "v1", 3);
-    stage.intend("web", BY_HAND);
-    stage.endpoints("web", "v2", 3);
-    stage.pass(3);
-    assert_eq!(stage.weight("web", "v2").to_string(), "50%");
-    stage
-}
-
 /// What may be scaled down by the word of this intent.
 fn safe(stage: &Stage, name: &str) -> Vec<String> {
     let revisions = stage.conductor.safe_to_scale_down(stage.lane(name));
@@ -29,7 +19,7 @@ fn safe(stage: &Stage, name: &str) -> Vec<String> {
 
 #[test]
 fn what_a_run_has_left_is_safe_to_scale_down_until_another_one_begins_with_it() {
-    let mut stage = waiting();
+    let mut stage = Stage::waiting(BY_HAND, "50%");
     assert!(stage.act("web", Verb::Abort));
     assert!(safe(&stage, "web").is_empty(), "it has not drained");
     stage.pass(15);
@@ -55,7 +45,7 @@ fn what_a_run_has_left_is_safe_to_scale_down_until_another_one_begins_with_it() 
 
 #[test]
 fn an_intent_of_another_name_begins_where_the_one_before_has_left_traffic() {
-    let mut stage = waiting();
+    let mut stage = Stage::waiting(BY_HAND, "50%");
     stage.accepts = false;
     let sight = stage.picture.sights[&intent_named("web")].clone();
     stage.picture.intents.remove(&intent_named("web"));

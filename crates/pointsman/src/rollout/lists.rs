@@ -77,6 +77,7 @@ pub(super) fn lines(rollout: &Rollout) -> Vec<String> {
         let deadline = hold.deadline.map_or(String::new(), |at| format!(", until {at} at the latest"));
         lines.push(format!("Waits for:  {} ({}, since {}{deadline})", hold.text, hold.reason, hold.since));
     }
+    lines.extend(rollout.conditions.iter().zip(heads("Conditions:")).map(|(one, head)| head + &condition(one)));
     if !rollout.reason.is_empty() {
         lines.push(format!("Went back:  {}", rollout.reason));
     }
@@ -85,11 +86,27 @@ pub(super) fn lines(rollout: &Rollout) -> Vec<String> {
     }
     for problem in &rollout.problems {
         let text = super::problem_line(problem);
-        let heads = std::iter::once("Problem:    ").chain(std::iter::repeat("            "));
-        lines.extend(text.lines().zip(heads).map(|(line, head)| format!("{head}{}", line.trim_start())));
+        lines.extend(text.lines().zip(heads("Problem:")).map(|(line, head)| head + line.trim_start()));
     }
     lines.extend(evidence(rollout));
     lines
+}
+
+/// The heads of lines that belong together: the first one is told.
+fn heads(first: &str) -> impl Iterator<Item = String> {
+    std::iter::once(format!("{first:<12}")).chain(std::iter::repeat(" ".repeat(12)))
+}
+
+/// Whether it holds, since when, until when, and why.
+fn condition(condition: &view::RolloutCondition) -> String {
+    let status = match condition.status {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "not known",
+    };
+    let since = condition.since.map_or(String::new(), |at| format!(" since {at}"));
+    let deadline = condition.deadline.map_or(String::new(), |at| format!(", until {at} at the latest"));
+    format!("{} {status}{since}{deadline}: {}", condition.kind, condition.reason)
 }
 
 /// A metric's name, and its parts.
@@ -297,6 +314,27 @@ mod tests {
         let expected = [first, "            Name another.", "            Or none."];
         assert!(lines.windows(3).any(|three| three == expected), "{lines:#?}");
         assert_eq!(waits_for(&rollout), "there is no such service");
+    }
+
+    #[test]
+    fn a_status_says_since_when_each_condition_holds_and_until_when_at_the_latest() {
+        let at = |seconds| Some((std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).into());
+        let condition = |kind: &str, status, since, deadline, reason: &str| {
+            let (kind, reason) = (kind.to_owned(), reason.to_owned());
+            view::RolloutCondition { kind, status, reason, since, deadline }
+        };
+        let conditions = vec![
+            condition("Accepted", Some(true), at(0), None, "Valid"),
+            condition("Healthy", None, None, None, "NoVerdictAgainstIt"),
+            condition("Blocked", Some(false), at(60), at(120), "NotBlocked"),
+        ];
+        let lines = lines(&Rollout { conditions, ..Rollout::default() });
+        let expected = [
+            "Conditions: Accepted yes since 1970-01-01T00:00:00.000Z: Valid",
+            "            Healthy not known: NoVerdictAgainstIt",
+            "            Blocked no since 1970-01-01T00:01:00.000Z, until 1970-01-01T00:02:00.000Z at the latest: NotBlocked",
+        ];
+        assert!(lines.windows(3).any(|three| three == expected), "{lines:#?}");
     }
 
     #[test]

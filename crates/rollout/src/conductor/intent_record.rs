@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use world::api::delivery::{DeploymentIntent, MetricSpec};
 
 use super::{PassedOver, Seen};
-use crate::Revision;
+use crate::{Revision, Time};
 
 /// What a restart needs to know of an intent: what it said, where its service's traffic is when no run says so, and
 /// how far its runs are counted.
@@ -50,4 +50,29 @@ pub struct IntentRecord {
     pub baseline: Option<(Revision, u64)>,
     /// The intent was deleted and nothing is in force on its account any more.
     pub is_released: bool,
+    /// When it first said something that could be carried out. Not in records that are older than this field.
+    #[serde(default)]
+    pub came: Option<Time>,
+    /// Whether what it says is carried out.
+    #[serde(default)]
+    pub accepted: Option<Acceptance>,
+}
+
+/// Whether what an intent says is carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Acceptance {
+    /// Whether it is.
+    pub is_accepted: bool,
+    /// Why not, or `Valid`.
+    pub words: String,
+    /// Since when that is so.
+    pub since: Option<Time>,
+}
+
+impl Acceptance {
+    /// Whether both are for the same reason, whenever that began.
+    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+        (self.is_accepted, &self.words) == (other.is_accepted, &other.words)
+    }
 }

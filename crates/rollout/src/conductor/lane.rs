@@ -1,12 +1,14 @@
 //! One intent: its runs, one after the other, and what is in force between them.
 
 mod choice;
+mod conditions;
 mod in_force;
 mod succession;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+pub use conditions::Condition;
 use in_force::Pending;
 pub(super) use succession::Claim;
 use succession::Place;
@@ -332,6 +334,7 @@ impl Lane {
             false => self.wind_up(now, &sight),
         }
         self.follow(now, versions, fence, deeds);
+        self.note_acceptance(now);
         self.save(now, deeds);
         edge
     }

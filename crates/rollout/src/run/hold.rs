@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Run;
 use crate::event::GateId;
+use crate::record::Held;
 use crate::{Absence, Phase, Reason, Refusal, Stage, Time};
 
 /// A wait.
@@ -180,17 +181,33 @@ impl Run {
         Some(Hold { reason, since, deadline: self.poll_timeout() })
     }
 
+    /// Notes what it waits for now. The record has it, too, for the time after a restart: what is waited for again once
+    /// the nodes are back has been waited for all the time.
     pub(super) fn update_hold(&mut self) {
         let reason = self.hold_reason();
-        self.held = match (self.held.take(), reason) {
-            (_, None) => None,
-            (Some((known, since)), Some(reason))
-                if std::mem::discriminant(&known) == std::mem::discriminant(&reason) =>
-            {
-                Some((reason, since))
-            }
-            (_, Some(reason)) => Some((reason, self.now)),
+        let before = self.held.as_ref().map(|(known, since)| (known.as_str(), *since));
+        let stored = self.record.held.as_ref().map(|held| (held.word.as_str(), held.since));
+        let since_of = |word: &str| {
+            let known = [before, stored].into_iter().flatten().find(|(known, _)| *known == word);
+            known.map_or(self.now, |(_, since)| since)
         };
+        let held = reason.map(|reason| {
+            let since = since_of(reason.as_str());
+            (reason, since)
+        });
+        if self.recovering.is_none() {
+            let stored = held.as_ref().map(|(reason, since)| Held {
+                word: reason.as_str().to_owned(),
+                since: *since,
+                is_blocking: reason.is_blocking(),
+            });
+            let is_blocked = |held: &Option<Held>| held.as_ref().is_some_and(|held| held.is_blocking);
+            if is_blocked(&self.record.held) && !is_blocked(&stored) {
+                self.record.unblocked = Some(self.now);
+            }
+            self.record.held = stored;
+        }
+        self.held = held;
     }
 
     fn hold_reason(&self) -> Option<HoldReason> {
@@ -245,8 +262,12 @@ impl Run {
         }
     }
 
-    /// What the evidence waits for, most serious first.
+    /// What the evidence waits for, most serious first. While nothing is sent to the candidate none is to be had, and
+    /// that it gets no request is no reason to wait.
     pub(super) fn evidence_hold(&self) -> HoldReason {
+        if !self.record.is_exposed() {
+            return HoldReason::Waiting;
+        }
         let judge = &self.record.judge;
         let policy = &self.record.plan.spec.analysis;
         let verdict = judge.verdict();
@@ -273,8 +294,8 @@ impl Run {
             }
         }
         match verdict.missing.or_else(|| judge.unanswered()) {
-            Some(words) if self.record.is_exposed() => HoldReason::Evidence(words),
-            _ => HoldReason::Waiting,
+            Some(words) => HoldReason::Evidence(words),
+            None => HoldReason::Waiting,
         }
     }
 }

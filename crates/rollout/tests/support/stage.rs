@@ -78,6 +78,17 @@ impl Stage {
         stage
     }
 
+    /// A run of "web" from v1 to v2 that carries out these fields of an intent, and waits in its first step at `weight`.
+    pub fn waiting(rest: &str, weight: &str) -> Self {
+        let mut stage = Self::new();
+        stage.endpoints("web", "v1", 3);
+        stage.intend("web", rest);
+        stage.endpoints("web", "v2", 3);
+        stage.pass(3);
+        assert_eq!((stage.phase("web").as_str(), stage.weight("web", "v2").to_string().as_str()), ("Waiting", weight));
+        stage
+    }
+
     pub fn time(&self) -> Time {
         Time::from_millis(self.now)
     }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, UNIX_EPOCH};
 
-use rollout::{Conductor, Lane, Phase, Record, Run, Standing, Time};
-use world::{ObjectRef, Severity};
+use rollout::{Conductor, Lane, Record, Run, Standing, Time};
+use world::ObjectRef;
 
 use crate::view;
 
@@ -124,7 +124,7 @@ impl Board {
         }
         let records = lane.run().map(Run::record).into_iter().chain(lane.history());
         rollout.runs = records.map(|record| past(record, in_full)).collect();
-        rollout.conditions = conditions(lane);
+        rollout.conditions = lane.conditions().into_iter().map(condition).collect();
         rollout
     }
 
@@ -200,45 +200,14 @@ fn past(record: &Record, in_full: bool) -> view::RolloutPast {
     }
 }
 
-fn conditions(lane: &Lane) -> Vec<view::RolloutCondition> {
-    let condition = |kind: &str, status: Option<bool>, reason: String| view::RolloutCondition {
-        kind: kind.to_owned(),
-        status,
-        reason,
-    };
-    let problem = lane.problem().filter(|problem| problem.severity == Severity::Error);
-    let accepted = lane.record().generation > 0 && problem.is_none();
-    let why = problem.map_or_else(
-        || {
-            if accepted {
-                "Valid".to_owned()
-            } else {
-                "an error of the intent keeps it from being carried out".to_owned()
-            }
-        },
-        |problem| problem.message,
-    );
-    let mut all = vec![condition("Accepted", Some(accepted), why)];
-    let Some(run) = lane.run() else {
-        all.push(condition("Progressing", Some(false), "NoRun".to_owned()));
-        return all;
-    };
-    let (record, hold) = (run.record(), run.hold());
-    let (phase, is_over) = (record.phase, record.phase.is_over());
-    all.push(condition("Progressing", Some(!phase.is_terminal()), phase.as_str().to_owned()));
-    let reason = record.reason.as_ref().map_or_else(|| "NoVerdictAgainstIt".to_owned(), ToString::to_string);
-    let is_healthy = match (&record.reason, phase) {
-        (Some(_), _) if is_over => Some(false),
-        (_, Phase::Completed) => Some(true),
-        _ => None,
-    };
-    all.push(condition("Healthy", is_healthy, reason));
-    let blocking = hold.filter(|hold| hold.reason.is_blocking());
-    let words = blocking.as_ref().map_or_else(|| "NotBlocked".to_owned(), |hold| hold.reason.to_string());
-    all.push(condition("Blocked", Some(blocking.is_some()), words));
-    let is_promoted = phase == Phase::Completed && record.reason.is_none();
-    all.push(condition("Promoted", Some(is_promoted), record.plan.candidate.to_string()));
-    all
+fn condition(condition: rollout::Condition) -> view::RolloutCondition {
+    view::RolloutCondition {
+        kind: condition.kind.to_owned(),
+        status: condition.status,
+        reason: condition.reason,
+        since: condition.since.map(timestamp),
+        deadline: condition.deadline.map(timestamp),
+    }
 }
 
 /// When that was.

@@ -218,6 +218,12 @@ pub struct RolloutCondition {
     pub status: Option<bool>,
     /// Why, in a few words.
     pub reason: String,
+    /// Since when it is so, for this reason; absent where nobody has noted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// When it changes by itself at the latest; absent where only an event can change it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
 }
 
 /// The body of `POST /api/v1/rollouts/{namespace}/{name}/actions`.

@@ -169,6 +169,8 @@ async fn an_intent_lives_from_apply_to_delete_over_grpc() {
     }
     client.act(act(Verb::Promote, 1, "web-1")).await.unwrap();
     let done = eventually(rollout, |rollout| rollout.phase == "Completed").await;
+    assert_eq!(done.conditions.len(), 5);
+    assert!(done.conditions.iter().all(|condition| condition.since.is_some()), "{:?}", done.conditions);
     assert_eq!((&*done.actions[0].actor, &*done.actions[0].verb), ("alice", "promote"));
     let runs = ListRequest { kind: "RolloutRun".to_owned(), namespace: "shop".to_owned() };
     let runs = client.list(runs).await.unwrap().into_inner();

@@ -83,6 +83,8 @@ async fn an_intent_is_shown_from_its_first_revision_to_the_end_of_its_run() {
     assert_eq!((&*action.verb, &*action.actor, &*action.reason), ("promote", "alice", "fine"));
     let promoted = rollout.conditions.iter().find(|condition| condition.kind == "Promoted").unwrap();
     assert_eq!(promoted.status, Some(true));
+    assert!(rollout.conditions.iter().all(|condition| condition.since.is_some()), "{:?}", rollout.conditions);
+    assert_eq!(promoted.since, Some(rollout.since), "since the run ended");
     let by_run: Rollout = server.json("/api/v1/rollouts/shop/web-1").await;
     assert_eq!(by_run.intent, "web");
     let all: Rollouts = server.json("/api/v1/rollouts").await;

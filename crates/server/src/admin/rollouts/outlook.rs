@@ -87,6 +87,10 @@ fn explain(rollout: &mut view::Rollout, problems: &Problems) {
     let refusal = intent.into_iter().flatten().find(|problem| problem.severity == Severity::Error);
     if let Some(problem) = refusal {
         for accepted in rollout.conditions.iter_mut().filter(|condition| condition.kind == "Accepted") {
+            if accepted.status != Some(false) {
+                // Who tells since when has not heard of it yet.
+                accepted.since = None;
+            }
             (accepted.status, accepted.reason) = (Some(false), problem.message.clone());
         }
     }

@@ -148,7 +148,8 @@ pub(super) fn rollout(rollout: view::Rollout) -> delivery::Rollout {
 }
 
 fn condition(condition: view::RolloutCondition) -> delivery::Condition {
-    delivery::Condition { kind: condition.kind, status: condition.status, reason: condition.reason }
+    let view::RolloutCondition { kind, status, reason, since, deadline } = condition;
+    delivery::Condition { kind, status, reason, since: since.map(timestamp), deadline: deadline.map(timestamp) }
 }
 
 fn action(action: view::RolloutAction) -> delivery::Action {
