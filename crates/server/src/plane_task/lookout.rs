@@ -18,8 +18,6 @@ pub(super) struct Lookout {
     /// The hosts of services that intents are about.
     hosts: BTreeSet<Hostname>,
     freezes: BTreeMap<ObjectRef, Arc<Object>>,
-    /// Some intent names routes, so VirtualServices matter.
-    asks_for_routes: bool,
     /// Some intent names gateways, so Gateways matter.
     asks_for_gateways: bool,
 }
@@ -29,13 +27,7 @@ impl Lookout {
     pub(super) fn new(world: &World) -> Self {
         let root_namespace = world.settings().root_namespace.clone();
         let picture = watch::Sender::new(Picture { root_namespace, ..Picture::default() });
-        Self {
-            picture,
-            hosts: BTreeSet::new(),
-            freezes: BTreeMap::new(),
-            asks_for_routes: false,
-            asks_for_gateways: false,
-        }
+        Self { picture, hosts: BTreeSet::new(), freezes: BTreeMap::new(), asks_for_gateways: false }
     }
 
     /// Where the picture is seen.
@@ -55,7 +47,8 @@ impl Lookout {
             (Kind::DeploymentIntent | Kind::AnalysisProfile | Kind::RolloutRun, _) => {}
             // A new service may be the one that an intent waits for.
             (Kind::Service | Kind::ServiceEntry, _) => return self.is_used(),
-            (Kind::VirtualService, _) => return self.asks_for_routes,
+            // What leads to a service may leave an intent nothing to divide, or no more.
+            (Kind::VirtualService, _) => return self.is_used(),
             (Kind::Gateway, _) => return self.asks_for_gateways,
             _ => return false,
         }
@@ -75,11 +68,10 @@ impl Lookout {
     pub(super) fn look(&mut self, world: &World, refused: &BTreeSet<ObjectRef>) {
         let (mut intents, mut sights, mut held) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         self.hosts.clear();
-        (self.asks_for_routes, self.asks_for_gateways) = (false, false);
+        self.asks_for_gateways = false;
         for object in world.intents() {
             let Spec::DeploymentIntent(spec) = &object.spec else { continue };
             let reference = object.reference.clone();
-            self.asks_for_routes |= !spec.attach.routes.is_empty();
             self.asks_for_gateways |= !spec.attach.gateways.is_empty();
             let namespace = spec.service.namespace.as_deref().unwrap_or(&reference.namespace);
             let sight = self.sight(world, namespace, &spec.service.name, &spec.service.ports, &spec.revisions.label);

@@ -58,6 +58,38 @@ fn a_service_a_port_and_a_profile_that_are_not_there_are_told() {
 }
 
 #[test]
+fn routes_that_all_name_subsets_leave_nothing_to_divide() {
+    let mut world = shop();
+    apply(&mut world, object("DeploymentIntent shop/a", r#"{"service":{"name":"reviews"}}"#));
+    let routes =
+        |http: &str| object("VirtualService shop/reviews", &format!(r#"{{"hosts":["reviews"],"http":[{http}]}}"#));
+    let to = |subset: &str| {
+        format!(r#"{{"name":"r{subset}","route":[{{"destination":{{"host":"reviews","subset":"{subset}"}}}}]}}"#)
+    };
+    apply(&mut world, routes(&to("v1")));
+    assert_eq!(
+        said(&world),
+        ["spec.service: all routes to reviews.shop.svc.cluster.local name subsets, as VirtualService shop/reviews \
+          spec.http[0].route[0] names \"v1\": they leave nothing to divide"]
+    );
+    assert_eq!(world.refused_intents().len(), 1, "no run is started");
+    // One that names none suffices.
+    apply(&mut world, routes(&format!("{},{}", to("v1"), to(""))));
+    assert_eq!(said(&world), Vec::<String>::new());
+    // Unless the intent does not mean it.
+    apply(
+        &mut world,
+        object("DeploymentIntent shop/a", r#"{"service":{"name":"reviews"},"attach":{"routes":["rv1"]}}"#),
+    );
+    assert!(said(&world).concat().contains("nothing to divide"), "{:?}", said(&world));
+    apply(&mut world, object("DeploymentIntent shop/a", r#"{"service":{"name":"reviews"}}"#));
+    // The routes of other hosts leave the service's own.
+    let other = to("v1");
+    apply(&mut world, object("VirtualService shop/reviews", &format!(r#"{{"hosts":["a.test"],"http":[{other}]}}"#)));
+    assert_eq!(said(&world), Vec::<String>::new());
+}
+
+#[test]
 fn a_route_has_to_lead_to_the_service_and_a_run_is_told_when_it_does_no_more() {
     let mut world = shop();
     let routes = |host: &str| {

@@ -2,6 +2,7 @@
 
 mod gateways;
 mod requests;
+mod subsets;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,6 +60,7 @@ impl Index {
                 problems.push(refused(object, format!("spec.service.ports[{at}]"), message).hint(hint));
             }
             requests(object, intent, &service, problems);
+            self.taken_by_subsets(object, intent, &service, settings, objects, problems);
             self.revisions(object, intent, &service, objects, problems);
         }
     }
