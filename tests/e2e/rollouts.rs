@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::backend::Backend;
 use testkit::load::Load;
+use testkit::ports;
 use testkit::stats::{FALSE_ALARM, assert_split};
 
 use crate::mesh::{Mesh, PATIENCE, Reviews, Variant, answering};
@@ -146,6 +148,38 @@ async fn a_run_that_selects_nobody_waits_and_divides_the_traffic_of_who_is_selec
     stage.promote(1).await;
     stage.until("the run to have completed", |rollout| rollout["phase"] == "Completed").await;
     assert!(stage.reviews.v2.requests() > 0);
+    load.since(begun).await.assert_no_failures();
+}
+
+#[tokio::test]
+async fn the_variant_that_somebody_names_wins_a_test_and_no_request_fails() {
+    let test = "apiVersion: delivery.pointsman.dev/v1alpha1\nkind: DeploymentIntent\n\
+                metadata: {name: reviews, namespace: default}\nspec:\n  service: {name: reviews}\n  \
+                analysis: {warmup: 100ms, profiles: []}\n  drain: {timeout: 1s}\n  strategy:\n    type: AB\n    \
+                ab: {variants: [{name: old, revision: v1, share: 40}, {name: blue, revision: v2, share: 30}, \
+                {name: red, revision: v3, share: 30}]}\n";
+    let stage = Stage::start(test).await;
+    let v3 = Backend::start("v3", ports::pod(ports::local().unwrap().port()).unwrap()).unwrap();
+    let load = stage.load(300.0);
+    let begun = Instant::now();
+    let Reviews { v1, v2, .. } = &stage.reviews;
+    stage.mesh.write("reviews.yaml", &stage.reviews.objects_of(&[("v1", v1), ("v2", v2), ("v3", &v3)]));
+    let waits = |rollout: &Value| rollout["step"] == 1 && rollout["phase"] == "Waiting";
+    let rollout = stage.until("the test to wait for its end", waits).await;
+    let since = Instant::now();
+    load.next(600, PATIENCE).await.unwrap();
+    let window = load.window(since, Instant::now()).await;
+    assert_split(&window.by_backend(), &[("v1", 40), ("v2", 30), ("v3", 30)], FALSE_ALARM);
+    assert_eq!(stage.act(json!({"verb": "promote"})).await.0, 409, "of two revisions one has to be named");
+    // Not the one that would have everything without a name.
+    let (name, winner) = if rollout["candidate"] == "v2" { ("red", "v3") } else { ("blue", "v2") };
+    let (status, answer) = stage.act(json!({"verb": "promote", "variant": name, "expectedStep": 1})).await;
+    assert_eq!(status, 200, "{answer}");
+    let has_won = |rollout: &Value| rollout["phase"] == "Completed" && rollout["candidate"] == winner;
+    stage.until("the winner to have everything", has_won).await;
+    let since = Instant::now();
+    load.next(500, PATIENCE).await.unwrap();
+    assert_split(&load.window(since, Instant::now()).await.by_backend(), &[(winner, 1)], FALSE_ALARM);
     load.since(begun).await.assert_no_failures();
 }
 

@@ -552,12 +552,12 @@ impl Plane {
 
     /// Everything that is wrong, whoever is connected: what [`Plane::problems`] says once everything has been compiled
     /// for a sidecar of every namespace, and for a client of every selector; and what is doubtful in files from which nothing
-    /// was ever rolled out. Compiles all of that and drops it again.
-    pub fn check(&mut self) -> Vec<Problem> {
+    /// was ever rolled out, at `now`, in milliseconds since 1970. Compiles all of that and drops it again.
+    pub fn check(&mut self, now: u64) -> Vec<Problem> {
         let audiences = self.typical_audiences();
         let ids: Vec<_> = audiences.iter().map(|audience| self.compiler.add(&self.world, audience).0).collect();
         let mut problems = self.problems();
-        problems.extend(self.world.doubts().into_iter().map(|problem| self.located(problem)));
+        problems.extend(self.world.doubts(now).into_iter().map(|problem| self.located(problem)));
         problems.sort();
         for id in ids.into_iter().filter(|id| !self.groups.contains_key(id)) {
             self.compiler.remove(id);

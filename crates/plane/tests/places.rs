@@ -66,7 +66,7 @@ fn problems_of_intents_point_at_the_field() {
     assert_eq!(parsed.problems, []);
     let mut plane = Plane::new(Settings::default(), Options::default());
     plane.apply(parsed.objects.into_iter().map(Change::Apply), parsed.problems);
-    let said = plane.check().into_iter().map(|problem| {
+    let said = plane.check(0).into_iter().map(|problem| {
         let place = problem.location.unwrap().to_string();
         (problem.object.unwrap().name.to_string(), problem.field, place)
     });

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use plane::Plane;
@@ -35,7 +36,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let objects = update.changes.iter().filter(applied).count();
     let mut plane = Plane::new(arguments.compilation.settings(), arguments.compilation.options());
     plane.apply(update.changes, update.problems.to_vec());
-    let problems = plane.check();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let problems = plane.check(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
     let errors = problems.iter().filter(|p| p.severity == Severity::Error).count();
     let others: BTreeSet<_> = files.others().map(|(file, object)| (file.clone(), object.clone())).collect();
     match arguments.output {

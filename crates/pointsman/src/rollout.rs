@@ -21,6 +21,7 @@ use crate::output::say;
   pointsman rollout status shop/reviews
   pointsman rollout watch shop/reviews
   pointsman rollout promote shop/reviews --expected-step 3 --reason 'looks good'
+  pointsman rollout promote shop/checkout --variant blue-button
   pointsman rollout abort reviews -n shop
   pointsman rollout rollback-to shop/reviews v1
   pointsman rollout apply -f intent.yaml --dry-run
@@ -53,7 +54,16 @@ enum Command {
     /// The same, again and again until the run is over.
     Watch(Target),
     /// Go on: whatever the run waits for has happened.
-    Promote(Act),
+    Promote {
+        /// Which rollout.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// The variant of an A/B test that has won, by its name or its revision.
+        #[arg(long, value_name = "VARIANT", default_value = "")]
+        variant: String,
+        #[command(flatten)]
+        why: Why,
+    },
     /// Everything to the candidate, without further steps.
     PromoteFull(Act),
     /// Stay where it is; going back stays possible.
@@ -153,7 +163,7 @@ struct Why {
 impl Why {
     fn request(self, verb: &str, revision: String) -> view::RolloutRequest {
         let Why { expected_step, actor, reason, id } = self;
-        view::RolloutRequest { verb: verb.to_owned(), revision, id, expected_step, actor, reason }
+        view::RolloutRequest { verb: verb.to_owned(), revision, id, expected_step, actor, reason, ..Default::default() }
     }
 }
 
@@ -191,7 +201,10 @@ async fn carry_out(arguments: Arguments) -> Result<ExitCode> {
         Command::History(target) => print(&admin.ask(&path(&target.name)?).await?, output, lists::history)?,
         Command::Explain(target) => print(&admin.ask(&path(&target.name)?).await?, output, lists::explain)?,
         Command::Watch(target) => return watch::watch(&admin, &path(&target.name)?, output).await,
-        Command::Promote(Act { name, why }) => return act(&name, why.request("promote", String::new())).await,
+        Command::Promote { name, variant, why } => {
+            let request = view::RolloutRequest { variant, ..why.request("promote", String::new()) };
+            return act(&name, request).await;
+        }
         Command::PromoteFull(Act { name, why }) => {
             return act(&name, why.request("promote-full", String::new())).await;
         }

@@ -26,6 +26,8 @@ pub struct Action {
 pub enum Verb {
     /// Whatever the run waits for has happened: go on.
     Promote,
+    /// This variant of an A/B test, by its name or its revision, has won: everything to it.
+    PromoteVariant(String),
     /// Everything to the candidate, without further steps.
     PromoteFull,
     /// Stay where it is; going back stays possible.
@@ -91,10 +93,25 @@ pub enum ActionError {
 }
 
 impl Verb {
+    /// What it is done to, if that is not the run as a whole.
+    pub fn object(&self) -> Option<&str> {
+        match self {
+            Verb::PromoteVariant(variant) => Some(variant),
+            Verb::RollbackTo(revision) => Some(revision.as_str()),
+            Verb::Promote
+            | Verb::PromoteFull
+            | Verb::Pause
+            | Verb::Resume
+            | Verb::Abort
+            | Verb::Retry
+            | Verb::SkipStep => None,
+        }
+    }
+
     /// In words.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Verb::Promote => "promote",
+            Verb::Promote | Verb::PromoteVariant(_) => "promote",
             Verb::PromoteFull => "promote-full",
             Verb::Pause => "pause",
             Verb::Resume => "resume",

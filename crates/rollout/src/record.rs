@@ -180,6 +180,15 @@ pub enum Reason {
     Edited,
     /// The time of an A/B test was over without a winner.
     TestEnded,
+    /// Somebody has named the winner of an A/B test, which is not the candidate.
+    Decided {
+        /// The revision that has won.
+        revision: Revision,
+        /// Who.
+        actor: String,
+        /// Why.
+        reason: String,
+    },
     /// A mirror test passed; it promotes nothing.
     TestPassed,
 }
@@ -202,6 +211,7 @@ impl Reason {
             | Reason::NewRevision(_)
             | Reason::Edited
             | Reason::TestEnded
+            | Reason::Decided { .. }
             | Reason::TestPassed => false,
         }
     }
@@ -228,6 +238,9 @@ impl fmt::Display for Reason {
             Reason::NewRevision(revision) => write!(f, "\"{revision}\" came"),
             Reason::Edited => f.write_str("the intent asks for something else"),
             Reason::TestEnded => f.write_str("the time of the test was over without a winner"),
+            Reason::Decided { revision, actor, reason } => {
+                write!(f, "\"{revision}\" has won the test, says {actor}: {reason}")
+            }
             Reason::TestPassed => f.write_str("the test passed; it promotes nothing"),
         }
     }

@@ -9,6 +9,7 @@ mod edit;
 mod gates;
 pub(crate) mod hold;
 mod rollback;
+mod variants;
 mod waiting;
 mod weights;
 

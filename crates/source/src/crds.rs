@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 use world::Kind;
-use world::api::delivery::{AnalysisProfile, DeploymentIntent, Freeze, RolloutRun, RunStatus};
+use world::api::delivery::{AnalysisProfile, DEFAULT_PROFILE, DeploymentIntent, Freeze, RolloutRun, RunStatus};
 use world::api::pointsman::XdsResource;
 use world::api::policy::RateLimitPolicy;
 
@@ -132,6 +132,22 @@ impl Definition {
         });
         let age = json!({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"});
         let kind = self.kind.as_str();
+        let mut schema = json!({
+            "type": "object",
+            "description": description,
+            "required": ["spec"],
+            "properties": {
+                "apiVersion": {"type": "string"},
+                "kind": {"type": "string"},
+                "metadata": {"type": "object"},
+                "spec": self.spec,
+                "status": self.status,
+            },
+        });
+        if self.kind == Kind::AnalysisProfile {
+            let rule = format!("self.metadata.name != '{DEFAULT_PROFILE}'");
+            schema["x-kubernetes-validations"] = json!([{"rule": rule, "message": "the name is not the built-in one"}]);
+        }
         json!({
             "apiVersion": "apiextensions.k8s.io/v1",
             "kind": "CustomResourceDefinition",
@@ -153,18 +169,7 @@ impl Definition {
                     "storage": true,
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": columns.chain([age]).collect::<Vec<_>>(),
-                    "schema": {"openAPIV3Schema": {
-                        "type": "object",
-                        "description": description,
-                        "required": ["spec"],
-                        "properties": {
-                            "apiVersion": {"type": "string"},
-                            "kind": {"type": "string"},
-                            "metadata": {"type": "object"},
-                            "spec": self.spec,
-                            "status": self.status,
-                        },
-                    }},
+                    "schema": {"openAPIV3Schema": schema},
                 }],
             },
         })

@@ -276,9 +276,14 @@ impl Lane {
         action.run.clone_from(&meant);
         let is_new = run.record().actions.iter().all(|taken| taken.action.id != action.id);
         let verb = action.verb.clone();
-        run.act(now, action)?;
         let candidate = run.record().plan.candidate.clone();
+        let winner = match &verb {
+            Verb::PromoteVariant(named) => run.winner(named).ok().filter(|winner| *winner != candidate),
+            _ => None,
+        };
+        run.act(now, action)?;
         match verb {
+            Verb::PromoteVariant(_) if is_new => winner.iter().for_each(|winner| self.choose(winner)),
             Verb::RollbackTo(revision) if is_new => self.choose(&revision),
             Verb::Retry if is_new => self.saved.passed_over.forget(&candidate),
             _ => {}

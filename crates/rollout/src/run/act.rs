@@ -52,7 +52,13 @@ impl Run {
     fn check(&self, verb: &Verb) -> Result<(), ActionError> {
         let phase = self.record.phase;
         let is_begun = matches!(phase, Phase::Step { .. } | Phase::Bake);
+        let cannot = |hint: String| ActionError::NotNow { verb: verb.as_str(), phase: phase.to_string(), hint };
+        let needs_winner = matches!(verb, Verb::Promote | Verb::PromoteFull | Verb::SkipStep);
+        if let Some(hint) = self.lacks_winner().filter(|_| needs_winner) {
+            return Err(cannot(hint));
+        }
         let (is_possible, hint) = match verb {
+            Verb::PromoteVariant(named) => return self.cannot_win(named).map_or(Ok(()), |hint| Err(cannot(hint))),
             Verb::Promote => match self.cannot_be_promoted() {
                 Some(hint) => (false, hint),
                 None => (is_begun, "it can be promoted while it waits in a step"),
@@ -88,12 +94,12 @@ impl Run {
         };
         match is_possible {
             true => Ok(()),
-            false => Err(ActionError::NotNow { verb: verb.as_str(), phase: phase.to_string(), hint: hint.to_owned() }),
+            false => Err(cannot(hint.to_owned())),
         }
     }
 
     /// Why nobody may send the run forward, whatever it waits for. Going back asks nobody.
-    fn is_kept_back(&self) -> Option<&'static str> {
+    pub(super) fn is_kept_back(&self) -> Option<&'static str> {
         let lacks_nodes = self
             .recovering
             .is_some_and(|recovering| !recovering.has_nodes && self.now.since(recovering.since) < super::RETURN_WAIT);
@@ -137,6 +143,13 @@ impl Run {
         let aborted = || Reason::Aborted { actor: action.actor.clone(), reason: action.reason.clone() };
         match action.verb {
             Verb::Promote => self.record.is_promoted = true,
+            Verb::PromoteVariant(named) => match self.winner(&named) {
+                Ok(winner) if winner != self.record.plan.candidate => {
+                    self.go_back(Reason::Decided { revision: winner, actor: action.actor, reason: action.reason });
+                }
+                Ok(_) => self.record.is_promoted = true,
+                Err(_) => {}
+            },
             Verb::PromoteFull => {
                 self.record.wanted = None;
                 self.promote();

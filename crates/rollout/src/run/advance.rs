@@ -352,7 +352,9 @@ impl Run {
         let has_promoted = self.record.phase == Phase::Completed && self.record.reason.is_none();
         let stable = if has_promoted { plan.candidate.clone() } else { plan.stable.clone() };
         let window = plan.spec.rollback.window as usize;
-        let is_fast = plan.known_good.iter().take(window).any(|good| *good == candidate);
+        // Who has won a test has been looked at.
+        let has_won = matches!(&self.record.reason, Some(Reason::Decided { revision, .. }) if *revision == candidate);
+        let is_fast = has_won || plan.known_good.iter().take(window).any(|good| *good == candidate);
         let attempt = if candidate == plan.candidate { plan.attempt + 1 } else { 1 };
         let listed = self.record.assignment.revisions().into_iter();
         let lingering = listed.filter(|r| **r != stable && **r != candidate).cloned().collect();

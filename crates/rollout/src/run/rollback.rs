@@ -94,13 +94,15 @@ impl Run {
         }
         let successor = match self.record.reason.clone() {
             Some(Reason::NewRevision(revision)) if revision != self.record.plan.stable => Some(revision),
+            Some(Reason::Decided { revision, .. }) if revision != self.record.plan.stable => Some(revision),
             Some(Reason::Edited) => Some(self.record.plan.candidate.clone()),
             _ => self.record.queued.take(),
         };
         self.record.successor = successor.map(|candidate| self.successor(candidate));
-        self.enter(match self.record.reason {
+        self.enter(match &self.record.reason {
             Some(Reason::NewRevision(_) | Reason::Edited) => Phase::Superseded,
-            Some(Reason::TestPassed) => Phase::Completed,
+            Some(Reason::Decided { revision, .. }) if *revision != self.record.plan.stable => Phase::Superseded,
+            Some(Reason::TestPassed | Reason::Decided { .. }) => Phase::Completed,
             _ => Phase::RolledBack,
         });
         if !was_published {

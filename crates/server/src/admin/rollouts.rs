@@ -104,11 +104,15 @@ async fn act(
 /// # Errors
 /// What is wrong with it, and a way out.
 pub(crate) fn action(request: view::RolloutRequest) -> Result<Action, (String, &'static str)> {
-    let view::RolloutRequest { verb, revision, id, expected_step, actor, reason } = request;
-    if [&id, &actor, &reason, &revision].iter().any(|text| text.chars().count() > LONGEST) {
+    let view::RolloutRequest { verb, revision, variant, id, expected_step, actor, reason } = request;
+    if [&id, &actor, &reason, &revision, &variant].iter().any(|text| text.chars().count() > LONGEST) {
         return Err((format!("a text of an action has more than {LONGEST} characters"), "say it in fewer words"));
     }
+    if !variant.is_empty() && verb != "promote" {
+        return Err((format!("\"{verb}\" takes no variant"), "promote names the variant that wins a test"));
+    }
     let verb = match (&*verb, revision.is_empty()) {
+        ("promote", true) if !variant.is_empty() => Verb::PromoteVariant(variant),
         ("promote", true) => Verb::Promote,
         ("promote-full", true) => Verb::PromoteFull,
         ("pause", true) => Verb::Pause,

@@ -169,9 +169,9 @@ impl Board {
         });
         let action = |taken: &rollout::TakenAction| view::RolloutAction {
             at: timestamp(taken.at),
-            verb: match &taken.action.verb {
-                rollout::Verb::RollbackTo(revision) => format!("{} {revision}", taken.action.verb.as_str()),
-                verb => verb.as_str().to_owned(),
+            verb: match taken.action.verb.object() {
+                Some(object) => format!("{} {object}", taken.action.verb.as_str()),
+                None => taken.action.verb.as_str().to_owned(),
             },
             actor: taken.action.actor.clone(),
             reason: taken.action.reason.clone(),

@@ -235,6 +235,9 @@ pub struct RolloutRequest {
     /// The revision of `roll-back-to`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub revision: String,
+    /// The variant of an A/B test that `promote` names as its winner, by its name or its revision.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub variant: String,
     /// A second action with the same id does nothing. Made up when it is empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub id: String,

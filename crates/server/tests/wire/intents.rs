@@ -415,3 +415,56 @@ async fn what_keeps_an_intent_from_running_is_told_wherever_its_rollout_is() {
     let accepted = |rollout: &proto::delivery::Rollout| rollout.stable == "v1" && !is_told(rollout);
     eventually(rollout, accepted).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_winner_of_a_test_is_named_over_grpc_and_http() {
+    let ab = "{type: AB, ab: {variants: [{name: a, revision: v1, share: 50}, {name: b, revision: v2, share: 30}, \
+              {name: c, revision: v3, share: 20}]}}";
+    let canary = "{canary: {steps: [{setWeight: 10}, {pause: {}}, {setWeight: 100}]}}";
+    for over_grpc in [true, false] {
+        let state = TempDir::new().unwrap();
+        let stage = Kept::start(config(), &state).await;
+        let mut client = stage.client().await;
+        assert!(intent(10).contains(canary));
+        client.apply(apply(&intent(10).replace(canary, ab))).await.unwrap();
+        stage.write("mesh.yaml", &mesh(&["v1", "v2", "v3"]));
+        let rollout = async || get(&mut stage.client().await).await.unwrap().rollout.unwrap();
+        let test = eventually(rollout, |rollout| rollout.phase == "Waiting").await;
+        let (name, winner) = if test.candidate == "v2" { ("c", "v3") } else { ("b", "v2") };
+        if over_grpc {
+            let act = |variant: &str| ActRequest {
+                namespace: "shop".to_owned(),
+                name: "web".to_owned(),
+                verb: Verb::Promote.into(),
+                variant: variant.to_owned(),
+                expected_step: test.step,
+                expected_run: test.run.clone(),
+                ..ActRequest::default()
+            };
+            let moved = ActRequest { expected_step: Some(7), ..act(name) };
+            assert_eq!(client.act(moved).await.unwrap_err().code(), Code::Aborted);
+            let other = ActRequest { verb: Verb::Abort.into(), ..act(name) };
+            assert_eq!(client.act(other).await.unwrap_err().code(), Code::InvalidArgument);
+            for nobody in ["", "d"] {
+                let status = client.act(act(nobody)).await.unwrap_err();
+                assert_eq!(status.code(), Code::FailedPrecondition);
+                assert!(status.message().contains("a (v1), b (v2), c (v3)"), "{status:?}");
+            }
+            client.act(act(name)).await.unwrap();
+        } else {
+            let admin = stage.server.addresses.admin.unwrap();
+            let act = async |body: Value| {
+                testkit::http::post_json(admin, "/api/v1/rollouts/shop/web/actions", &body).await.unwrap()
+            };
+            let (status, answer) = act(json!({"verb": "promote"})).await;
+            assert!(status == 409 && answer.to_string().contains("a (v1), b (v2), c (v3)"), "{status} {answer}");
+            assert_eq!(act(json!({"verb": "abort", "variant": name})).await.0, 400);
+            let (status, answer) = act(json!({"verb": "promote", "variant": name, "actor": "alice"})).await;
+            assert_eq!((status, &answer["actions"][0]["verb"]), (200, &json!(format!("promote {name}"))), "{answer}");
+        }
+        let won = |rollout: &proto::delivery::Rollout| rollout.phase == "Completed" && rollout.stable == *winner;
+        let done = eventually(rollout, |rollout| rollout.phase == "Completed" && rollout.candidate == *winner).await;
+        assert!(won(&done) || done.runs[0].candidate == *winner, "{done:?}");
+        assert!(done.runs[1].reason.contains(&format!("\"{winner}\" has won the test")), "{done:?}");
+    }
+}

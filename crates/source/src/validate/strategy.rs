@@ -245,6 +245,13 @@ fn ab(test: &AbTest, spec: &DeploymentIntent, findings: &mut Findings) {
         }
         shares.extend(variant.share);
     }
+    let revisions: std::collections::BTreeSet<_> = test.variants.iter().map(|variant| &variant.revision).collect();
+    if let (1, [first, _, ..]) = (revisions.len(), &*test.variants)
+        && !first.revision.is_empty()
+    {
+        let message = format!("every variant is \"{}\": there is nothing to test", first.revision);
+        findings.error(format_args!("{FIELD}.variants"), message).hint("Give the variants different revisions.");
+    }
     let sum: u64 = shares.iter().map(|share| u64::from(share.ppm())).sum();
     if !shares.is_empty() && sum != u64::from(Weight::TOTAL) {
         let message = format!("the shares add up to {}%", sum as f64 / 1e4);

@@ -1,23 +1,35 @@
 //! What is doubtful in files by themselves: a server that has run for a while knows better.
 
-use crate::api::delivery::{Amount, Choice, DeploymentIntent};
+use crate::api::delivery::{Amount, Choice, DeploymentIntent, StrategyType, parse_time};
 use crate::{Object, Problem, Service, Spec, World};
 
 impl World {
-    /// Intents of which only a completed run could say which revision is stable, and batches in which no endpoint need be
-    /// there. Looks at all intents; in order.
-    pub fn doubts(&self) -> Vec<Problem> {
+    /// Intents of which only a completed run could say which revision is stable, batches in which no endpoint need be
+    /// there, variants without endpoints, and tests whose time is over at `now`, in milliseconds since 1970. Looks at all intents; in order.
+    pub fn doubts(&self, now: u64) -> Vec<Problem> {
         let mut problems = Vec::new();
         for object in self.intents() {
             let Spec::DeploymentIntent(intent) = &object.spec else { continue };
+            Self::is_over(object, intent, now, &mut problems);
             let namespace = intent.service.namespace.as_deref().unwrap_or(&object.reference.namespace);
             if let Some(service) = self.service_named(namespace, &intent.service.name) {
                 self.undecided(object, intent, &service, &mut problems);
                 self.missing(object, intent, &service, &mut problems);
+                self.unknown_variants(object, intent, &service, &mut problems);
             }
         }
         problems.sort();
         problems
+    }
+
+    fn is_over(object: &Object, intent: &DeploymentIntent, now: u64, problems: &mut Vec<Problem>) {
+        let test = intent.strategy.ab.as_ref().filter(|_| intent.strategy.kind == StrategyType::Ab);
+        let Some(end) = test.and_then(|test| test.end_at.as_deref()) else { return };
+        if parse_time(end).is_ok_and(|end| end <= now) {
+            let message = format!("the time of the test was over at {end}");
+            let problem = Problem::warning(&object.reference, "spec.strategy.ab.endAt", message);
+            problems.push(problem.consequence("no run is started, and traffic stays with stable"));
+        }
     }
 
     fn undecided(&self, object: &Object, intent: &DeploymentIntent, service: &Service, problems: &mut Vec<Problem>) {
@@ -33,6 +45,30 @@ impl World {
                     .consequence("traffic goes to all of them, and no run is started")
                     .hint("Say spec.revisions.stable: it is only needed until the first run has completed."),
             );
+        }
+    }
+
+    /// A server says of its own accord which variants a test waits for.
+    fn unknown_variants(
+        &self,
+        object: &Object,
+        intent: &DeploymentIntent,
+        service: &Service,
+        problems: &mut Vec<Problem>,
+    ) {
+        let (label, name) = (&intent.revisions.label, &service.name);
+        let found = self.deployed(service, &intent.service.ports, label);
+        // That there is no revision at all is told by itself.
+        let test = intent.strategy.ab.iter().filter(|_| intent.strategy.kind == StrategyType::Ab && !found.is_empty());
+        let known = found.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        for (at, variant) in test.flat_map(|test| &test.variants).enumerate() {
+            if !found.contains_key(&variant.revision) {
+                let field = format!("spec.strategy.ab.variants[{at}].revision");
+                let message =
+                    format!("no endpoint of service \"{name}\" has {label}={}; there are: {known}", variant.revision);
+                let problem = Problem::warning(&object.reference, field, message);
+                problems.push(problem.consequence("the test begins when every variant has endpoints"));
+            }
         }
     }
 

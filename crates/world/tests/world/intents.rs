@@ -306,7 +306,8 @@ fn what_needs_requests_is_refused_where_only_connections_come_and_told_where_bot
 #[test]
 fn files_from_which_nothing_was_rolled_out_are_doubted() {
     let mut world = shop();
-    let doubts = |world: &World| world.doubts().into_iter().map(|p| (p.field, p.message)).collect::<Vec<_>>();
+    let doubts =
+        |world: &World| world.doubts(1_000_000_000_000).into_iter().map(|p| (p.field, p.message)).collect::<Vec<_>>();
     let rolling = r#"{"service":{"name":"reviews"},"strategy":{"type":"Rolling","rolling":{"maxUnavailable":5000}}}"#;
     apply(&mut world, object("DeploymentIntent shop/reviews", rolling));
     let said = doubts(&world);
@@ -319,6 +320,22 @@ fn files_from_which_nothing_was_rolled_out_are_doubted() {
     let decided = r#"{"service":{"name":"reviews"},"revisions":{"candidate":"v2"}}"#;
     apply(&mut world, object("DeploymentIntent shop/reviews", decided));
     assert_eq!(doubts(&world).len(), 0);
+    let test = |end: &str| {
+        format!(
+            r#"{{"service":{{"name":"reviews"}},"revisions":{{"stable":"v1"}},"strategy":{{"type":"AB","ab":{{"endAt":"{end}",
+                "variants":[{{"name":"a","revision":"v1","share":50}},{{"name":"b","revision":"v8","share":50}}]}}}}}}"#
+        )
+    };
+    // The doubts are those of a day in September 2001.
+    apply(&mut world, object("DeploymentIntent shop/reviews", &test("2001-09-09T01:46:41Z")));
+    let unknown = (
+        "spec.strategy.ab.variants[1].revision",
+        "no endpoint of service \"reviews\" has version=v8; there are: v1, v2",
+    );
+    assert_eq!(doubts(&world), [unknown].map(|(field, message)| (field.to_owned(), message.to_owned())));
+    apply(&mut world, object("DeploymentIntent shop/reviews", &test("2001-09-09T01:46:40Z")));
+    let over = ("spec.strategy.ab.endAt", "the time of the test was over at 2001-09-09T01:46:40Z");
+    assert_eq!(doubts(&world), [over, unknown].map(|(field, message)| (field.to_owned(), message.to_owned())));
 }
 
 #[test]

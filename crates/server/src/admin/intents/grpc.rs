@@ -113,14 +113,24 @@ impl Service for IntentService {
     async fn act(&self, request: Request<delivery::ActRequest>) -> Result<Response<delivery::Rollout>, Status> {
         let deed = deed(&request);
         let verb = request.get_ref().verb();
-        let delivery::ActRequest { namespace, name, revision, id, expected_run, expected_step, actor, reason, .. } =
-            request.into_inner();
+        let delivery::ActRequest {
+            namespace,
+            name,
+            revision,
+            variant,
+            id,
+            expected_run,
+            expected_step,
+            actor,
+            reason,
+            ..
+        } = request.into_inner();
         deed.by(&actor, &reason);
         short(&[("namespace", &namespace), ("name", &name), ("expected_run", &expected_run)])?;
         let verb = messages::verb(verb).ok_or_else(|| Status::invalid_argument("the action has no verb"))?.to_owned();
         deed.is(&verb, format!("deploymentintent/{namespace}/{name}"));
         let expected_step = expected_step.map(|step| usize::try_from(step).unwrap_or(usize::MAX));
-        let request = view::RolloutRequest { verb, revision, id, expected_step, actor, reason };
+        let request = view::RolloutRequest { verb, revision, variant, id, expected_step, actor, reason };
         let action = rollouts::action(request);
         let action = action.map_err(|(error, hint)| Status::invalid_argument(format!("{error}: {hint}")))?;
         let target = self.target(&namespace, &name, expected_run).await?;

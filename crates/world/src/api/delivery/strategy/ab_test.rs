@@ -15,6 +15,10 @@ use crate::api::schema::{LINE, REVISION, TIME, rule};
             "names of variants are unique",
         ),
         rule(
+            "self.variants.exists(v, v.revision != self.variants[0].revision)",
+            "not all variants have the same revision",
+        ),
+        rule(
             "self.variants.filter(v, has(v.share)).map(v, v.share).sum() > 99.99995 && self.variants.filter(v, has(v.share)).map(v, v.share).sum() < 100.00005",
             "the shares add up to 100",
         ),
