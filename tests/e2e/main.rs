@@ -24,6 +24,7 @@ mod intents;
 mod interception;
 mod isolation;
 mod judged;
+mod leaks;
 mod load;
 mod matches;
 mod mesh;

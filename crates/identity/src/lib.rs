@@ -45,6 +45,7 @@ pub use issuance::{Issuance, Pod};
 pub use join_token::{InvalidToken, JoinRecord, JoinToken, TokenId, Uses};
 pub use key::{KeyType, PrivateKey};
 pub use lifetime::{Lifetime, Lifetimes};
+pub use pem::pem_reason;
 pub use rotation::{Rotation, Stage, Trusting};
 pub use serial::Serial;
 pub use service_account::{ClaimedAccount, ServiceAccountTokens, TokenError};

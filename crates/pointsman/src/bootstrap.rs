@@ -1,5 +1,6 @@
 //! `pointsman bootstrap`: what a client needs to find the server and say who it is.
 
+mod bearer;
 mod statistics;
 
 use std::collections::BTreeMap;
@@ -81,7 +82,8 @@ pub(crate) struct Arguments {
     /// Look at the files of --certificates every so many seconds.
     #[arg(long, default_value_t = 60, value_name = "SECONDS", requires = "certificates", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub(crate) certificates_every: u32,
-    /// Prove who the workload is by the bearer token in this file, which is copied into the bootstrap (Envoy only).
+    /// Prove who the workload is by the bearer token in this file, which is copied into the bootstrap, as a secret that
+    /// Envoy shows nobody (Envoy only).
     #[arg(long, value_name = "FILE", requires = "xds_ca", conflicts_with = "client_cert")]
     pub(crate) token_file: Option<PathBuf>,
     /// Service account of the workload.
@@ -213,11 +215,7 @@ fn envoy(arguments: &Arguments) -> Result<Value> {
     // A name needs resolving; an IP address or a Unix socket does not.
     let is_name = address["socket_address"]["address"].as_str().is_some_and(|host| host.parse::<IpAddr>().is_err());
     let from_ads = json!({ "ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s" });
-    let mut service = json!({ "envoy_grpc": { "cluster_name": "xds-grpc" } });
-    if let Some(path) = &arguments.token_file {
-        let token = std::fs::read_to_string(path).with_context(|| format!("cannot read \"{}\"", path.display()))?;
-        service["initial_metadata"] = json!([{ "key": "authorization", "value": format!("Bearer {}", token.trim()) }]);
-    }
+    let service = json!({ "envoy_grpc": { "cluster_name": "xds-grpc" } });
     let mut bootstrap = json!({
         "node": { "id": node_id(arguments), "cluster": arguments.pod, "metadata": metadata(arguments) },
         "admin": { "address": { "socket_address": {
@@ -258,6 +256,10 @@ fn envoy(arguments: &Arguments) -> Result<Value> {
     });
     if let Some(authorities) = &arguments.xds_ca {
         bootstrap["static_resources"]["clusters"][0]["transport_socket"] = tls(arguments, authorities)?;
+    }
+    if let Some(path) = &arguments.token_file {
+        let token = std::fs::read_to_string(path).with_context(|| format!("cannot read \"{}\"", path.display()))?;
+        bearer::bring(&mut bootstrap, token.trim());
     }
     if arguments.load_reports {
         bootstrap["cluster_manager"] = json!({ "load_stats_config": {

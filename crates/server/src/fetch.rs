@@ -94,7 +94,7 @@ impl Fetch {
             let text = std::fs::read(path).map_err(|error| unusable(format!("\"{}\": {error}", path.display())))?;
             for root in CertificateDer::pem_slice_iter(&text) {
                 let added = root
-                    .map_err(|error| error.to_string())
+                    .map_err(|error| identity::pem_reason(&error))
                     .and_then(|root| roots.add(root).map_err(|error| error.to_string()));
                 added.map_err(|reason| unusable(format!("\"{}\": {reason}", path.display())))?;
             }

@@ -60,3 +60,26 @@ impl GatewaySecrets {
         self.inventory.subscribe()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_is_shown_by_what_holds_it() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let chain = rcgen::CertificateParams::new(["shop".to_owned()]).unwrap().self_signed(&key).unwrap().pem();
+        let mut keys = testkit::leaks::Secrets::default();
+        keys.add_key("shop", &key.serialize_pem());
+        keys.add_text("password", "correct-horse-battery");
+        let secret = TlsSecret::new(Some(&chain), Some(&key.serialize_pem()), None).unwrap();
+        let secrets = GatewaySecrets::default();
+        secrets.replace(TlsSecrets::from([(("edge".into(), "shop".into()), Arc::new(secret))]));
+        let quotas = crate::QuotaStore::Redis("redis://a:correct-horse-battery@127.0.0.1".to_owned());
+        let config = crate::Config { quotas, ..Default::default() };
+        for shown in [format!("{secrets:?}"), format!("{:?}", secrets.follow()), format!("{config:#?}")] {
+            assert_eq!(keys.in_bytes(shown.as_bytes()), [], "{shown}");
+        }
+    }
+}

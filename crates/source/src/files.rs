@@ -15,6 +15,7 @@
 use std::collections::btree_map::Entry as BTreeEntry;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
 use identity::TlsSecret;
@@ -23,8 +24,8 @@ use world::{Change, Location, Object, ObjectRef, Problem, Severity};
 use crate::SecretFolders;
 use crate::text::{self, Options, Parsed, SecretDefinition};
 
-/// What a file holds now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a file holds now. `Debug` does not show it, because a file may hold keys.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Content {
     /// These bytes.
     Text(Vec<u8>),
@@ -98,6 +99,16 @@ struct File {
     problems: Vec<Problem>,
     /// It is no file, but an object that was handed over: it stands behind every file.
     is_applied: bool,
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Content::Text(text) => write!(f, "Text({} bytes)", text.len()),
+            Content::Gone => f.write_str("Gone"),
+            Content::Unreadable(why) => f.debug_tuple("Unreadable").field(why).finish(),
+        }
+    }
 }
 
 impl File {

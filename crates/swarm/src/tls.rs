@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
@@ -53,7 +53,7 @@ impl Tls {
         let mut config = match &files.certificate {
             None => trusting.with_no_client_auth(),
             Some((chain, key)) => {
-                let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, error))?;
+                let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, error))?;
                 trusting.with_client_auth_cert(certificates(chain)?, private).map_err(|error| unusable(chain, error))?
             }
         };
@@ -78,8 +78,16 @@ impl Tls {
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let found = read.map_err(|error| unusable(path, error))?;
+    let found = read.map_err(|error| unreadable(path, error))?;
     if found.is_empty() { Err(unusable(path, "there is no certificate in it")) } else { Ok(found) }
+}
+
+/// Without the library's words, which show the line that it cannot read.
+fn unreadable(path: &Path, error: pem::Error) -> Error {
+    match error {
+        pem::Error::Io(error) => unusable(path, error),
+        _ => unusable(path, "it is not in PEM form"),
+    }
 }
 
 fn unusable(path: &Path, error: impl fmt::Display) -> Error {

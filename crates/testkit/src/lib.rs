@@ -14,6 +14,7 @@
 //! | [`authorizer`] | a service that Envoy asks whether requests may pass |
 //! | [`api_server`] | the part of a cluster's API server that says whose tokens are |
 //! | [`kubernetes`] | a real kube-apiserver with its etcd |
+//! | [`leaks`] | secrets, looked for in whatever form they may be shown |
 //! | [`load`] | continuous requests, and what came of each |
 //! | [`stats`] | whether counts fit weights, with a stated chance of being wrong |
 //! | [`netns`] | network namespaces joined by a switch, with interception of traffic |
@@ -40,6 +41,7 @@ pub mod grpc_language;
 pub mod grpc_server;
 pub mod http;
 pub mod kubernetes;
+pub mod leaks;
 pub mod load;
 pub mod netns;
 pub mod pointsman;

@@ -211,3 +211,28 @@ fn a_certificate_says_who_signed_it_and_until_when_it_holds() {
     assert_eq!(read.not_after, now() + DAY);
     assert_eq!(one.fingerprint().len(), 64);
 }
+
+#[test]
+fn no_key_and_no_token_is_shown_by_what_holds_it() {
+    let (of_root, of_pair, token) = (key(), key(), crate::JoinToken::from_random([7; 8], [0xa5; 32]));
+    let mut secrets = testkit::leaks::Secrets::default();
+    secrets.add_key("root", &of_root.to_pem());
+    secrets.add_key("pair", &of_pair.to_pem());
+    secrets.add_text("token", token.reveal().rsplit_once('_').unwrap().1);
+    let domain = "cluster.local".parse().unwrap();
+    let root = Authority::new_root(&domain, of_root, &lifetime(DAY), serial(1)).unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "pair");
+    let chain = params.signed_by(of_pair.pair(), &root.issuer).unwrap().pem();
+    let pair = crate::TlsSecret::new(Some(&chain), Some(&of_pair.to_pem()), None).unwrap();
+    assert!(pair.pair().is_some());
+    for shown in [
+        format!("{root:?}"),
+        format!("{of_pair:?}"),
+        format!("{pair:?} {pair:#?}"),
+        format!("{token:?}"),
+        format!("{:?}", token.id()),
+    ] {
+        assert_eq!(secrets.in_bytes(shown.as_bytes()), [], "{shown}");
+    }
+}

@@ -14,11 +14,7 @@ pub(super) fn report(bootstrap: &mut Value, interval: Duration, service: Value) 
 /// Deltas, so that what is lost while there is no connection is lost, and is not taken for what happened after it; names
 /// as they are, because Envoy takes the first part of a cluster's name for all of it.
 fn sink(mut service: Value) -> Value {
-    let counters = json!({ "key": "pointsman-counters", "value": "deltas" });
-    match service["initial_metadata"].as_array_mut() {
-        Some(metadata) => metadata.push(counters),
-        None => service["initial_metadata"] = json!([counters]),
-    }
+    service["initial_metadata"] = json!([{ "key": "pointsman-counters", "value": "deltas" }]);
     json!({ "name": "envoy.stat_sinks.metrics_service", "typed_config": {
         "@type": "type.googleapis.com/envoy.config.metrics.v3.MetricsServiceConfig",
         "transport_api_version": "V3",

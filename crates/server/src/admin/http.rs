@@ -127,6 +127,11 @@ impl FromRef<Admin> for Arc<LoadReports> {
 
 /// Everything that the admin port serves over HTTP.
 pub(crate) fn router(admin: Admin) -> Router {
+    routes().with_state(admin)
+}
+
+/// The same without what it answers from.
+fn routes() -> Router<Admin> {
     Router::new()
         .route("/", get(async || START_PAGE))
         .route("/healthz", get(async || "ok\n"))
@@ -161,7 +166,6 @@ pub(crate) fn router(admin: Admin) -> Router {
                 "GET / lists what there is; what is not listed with another method is read-only",
             )
         })
-        .with_state(admin)
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {
@@ -420,5 +424,26 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let (status, failure) = *self.0;
         (status, Json(failure)).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever looks for everything that is served looks there.
+    #[test]
+    fn the_start_page_lists_every_route() {
+        let shown = format!("{:?}", routes());
+        let paths = shown.split("Node { paths: {").nth(1).and_then(|rest| rest.split_once('}')).map(|(paths, _)| paths);
+        // Templates have braces of their own, so the routes are told by their quotes.
+        assert!(paths.is_some(), "{shown}");
+        let routes: Vec<&str> = shown.split('"').filter(|text| text.starts_with('/')).collect();
+        assert!(routes.len() > 20, "{routes:?}");
+        let listed: Vec<&str> = START_PAGE.lines().filter_map(|line| line.split_whitespace().next()).collect();
+        for route in routes {
+            let named = route.replace("{*path}", "{kind}/{namespace}/{name}");
+            assert!(named == "/" || listed.contains(&&*named), "{route}");
+        }
     }
 }

@@ -103,8 +103,17 @@ async fn config(file: Option<&Path>, context: Option<&str>) -> Result<Config, St
 fn joined(files: &[PathBuf]) -> Result<Kubeconfig, String> {
     let mut joined = Kubeconfig::default();
     for file in files {
-        let cannot =
-            |error: KubeconfigError| format!("cannot read the kubeconfig \"{}\": {}", file.display(), causes(&error));
+        let cannot = |error: KubeconfigError| {
+            let why = match error {
+                // The library's own words show the text, and that has keys and tokens in it.
+                KubeconfigError::Parse(error) => match error.location() {
+                    Some(at) => format!("line {}, column {} is no YAML of a kubeconfig", at.line(), at.column()),
+                    None => "it is no YAML of a kubeconfig".to_owned(),
+                },
+                other => causes(&other),
+            };
+            format!("cannot read the kubeconfig \"{}\": {why}", file.display())
+        };
         joined = Kubeconfig::read_from(file).and_then(|read| joined.merge(read)).map_err(cannot)?;
     }
     Ok(joined)

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
+use identity::pem_reason;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -111,8 +112,9 @@ fn obtain(source: &CertificateSource, issuer: &Issuer) -> Result<Obtained, State
 fn certified(chain: &[u8], key: &[u8], whose: &str) -> Result<Arc<CertifiedKey>, StateError> {
     let unusable = |reason: String| StateError::Settings(format!("{whose} cannot be used: {reason}"));
     let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(|error| unusable(error.to_string()))?;
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| unusable(format!("its key: {error}")))?;
+    let chain = chain.map_err(|error| unusable(pem_reason(&error)))?;
+    let key =
+        PrivateKeyDer::from_pem_slice(key).map_err(|error| unusable(format!("its key: {}", pem_reason(&error))))?;
     let key = any_supported_type(&key).map_err(|error| unusable(format!("its key: {error}")))?;
     let certified = CertifiedKey::new(chain, key);
     if certified.cert.is_empty() {

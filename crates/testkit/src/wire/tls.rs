@@ -54,7 +54,7 @@ async fn open(address: SocketAddr, source: Option<IpAddr>) -> std::io::Result<Tc
 fn config(credentials: &Credentials) -> Result<(ClientConfig, ServerName<'static>)> {
     let mut roots = RootCertStore::empty();
     for root in CertificateDer::pem_slice_iter(credentials.roots.as_bytes()) {
-        roots.add(root.context("a root cannot be read")?).context("a root cannot be used")?;
+        roots.add(root.map_err(|_| unreadable("a root"))?).context("a root cannot be used")?;
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let trusting = ClientConfig::builder_with_provider(provider)
@@ -65,12 +65,17 @@ fn config(credentials: &Credentials) -> Result<(ClientConfig, ServerName<'static
         None => trusting.with_no_client_auth(),
         Some((chain, key)) => {
             let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>();
-            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).context("the key cannot be read")?;
-            let chain = chain.context("the chain cannot be read")?;
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| unreadable("the key"))?;
+            let chain = chain.map_err(|_| unreadable("the chain"))?;
             trusting.with_client_auth_cert(chain, key).context("the certificate cannot be used")?
         }
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
     let name = ServerName::try_from(credentials.name.clone()).context("this is no name of a server")?;
     Ok((config, name))
+}
+
+/// Without the library's words, which show the line that it cannot read.
+fn unreadable(what: &str) -> anyhow::Error {
+    anyhow::anyhow!("{what} is not in PEM form")
 }
