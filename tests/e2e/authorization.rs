@@ -3,6 +3,8 @@
 //! The workload has an address of its own, on which its sidecar binds its ports; the apps listen on 127.0.0.1. Requests
 //! come from chosen addresses.
 
+mod fields;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -108,7 +110,16 @@ impl Sent {
     }
 }
 
-/// Sends bytes from an address of this machine, and returns all that comes back until the other side closes.
+/// Whether an answer is there with all of its body, as far as its length is said. Envoy closes a connection a second after
+/// answers of its own.
+fn is_whole(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    length.is_some_and(|length: usize| body.len() >= length)
+}
+
+/// Sends bytes from an address of this machine, and returns the answer, or all that comes back until the other side closes.
 pub async fn exchange(from: Ipv4Addr, to: SocketAddr, bytes: &[u8]) -> io::Result<String> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((from, 0).into())?;
@@ -116,10 +127,13 @@ pub async fn exchange(from: Ipv4Addr, to: SocketAddr, bytes: &[u8]) -> io::Resul
         let mut stream = socket.connect(to).await?;
         stream.write_all(bytes).await?;
         let mut answer = Vec::new();
-        match stream.read_to_end(&mut answer).await {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
-            Err(error) => return Err(error),
+        while !is_whole(&answer) {
+            match stream.read_buf(&mut answer).await {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
+                Err(error) => return Err(error),
+            }
         }
         Ok(String::from_utf8_lossy(&answer).into_owned())
     };
@@ -485,9 +499,14 @@ impl Peer {
 
     /// What comes back for these bytes, until the other side closes or `enough` has come.
     async fn exchange(&self, to: SocketAddr, bytes: Vec<u8>, enough: usize) -> String {
+        self.exchange_by_name("web", to, bytes, enough).await
+    }
+
+    /// The same with this name of the server (SNI).
+    async fn exchange_by_name(&self, name: &'static str, to: SocketAddr, bytes: Vec<u8>, enough: usize) -> String {
         let config = self.0.clone();
         let talk = move || {
-            let name = ServerName::try_from("web").unwrap();
+            let name = ServerName::try_from(name).unwrap();
             let mut connection = ClientConnection::new(config, name).unwrap();
             let mut socket = std::net::TcpStream::connect(to).unwrap();
             socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -495,7 +514,7 @@ impl Peer {
             let mut answer = Vec::new();
             let mut buffer = [0; 4096];
             if std::io::Write::write_all(&mut stream, &bytes).is_ok() {
-                while answer.len() < enough {
+                while answer.len() < enough && !is_whole(&answer) {
                     match std::io::Read::read(&mut stream, &mut buffer) {
                         Ok(0) | Err(_) => break,
                         Ok(count) => answer.extend(&buffer[..count]),
@@ -508,8 +527,12 @@ impl Peer {
     }
 
     async fn status(&self, to: SocketAddr, path: &str) -> String {
+        self.status_by_name("web", to, path).await
+    }
+
+    async fn status_by_name(&self, name: &'static str, to: SocketAddr, path: &str) -> String {
         let request = format!("GET {path} HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n");
-        let answer = self.exchange(to, request.into_bytes(), usize::MAX).await;
+        let answer = self.exchange_by_name(name, to, request.into_bytes(), usize::MAX).await;
         answer.split(' ').nth(1).unwrap_or(&answer).to_owned()
     }
 }

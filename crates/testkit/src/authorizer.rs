@@ -1,7 +1,8 @@
 //! A sample service that decides about requests for Envoy's external authorization, over HTTP and over gRPC on one port.
 //!
-//! It lets in whom the header `x-user` calls `welcome`, and connections to ports that it was told; it says so in
-//! `x-decided-by` to the service behind, and in `x-reason` to those whom it refuses.
+//! It lets in whom the header `x-user` calls `welcome`, requests whose body begins with that word, as far as it is shown the
+//! body, and connections to ports that it was told; it says so in `x-decided-by` to the service behind, and in `x-reason` to
+//! those whom it refuses.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -33,6 +34,8 @@ use crate::worker::{StopSignal, Worker};
 
 /// The method of Envoy's authorization service.
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
+/// Who is let in, and what such requests begin with.
+const WELCOME: &[u8] = b"welcome";
 /// `google.rpc.Code.PERMISSION_DENIED`.
 const PERMISSION_DENIED: i32 = 7;
 
@@ -99,14 +102,15 @@ async fn serve(judge: Arc<Judge>, listener: TcpListener, mut stop: StopSignal) {
 
 async fn answer(judge: Arc<Judge>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     judge.asked.fetch_add(1, Ordering::Relaxed);
-    if request.uri().path() != CHECK {
-        let user = request.headers().get("x-user").and_then(|user| user.to_str().ok());
-        return Ok(by_http(user == Some("welcome")));
-    }
-    let body = match request.into_body().collect().await {
+    let (head, body) = request.into_parts();
+    let body = match body.collect().await {
         Ok(body) => body.to_bytes(),
         Err(_) => Bytes::new(),
     };
+    if head.uri.path() != CHECK {
+        let user = head.headers.get("x-user").map(HeaderValue::as_bytes);
+        return Ok(by_http(user == Some(WELCOME) || body.starts_with(WELCOME)));
+    }
     // One message without compression: a byte for that, and four for its length.
     let check = body.get(5..).and_then(|message| CheckRequest::decode(message).ok()).unwrap_or_default();
     Ok(by_grpc(&judge.judge(&check)))
@@ -142,7 +146,10 @@ impl Judge {
     fn judge(&self, check: &CheckRequest) -> CheckResponse {
         let attributes = check.attributes.clone().unwrap_or_default();
         let is_welcome = match attributes.request.and_then(|request| request.http) {
-            Some(http) => http.headers.get("x-user").is_some_and(|user| user == "welcome"),
+            Some(http) => {
+                let user = http.headers.get("x-user").map(String::as_bytes);
+                user == Some(WELCOME) || [http.body.as_bytes(), &http.raw_body].iter().any(|b| b.starts_with(WELCOME))
+            }
             None => {
                 let address = attributes.destination.and_then(|peer| peer.address?.address);
                 let port = match address {
