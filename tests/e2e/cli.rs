@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use testkit::envoy::Envoy;
 use testkit::load::Load;
+use testkit::pointsman::Pointsman;
 use testkit::process::Process;
 use testkit::{ports, wait};
 
@@ -59,8 +60,38 @@ fn what_cannot_be_run_ends_with_2_and_says_why() {
     fs::write(&plain, "no socket").unwrap();
     let plain = format!("unix:{}", plain.display());
     let missing = "unix:/nowhere/at/all/xds.sock";
+    // A root without its key, and somebody who does not speak TLS.
+    let state = directory.path().join("state");
+    fs::create_dir_all(state.join("ca")).unwrap();
+    fs::write(state.join("ca/root-cert.pem"), "").unwrap();
+    let state = state.to_str().unwrap();
+    let authorities = directory.path().join("authorities");
+    fs::write(&authorities, rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem()).unwrap();
+    let authorities = authorities.to_str().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let speechless = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let serve = ["serve", "--config", config, "--xds-listen", "127.0.0.1:0", "--admin-listen", "none"];
+    let serve = |state, more: &[&'static str]| {
+        [&serve[..], &["--xds-tls-listen", "127.0.0.1:0", "--state-dir", state], more].concat()
+    };
+    let ask = ["certificate", "--xds", &*speechless, "--xds-ca", authorities, "--token-file", authorities, "--once"];
+    let ask = [&ask[..], &["--out", config]].concat();
     for (arguments, said) in [
-        (&["nonsense"][..], "unrecognized subcommand"),
+        (&["serve", "--config", config, "--xds-listen", "none"][..], "--xds-listen none needs --xds-tls-listen"),
+        (
+            &["serve", "--config", config, "--xds-listen", "none", "--xds-listen", &nobody],
+            "cannot stand beside another",
+        ),
+        (&serve(state, &[]), "put the key back"),
+        (&serve(config, &["--jwks", "https://localhost/keys", "--jwt-issuer", "me"]), "--jwks-ca FILE"),
+        (&ask, "does not speak TLS there"),
+        (&["certificate", "--xds", &nobody, "--out", config, "--ttl", "9999999999"], "is not in 1..=7776000"),
+        (&["nonsense"], "unrecognized subcommand"),
         (&["serve"], "--config"),
         (&["check"], "--config"),
         (&["import"], "FILE"),
@@ -86,6 +117,35 @@ fn what_cannot_be_run_ends_with_2_and_says_why() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {out}{err}");
         assert!(err.contains(said) && !err.contains("panicked"), "{arguments:?} does not say \"{said}\": {err}");
     }
+}
+
+#[test]
+fn what_has_caused_an_error_is_said_once() {
+    let state = TempDir::with_prefix("pointsman-cli-").unwrap();
+    let path = state.path().to_str().unwrap();
+    let pair = ["--tls-cert", "/nowhere/cert.pem", "--tls-key", "/nowhere/key.pem"];
+    let tls = ["--xds-tls-listen", "127.0.0.1:0", "--state-dir", path];
+    let output = pointsman(&[&["serve", "--config", path, "--xds-listen", "none"][..], &tls, &pair].concat());
+    let said = stderr(&output);
+    assert_eq!((output.status.code(), said.matches("No such file").count()), (Some(2), 1), "{said}");
+    assert_eq!(said.matches("/nowhere/cert.pem").count(), 1, "{said}");
+}
+
+#[tokio::test]
+async fn without_a_plaintext_listener_only_those_are_served_who_prove_who_they_are() {
+    let state = TempDir::with_prefix("pointsman-cli-").unwrap();
+    let path = state.path().to_str().unwrap();
+    let tls = ["--xds-tls-listen", "127.0.0.1:0", "--state-dir", path, "--admin-listen", "127.0.0.1:0"];
+    let arguments = [&["serve", "--config", path, "--xds-listen", "none"][..], &tls].concat();
+    let mut server = Pointsman::start(env!("CARGO_BIN_EXE_pointsman"), arguments).unwrap();
+    server.address("admin", PATIENCE).await.unwrap();
+    let said = server.output();
+    assert!(said.contains("xds-tls listening on") && !said.contains("xds listening on"), "{said}");
+    let mode = |file: &str| {
+        std::os::unix::fs::PermissionsExt::mode(&fs::metadata(state.path().join(file)).unwrap().permissions())
+    };
+    assert_eq!(mode("rollouts.redb") & 0o777, 0o600);
+    server.terminate(PATIENCE).await.unwrap();
 }
 
 #[test]

@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use identity::Lifetime;
 
+use crate::output::causes;
 use crate::serve::Signals;
 use authority::Authority;
 use files::{Files, Kept};
@@ -63,8 +64,9 @@ pub(crate) struct Arguments {
     /// The directory of the files; made if it is not there.
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) out: PathBuf,
-    /// Ask for certificates that hold so many seconds [default: as long as the server says].
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Ask for certificates that hold so many seconds, 90 days at most [default: as long as the server says]. The server may
+    /// give them for less; that is told.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=7_776_000))]
     pub(crate) ttl: Option<u32>,
     /// Get one certificate and end.
     #[arg(long)]
@@ -110,8 +112,7 @@ async fn keep(arguments: &Arguments) -> Result<()> {
                 let left = kept.as_ref().map_or(Duration::ZERO, |kept| kept.left(now));
                 let pause = pause(failures, left);
                 due = now + pause;
-                let (error, again_in_seconds, holds_for_seconds) =
-                    (format!("{error:#}"), pause.as_secs(), left.as_secs());
+                let (error, again_in_seconds, holds_for_seconds) = (causes(&error), pause.as_secs(), left.as_secs());
                 if left.is_zero() {
                     tracing::error!(error, again_in_seconds, "there is no certificate in force");
                 } else {
@@ -132,6 +133,11 @@ async fn renew(authority: &Authority, files: &Files, kept: Option<&Kept>) -> Res
     let new = authority.ask(kept.filter(|kept| !kept.left(SystemTime::now()).is_zero()), files).await?;
     let kept = files.put(&new).context("cannot write the files")?;
     let (id, holds_for_seconds) = (&kept.certificate.id, kept.left(SystemTime::now()).as_secs());
+    if let Some(asked_for_seconds) =
+        authority.ttl().map(u64::from).filter(|asked| *asked > holds_for_seconds + asked / 10 + 1)
+    {
+        tracing::warn!(asked_for_seconds, holds_for_seconds, "the server gives certificates for less than was asked");
+    }
     tracing::info!(%id, holds_for_seconds, directory = %files.directory().display(), "there is a new certificate");
     Ok(kept)
 }

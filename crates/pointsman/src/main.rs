@@ -108,7 +108,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // Standard error may be a pipe that nobody reads any more.
-            let _ = writeln!(std::io::stderr(), "pointsman: {}", output::plain(&format!("{error:#}")));
+            let _ = writeln!(std::io::stderr(), "pointsman: {}", output::plain(&output::causes(&error)));
             ExitCode::from(2)
         }
     }

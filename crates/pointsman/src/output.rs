@@ -44,6 +44,19 @@ pub(crate) fn redraw(text: &str) {
     let _ = write!(stdout, "\r{text}").and_then(|()| stdout.flush());
 }
 
+/// An error with what has caused it; what a message has said already is not said again.
+pub(crate) fn causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +74,15 @@ mod tests {
         let shown = plain(&document.to_string()).into_owned();
         assert!(!shown.contains('\u{9b}'));
         assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).ok(), Some(document));
+    }
+
+    #[test]
+    fn what_has_caused_an_error_is_said_once() {
+        let error = anyhow::anyhow!("permission denied")
+            .context("cannot read \"key.pem\": permission denied")
+            .context("cannot serve TLS")
+            .context("cannot start to serve");
+        let said = "cannot start to serve: cannot serve TLS: cannot read \"key.pem\": permission denied";
+        assert_eq!(causes(&error), said);
     }
 }

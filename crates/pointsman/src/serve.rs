@@ -12,7 +12,8 @@ use compile::HostDelivery;
 use load::Policy;
 use plane::Plane;
 use server::{
-    AdminAccess, Config, Deadlines, GatewaySecrets, Input, JwksSettings, Listen, QuotaStore, Server, Submitted,
+    AdminAccess, Config, Deadlines, GatewaySecrets, Input, JwksSettings, Listen, ListenError, QuotaStore, Server,
+    Submitted,
 };
 use source::watch::Seen;
 use source::{LastGood, Shelf, Update};
@@ -41,9 +42,9 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     compilation: Compilation,
     /// Where xDS is served without TLS, to whoever connects: IP:PORT or unix:PATH; may be repeated. No secrets are
-    /// served there.
-    #[arg(long, default_value = "127.0.0.1:15010", value_name = "ADDRESS")]
-    xds_listen: Vec<Listen>,
+    /// served there. `none` leaves the listeners that ask who connects (--xds-tls-listen, --xds-unix-listen).
+    #[arg(long, default_value = "127.0.0.1:15010", value_name = "ADDRESS|none", value_parser = parse_listen)]
+    xds_listen: Vec<Option<Listen>>,
     #[command(flatten)]
     tls: Tls,
     /// Where the admin interface and the metrics are served, or `none`.
@@ -120,9 +121,10 @@ fn parse_within(text: &str, least: f64, most: f64) -> Result<Duration, String> {
 
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let deadlines = Deadlines { connection_age: arguments.max_connection_age, ..Deadlines::default() };
+    let tls = arguments.tls.settings(&arguments.compilation)?;
     let config = Config {
-        xds_listen: arguments.xds_listen.clone(),
-        tls: arguments.tls.settings(&arguments.compilation)?,
+        xds_listen: plaintext(&arguments.xds_listen, tls.is_some())?,
+        tls,
         admin_listen: admin_address(&arguments.admin_listen)?,
         admin_access: AdminAccess {
             tokens: arguments.admin_token_file.clone(),
@@ -201,6 +203,25 @@ async fn serve(
     served.context("the server ended")?;
     tracing::info!("ended");
     Ok(ExitCode::SUCCESS)
+}
+
+fn parse_listen(text: &str) -> Result<Option<Listen>, String> {
+    match text {
+        "none" => Ok(None),
+        address => address.parse().map(Some).map_err(|error: ListenError| format!("{error}, nor none")),
+    }
+}
+
+/// The listeners without TLS.
+fn plaintext(said: &[Option<Listen>], has_others: bool) -> Result<Vec<Listen>> {
+    let listeners: Vec<Listen> = said.iter().flatten().cloned().collect();
+    if !listeners.is_empty() && listeners.len() < said.len() {
+        bail!("--xds-listen none cannot stand beside another --xds-listen");
+    }
+    if listeners.is_empty() && !has_others {
+        bail!("nobody could connect: --xds-listen none needs --xds-tls-listen or --xds-unix-listen");
+    }
+    Ok(listeners)
 }
 
 pub(crate) fn admin_address(text: &str) -> Result<Option<SocketAddr>> {

@@ -12,6 +12,7 @@ use testkit::wire::{Credentials, Wire};
 use super::Arguments;
 use super::files::{Files, Kept};
 use crate::bootstrap::host_and_port;
+use crate::output::causes;
 
 const METHOD: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
 /// How long one answer may take.
@@ -62,6 +63,11 @@ impl Authority {
         })
     }
 
+    /// For how many seconds certificates are asked for, if that is said.
+    pub(super) fn ttl(&self) -> Option<u32> {
+        self.ttl
+    }
+
     /// A certificate for a new key, with the key and what is trusted. Proved by the certificate in force, which needs no
     /// token that may be over; when that is not taken, by what was given.
     ///
@@ -85,7 +91,7 @@ impl Authority {
             let answer = tokio::time::timeout(PATIENCE, asked).await.context("there is no answer");
             match answer.and_then(|answer| answer) {
                 Ok(answer) => return secret(&key, &answer.cert_chain),
-                Err(error) => refused.push(format!("by {what}: {error:#}")),
+                Err(error) => refused.push(format!("by {what}: {}{}", causes(&error), hint(&error))),
             }
         }
         bail!("{} gives no certificate {}", self.place, refused.join("; "))
@@ -135,6 +141,15 @@ impl std::fmt::Display for Place {
             Place::Tls { host, port, .. } => write!(f, "{host}:{port}"),
             Place::Unix(path) => f.write_str(path),
         }
+    }
+}
+
+/// What to do about it, where that is known.
+fn hint(error: &anyhow::Error) -> &'static str {
+    let is_plaintext = |cause: &(dyn std::error::Error + 'static)| cause.to_string().contains("InvalidContentType");
+    match error.chain().any(is_plaintext) {
+        true => "; that server does not speak TLS there: name an address of its --xds-tls-listen, such as port 15012",
+        false => "",
     }
 }
 

@@ -428,6 +428,7 @@ impl IntoResponse for Refusal {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -435,9 +436,7 @@ mod tests {
     #[test]
     fn the_start_page_lists_every_route() {
         let shown = format!("{:?}", routes());
-        let paths = shown.split("Node { paths: {").nth(1).and_then(|rest| rest.split_once('}')).map(|(paths, _)| paths);
-        // Templates have braces of their own, so the routes are told by their quotes.
-        assert!(paths.is_some(), "{shown}");
+        let (shown, _) = shown.split_once("fallback_router").unwrap();
         let routes: Vec<&str> = shown.split('"').filter(|text| text.starts_with('/')).collect();
         assert!(routes.len() > 20, "{routes:?}");
         let listed: Vec<&str> = START_PAGE.lines().filter_map(|line| line.split_whitespace().next()).collect();

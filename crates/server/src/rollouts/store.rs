@@ -6,7 +6,9 @@
 //!
 //! After an error of the disk the file is closed, and opened anew by the next attempt to write.
 
+use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use redb::backends::InMemoryBackend;
@@ -16,6 +18,7 @@ use rollout::{IntentRecord, Record, Stored};
 /// The format that this version writes.
 const FORMAT: u64 = 1;
 const FILE: &str = "rollouts.redb";
+const PRIVATE: u32 = 0o600;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const INTENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("intents");
@@ -118,7 +121,8 @@ impl Store {
     pub(super) fn open(directory: Option<&Path>) -> Result<(Self, Stored), StoreError> {
         let path = directory.map(|directory| directory.join(FILE));
         if let (Some(directory), Some(path)) = (directory, &path) {
-            std::fs::create_dir_all(directory).map_err(|source| StoreError::Open { path: path.clone(), source })?;
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+            made.map_err(|source| StoreError::Open { path: path.clone(), source })?;
         }
         let database = open(path.as_deref())?;
         let named = path.clone().unwrap_or_else(|| PathBuf::from("memory"));
@@ -171,9 +175,20 @@ impl Store {
     }
 }
 
+/// Its owner alone can read it; makes an empty one if it is not there.
+fn keep_private(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(PRIVATE).open(path)?;
+    // It may be older than this rule, and somebody else's, whose business it is.
+    let _ = file.set_permissions(Permissions::from_mode(PRIVATE));
+    Ok(())
+}
+
 fn open(path: Option<&Path>) -> Result<Database, StoreError> {
     let opened = match path {
-        Some(path) => Database::create(path),
+        Some(path) => {
+            keep_private(path).map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+            Database::create(path)
+        }
         None => Database::builder().create_with_backend(InMemoryBackend::new()),
     };
     let path = path.map_or_else(|| PathBuf::from("memory"), Path::to_owned);

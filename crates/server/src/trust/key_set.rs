@@ -39,6 +39,12 @@ impl KeySet {
     pub(super) fn open(source: ServiceAccountSource) -> Result<Self, StateError> {
         let is_url = ["http://", "https://"].iter().any(|scheme| source.keys.starts_with(scheme));
         if is_url {
+            if source.keys.starts_with("https://") && source.authorities.is_none() {
+                return Err(StateError::Settings(format!(
+                    "--jwks \"{}\" is asked over TLS: say with --jwks-ca FILE which authorities sign for that server",
+                    source.keys
+                )));
+            }
             let fetch = Fetch::new(&source.keys, source.authorities.as_deref()).map_err(unusable)?;
             let place = Place::Url(fetch, Mutex::new(Instant::now()));
             return Ok(Self { source, place, current: RwLock::default() });

@@ -49,6 +49,17 @@ pub enum StateError {
         /// The file.
         path: PathBuf,
     },
+    /// A root without its key: a new one would take every client's trust away, so none is made.
+    #[error(
+        "there is the root certificate \"{certificate}\", but its key \"{key}\" is not there: put the key back; or, if it is \
+         lost, move the certificate away, and a new root is made, which no client trusts before it is told"
+    )]
+    NoKey {
+        /// The certificate.
+        certificate: PathBuf,
+        /// Where the key should be.
+        key: PathBuf,
+    },
     /// A key or certificate makes no sense.
     #[error("{whose}: {source}")]
     Identity {
@@ -257,6 +268,9 @@ impl StateDirectory {
     fn root_in(place: &Path) -> Result<Option<(String, String)>, StateError> {
         let (certificate, key) = (place.join("root-cert.pem"), place.join("root-key.pem"));
         match fs::metadata(&key) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && certificate.exists() => {
+                return Err(StateError::NoKey { certificate, key });
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Ok(metadata) if metadata.mode() & 0o077 != 0 => return Err(StateError::NotPrivate { path: key }),
             // What keeps it from being read will be said below.

@@ -54,6 +54,10 @@ impl de::Error for Mismatch {
                 format!("Remove the quotes: {text}.")
             }
             (Unexpected::Str(text @ ("true" | "false")), "a boolean") => format!("Remove the quotes: {text}."),
+            (Unexpected::Str(text), "a sequence") if is_plain(text) => format!("Write a list: [{text}]."),
+            (Unexpected::Str(_), "a sequence") => {
+                "Write a list: each entry in a line of its own, after a dash.".to_owned()
+            }
             _ => String::new(),
         };
         Self { message: format!("expected {}, found {}", in_words(&expected), describe(found)), hint }
@@ -66,6 +70,12 @@ impl de::Error for Mismatch {
     fn unknown_variant(found: &str, variants: &'static [&'static str]) -> Self {
         Self { message: format!("unknown value {found:?}"), hint: format!("Known: {}.", variants.join(", ")) }
     }
+}
+
+/// A short word that needs no quotes in a list, whatever stands around it.
+fn is_plain(text: &str) -> bool {
+    let is_of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    text.len() <= 60 && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/') && text.chars().all(is_of_word)
 }
 
 fn is_number(expected: &str) -> bool {
