@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::backend::Backend;
-use testkit::load::Load;
+use testkit::load::{Load, Plan};
 use testkit::ports;
 use testkit::stats::{FALSE_ALARM, assert_split};
 
-use crate::mesh::{Mesh, PATIENCE, Reviews, Variant, answering};
+use crate::mesh::{Mesh, PATIENCE, Reviews, Variant, answering, pod};
 
 const ROLLOUT: &str = "/api/v1/rollouts/default/reviews";
 
@@ -181,6 +181,33 @@ async fn the_variant_that_somebody_names_wins_a_test_and_no_request_fails() {
     load.next(500, PATIENCE).await.unwrap();
     assert_split(&load.window(since, Instant::now()).await.by_backend(), &[(winner, 1)], FALSE_ALARM);
     load.since(begun).await.assert_no_failures();
+}
+
+#[tokio::test]
+async fn revisions_by_another_label_take_over_and_no_request_under_way_is_lost() {
+    let steps = ["setWeight: 50", "pause: {}", "setWeight: 100"];
+    let labelled =
+        |label: &str, stable: &str| intent(&steps, &format!("  revisions: {{label: {label}, stable: {stable}}}\n"));
+    let stage = Stage::start(&labelled("version", "v1")).await;
+    let Reviews { v1, v2, .. } = &stage.reviews;
+    let service = stage.reviews.objects_of(&[]);
+    let both = [
+        pod("reviews-v1", "app: reviews, version: v1, release: r1", v1.address()),
+        pod("reviews-v2", "app: reviews, version: v2, release: r2", v2.address()),
+    ];
+    stage.mesh.write("reviews.yaml", &format!("{service}{}", both.concat()));
+    stage.at(50.0).await;
+    let (load, begun) = (stage.load(300.0), Instant::now());
+    let slow = Plan::get(stage.reviews.address, "reviews", "/delay/1500").timeout(Duration::from_secs(10));
+    let slow = Load::start(slow.per_second(50.0).connections(100)).unwrap();
+    slow.next(50, PATIENCE).await.unwrap();
+    stage.mesh.write("intent.yaml", &labelled("release", "r1"));
+    let runs_again = |rollout: &Value| rollout["candidate"] == "r2" && rollout["weight"]["acknowledged"] == 50.0;
+    stage.until("a run by the other label", runs_again).await;
+    load.next(600, PATIENCE).await.unwrap();
+    slow.next(100, PATIENCE).await.unwrap();
+    load.since(begun).await.assert_no_failures();
+    slow.since(begun).await.assert_no_failures();
 }
 
 #[tokio::test]

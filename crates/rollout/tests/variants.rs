@@ -155,6 +155,10 @@ fn a_winner_without_endpoints_or_in_a_freeze_is_refused_and_stable_may_always_wi
     assert!(stage.act("web", Verb::Pause));
     assert!(!stage.act("web", variant(other)), "it would be held in between");
     assert!(stage.act("web", variant("a")));
+    stage.pass(60);
+    let conditions = stage.lane("web").conditions();
+    let healthy = conditions.iter().find(|condition| condition.kind == "Healthy").unwrap();
+    assert_eq!((healthy.status, healthy.reason.contains("\"v1\" has won the test")), (Some(true), true));
     rests_at(&mut stage, "v1");
 }
 

@@ -158,7 +158,8 @@ fn e_value(metric: &Value) -> String {
 pub(super) fn observed(rollout: &Rollout) -> String {
     rollout.weight.observed.as_ref().map_or("-".to_owned(), |observed| {
         let [low, high] = observed.interval;
-        format!("{:.2} % [{low:.2}, {high:.2}] of {} requests", observed.percent, observed.requests)
+        let chosen = if observed.includes_chosen { ", chosen ones and copies among them" } else { "" };
+        format!("{:.2} % [{low:.2}, {high:.2}] of {} requests{chosen}", observed.percent, observed.requests)
     })
 }
 
@@ -368,7 +369,8 @@ mod tests {
                 {"name": "p/load", "verdict": "passes", "threshold": {"last": 0.7, "error": "no answer"}},
             ],
         });
-        let observed = view::ObservedShare { percent: 9.5, interval: [8.25, 10.8], requests: 4_000 };
+        let observed =
+            view::ObservedShare { percent: 9.5, interval: [8.25, 10.8], requests: 4_000, includes_chosen: false };
         Rollout {
             run: "a-1".to_owned(),
             phase: "Waiting".to_owned(),

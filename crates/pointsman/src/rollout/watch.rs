@@ -200,7 +200,7 @@ mod tests {
             "verdict": format!("waits: {requests} requests are not enough"),
             "counted": {"relative": {"eValue": e_value, "robustEValue": 0.5, "bound": 100.0}},
         });
-        let observed = ObservedShare { percent: 9.5, interval: [8.25, 10.8], requests };
+        let observed = ObservedShare { percent: 9.5, interval: [8.25, 10.8], requests, includes_chosen: false };
         let event =
             |id| RolloutEvent { id, event: "Phase".to_owned(), text: format!("step {id}"), ..RolloutEvent::default() };
         Rollout {

@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use rollout::{Conductor, Lane, Record, Run, Standing, Time};
 use world::ObjectRef;
+use world::api::delivery::EvidenceSource;
 
 use crate::view;
 
@@ -145,7 +146,12 @@ impl Board {
         rollout.weight = view::RolloutWeights {
             configured: percent(record.weight()),
             acknowledged: percent(record.acknowledged.weight_of(&plan.candidate)),
-            observed: observed.and_then(|(_, candidate, stable)| share(*candidate, candidate.saturating_add(*stable))),
+            observed: observed.and_then(|(_, candidate, stable)| {
+                let is_told_apart = plan.spec.analysis.source == EvidenceSource::AccessLog;
+                let chosen =
+                    if is_told_apart { Chosen::Apart } else { Chosen::of(&record.assignment, &plan.candidate) };
+                observed_share(chosen, *candidate, *stable)
+            }),
         };
         if let Some(standing) = self.standings.get(reference) {
             let refused = standing
@@ -219,6 +225,35 @@ fn percent(weight: world::api::delivery::Weight) -> f64 {
     f64::from(weight.ppm()) / 1e4
 }
 
+/// What is known of requests that were chosen by a condition, or are copies, among those that are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chosen {
+    /// There are none, or they are told apart.
+    Apart,
+    /// Some of the counted ones.
+    Among,
+    /// All that reach the candidate are such.
+    Alone,
+}
+
+impl Chosen {
+    /// What an assignment makes of requests that are counted by the clusters that they went to.
+    fn of(assignment: &rollout::Assignment, candidate: &rollout::Revision) -> Self {
+        let copies = assignment.mirror.iter().filter(|mirror| !mirror.share.is_zero());
+        match assignment.routes.is_empty() && copies.count() == 0 {
+            true => Chosen::Apart,
+            false if assignment.weight_of(candidate).is_zero() => Chosen::Alone,
+            false => Chosen::Among,
+        }
+    }
+}
+
+/// The share that the candidate had, of what weights divide as far as that is known; none where nothing of it is.
+fn observed_share(chosen: Chosen, candidate: u64, stable: u64) -> Option<view::ObservedShare> {
+    let share = share(candidate, candidate.saturating_add(stable)).filter(|_| chosen != Chosen::Alone)?;
+    Some(view::ObservedShare { includes_chosen: chosen == Chosen::Among, ..share })
+}
+
 /// Wilson's score interval: it stays within 0 to 100 and is honest about small numbers.
 fn share(part: u64, all: u64) -> Option<view::ObservedShare> {
     if all == 0 {
@@ -229,7 +264,7 @@ fn share(part: u64, all: u64) -> Option<view::ObservedShare> {
     let half = Z / (1.0 + Z * Z / n) * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
     // At its ends rounding would leave the share itself just outside.
     let interval = [(middle - half).clamp(0.0, p) * 100.0, (middle + half).clamp(p, 1.0) * 100.0];
-    Some(view::ObservedShare { percent: p * 100.0, interval, requests: all })
+    Some(view::ObservedShare { percent: p * 100.0, interval, requests: all, includes_chosen: false })
 }
 
 #[cfg(test)]
@@ -237,6 +272,39 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn requests_that_were_chosen_are_no_share_of_what_weights_divide() {
+        let [candidate, stable] = ["v2", "v1"].map(rollout::Revision::new);
+        let weight = |percent: u32| world::api::delivery::Weight::from_ppm(percent * 10_000);
+        let assignment = |percent: u32| rollout::Assignment {
+            version: 1,
+            split: rollout::Split::Weights(vec![
+                (candidate.clone(), weight(percent)),
+                (stable.clone(), weight(100 - percent)),
+            ]),
+            routes: Vec::new(),
+            mirror: None,
+            stickiness: world::api::delivery::Stickiness::default(),
+            fallback: None,
+        };
+        let route = rollout::RequestRoute { name: "qa".to_owned(), matches: Vec::new(), to: candidate.clone() };
+        let copies = rollout::Mirror { to: candidate.clone(), share: weight(100), matches: Vec::new() };
+        let directed = |percent| rollout::Assignment { routes: vec![route.clone()], ..assignment(percent) };
+        let mirrored = rollout::Assignment { mirror: Some(copies), ..assignment(0) };
+        for (assignment, expected) in [
+            (assignment(0), Chosen::Apart),
+            (assignment(10), Chosen::Apart),
+            (directed(10), Chosen::Among),
+            (directed(0), Chosen::Alone),
+            (mirrored, Chosen::Alone),
+        ] {
+            assert_eq!(Chosen::of(&assignment, &candidate), expected, "{assignment:?}");
+        }
+        assert_eq!(observed_share(Chosen::Alone, 22, 78), None);
+        assert!(observed_share(Chosen::Among, 22, 78).unwrap().includes_chosen);
+        assert!(!observed_share(Chosen::Apart, 22, 78).unwrap().includes_chosen);
+    }
 
     #[test]
     fn an_observed_share_has_an_interval_that_contains_it() {

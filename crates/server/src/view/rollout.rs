@@ -90,6 +90,10 @@ pub struct ObservedShare {
     pub interval: [f64; 2],
     /// Requests that were counted.
     pub requests: u64,
+    /// Requests that header routes chose, or copies, are among them: nobody can tell them apart, and the share is not that
+    /// of what weights divide.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub includes_chosen: bool,
 }
 
 /// Acknowledgements of the current assignment.

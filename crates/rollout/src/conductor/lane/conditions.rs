@@ -90,6 +90,8 @@ fn healthy(record: &Record, hold: Option<&Hold>) -> Condition {
     let failing = hold.filter(|hold| matches!(hold.reason, HoldReason::Failing { .. } | HoldReason::SharedIncident(_)));
     let went_back = record.history.iter().rev().find(|passage| passage.phase == Phase::RollingBack);
     let (status, reason, since) = match (&record.reason, failing) {
+        // A test that has passed, or that stable has won, speaks against nobody.
+        (Some(reason), _) if record.phase == Phase::Completed => (Some(true), reason.to_string(), record.since),
         (Some(reason), _) if record.phase.is_over() => {
             (Some(false), reason.to_string(), went_back.map_or(record.since, |passage| passage.at))
         }

@@ -124,6 +124,7 @@ pub(super) fn rollout(rollout: view::Rollout) -> delivery::Rollout {
             low_percent: observed.interval[0],
             high_percent: observed.interval[1],
             requests: observed.requests,
+            includes_chosen: observed.includes_chosen,
         }),
         nodes: Some(delivery::Nodes {
             version: rollout.nodes.version,
