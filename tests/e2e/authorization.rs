@@ -620,3 +620,32 @@ async fn what_a_peer_may_do_follows_from_the_identity_that_it_proves() {
     }
     assert!(!is_answered(1, to_database).await, "in the clear");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paths_are_normalized_as_the_mesh_says_before_policies_see_them() {
+    let mesh = |word: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\n\
+             data:\n  mesh: |\n    pathNormalization: {{normalization: {word}}}\n"
+        )
+    };
+    let workload = Workload::start(&mesh("BASE"), |web, _| {
+        let rule = format!("[{{to: [{{operation: {{paths: [/admin, /admin/*], ports: ['{web}']}}}}]}}]");
+        policy("admin", "default", &format!("  action: DENY\n  rules: {rule}"))
+    })
+    .await;
+    until(workload.web, &get("/admin"), 403).await;
+    for (word, begins, wanted) in [
+        ("BASE", "/x/../admin", [403, 200, 200]),
+        ("MERGE_SLASHES", "//admin", [403, 403, 200]),
+        ("DECODE_AND_MERGE_SLASHES", "/%2Fadmin", [403, 403, 403]),
+    ] {
+        workload.mesh.write("more.yaml", &mesh(word));
+        until(workload.web, &get(begins), 403).await;
+        let wanted = ["/x/../admin", "//admin", "/%2Fadmin"].map(get).into_iter().zip(wanted).collect();
+        assert_statuses(workload.web, wanted).await;
+    }
+    workload.mesh.write("more.yaml", &mesh("NONE"));
+    until(workload.web, &get("/x/../admin"), 200).await;
+    until(workload.web, &get("/admin"), 403).await;
+}

@@ -193,6 +193,43 @@ async fn clients_of_a_sidecar_are_told_apart_by_their_connections_whatever_they_
 }
 
 #[tokio::test]
+async fn clients_of_a_gateway_are_those_whom_trusted_proxies_tell_of() {
+    let entry = ports::local().unwrap();
+    let objects = format!(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: edge, namespace: default}}\nspec:\n  \
+         selector: {{istio: edge}}\n  servers: [{{port: {{number: {}, name: http, protocol: HTTP}}, hosts: ['*']}}]\n\
+         ---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: edge, namespace: default}}\n\
+         spec: {{hosts: ['*'], gateways: [edge], http: [{{directResponse: {{status: 200}}}}]}}\n\
+         ---\napiVersion: policy.pointsman.dev/v1alpha1\nkind: RateLimitPolicy\nmetadata: {{name: edge, namespace: default}}\n\
+         spec:\n  selector: {{matchLabels: {{istio: edge}}}}\n  \
+         limits: [{{name: each, requests: 2, per: 1h, match: {{paths: [/limited]}}, by: [{{client: Address}}]}}]\n",
+        entry.port()
+    );
+    let topology = |trusted: u32| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |\n    \
+             defaultConfig: {{gatewayTopology: {{numTrustedProxies: {trusted}}}}}\n"
+        )
+    };
+    let mine = [["192.0.2.1, 198.51.100.1"], ["192.0.2.2, 198.51.100.1"], ["192.0.2.3, 198.51.100.1"]];
+    let others = [["192.0.2.1, 198.51.100.2"], ["198.51.100.3"]];
+    // Without a trusted proxy all come from the same address.
+    for (trusted, wanted) in [(0, [200, 200, 429, 429, 429]), (1, [200, 200, 429, 200, 200])] {
+        let mesh = Mesh::start(&[("objects.yaml", &objects), ("mesh.yaml", &topology(trusted))]).await;
+        let arguments = ["--kind", "gateway", "--pod", "edge", "--label", "istio=edge"];
+        let _gateway = mesh.envoy(Variant::Delta, &arguments).await;
+        answering(get(entry, "/ready")).await;
+        let mut found = Vec::new();
+        for [said] in mine.iter().chain(&others) {
+            let plan = get(entry, "/limited").header("x-forwarded-for", said);
+            found.push(plan.once().await.unwrap().status);
+        }
+        assert_eq!(found, wanted, "{trusted} trusted proxies");
+        mesh.assert_no_problems().await;
+    }
+}
+
+#[tokio::test]
 async fn proxies_let_pass_together_what_their_limit_says() {
     let limits = "    - {name: all, requests: 60, per: 1s, scope: Global, match: {paths: [/limited]}}\n    \
                   - {name: strict, requests: 1000, per: 1s, scope: Global, onError: Deny, match: {paths: [/strict]}}\n";

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use world::{Object, ObjectRef, SecretState, Service, Settings};
 
-use crate::listener::Policies;
+use crate::listener::{Policies, Reading};
 use crate::security::Guards;
 use crate::{Audience, Options, Resolve};
 
@@ -50,6 +50,8 @@ pub(crate) struct GatewayInput<'a> {
     pub(crate) settings: &'a Settings,
     /// What is known of a Secret in the proxy's namespace, by name.
     pub(crate) secrets: &'a dyn Fn(&str) -> SecretState,
+    /// How requests are read.
+    pub(crate) reading: Reading,
     /// What everything passes first.
     pub(crate) guards: &'a Guards,
     /// File that requests are logged to.

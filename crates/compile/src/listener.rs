@@ -34,7 +34,7 @@ pub(crate) use api::api_listener;
 pub(crate) use assemble::{Assembly, Inspection, Place, assemble, listener_name, wildcards};
 pub(crate) use chain::{Application, Chain, Leaf, Matching, Transport};
 pub(crate) use connection_manager::{
-    CONNECTION_MANAGER, ConnectionManagerInput, Routes, Side, connection_manager, connection_manager_filter,
+    CONNECTION_MANAGER, ConnectionManagerInput, Reading, Routes, Side, connection_manager, connection_manager_filter,
     server_access_log,
 };
 pub(crate) use contribution::{Contribution, ContributionInput, Key, contributions};

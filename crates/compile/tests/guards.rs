@@ -168,3 +168,187 @@ fn a_provider_by_grpc_whose_port_is_not_declared_so_is_told_of() {
         assert_eq!(told, is_told, "{port} {rule}: {problems:#?}");
     }
 }
+
+/// The messages of problems of an object, in order.
+fn said_of<'p>(problems: &'p [Problem], object: &str) -> Vec<&'p str> {
+    let is_of = |problem: &&Problem| problem.object.as_ref().is_some_and(|found| found.to_string() == object);
+    problems.iter().filter(is_of).map(|problem| &*problem.message).collect()
+}
+
+#[test]
+fn policies_that_are_not_what_they_seem_for_a_workload_are_told_of() {
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: shop, namespace: default}\n\
+                   spec: {selector: {app: shop}, ports: [{name: http, port: 80, targetPort: 8080}, {name: tcp, port: 81}]}\n";
+    let tokens = "---\napiVersion: security.istio.io/v1\nkind: RequestAuthentication\n\
+                  metadata: {name: tokens, namespace: default}\nspec: {jwtRules: [{issuer: a, jwksUri: 'http://a.test/'}]}\n";
+    let asks = "it asks for a token, and no RequestAuthentication is for a workload that this is for";
+    let closes = "it asks only about requests, and port 81 of Service default/shop has none";
+    let port = "port 80 is that of Service default/shop; behind it the workload has 8080";
+    for (kind, spec, more, told) in [
+        ("AuthorizationPolicy", "{rules: [{from: [{source: {requestPrincipals: ['*']}}]}]}", "", vec![asks]),
+        ("AuthorizationPolicy", "{rules: [{}, {when: [{key: request.auth.presenter, values: [a]}]}]}", "", vec![asks]),
+        ("AuthorizationPolicy", "{rules: [{from: [{source: {requestPrincipals: ['*']}}]}]}", tokens, vec![]),
+        ("AuthorizationPolicy", "{rules: [{from: [{source: {principals: ['*']}}]}]}", "", vec![]),
+        ("AuthorizationPolicy", "{action: DENY, rules: [{to: [{operation: {paths: [/a]}}]}]}", "", vec![closes]),
+        (
+            "AuthorizationPolicy",
+            "{action: DENY, rules: [{to: [{operation: {paths: [/a], ports: ['1']}}, {operation: {hosts: [a]}}]}]}",
+            "",
+            vec![closes],
+        ),
+        (
+            "AuthorizationPolicy",
+            "{action: DENY, rules: [{when: [{key: 'request.headers[a]', values: [b]}]}]}",
+            "",
+            vec![closes],
+        ),
+        (
+            "AuthorizationPolicy",
+            "{action: DENY, rules: [{to: [{operation: {paths: [/a], ports: ['8080']}}]}]}",
+            "",
+            vec![],
+        ),
+        (
+            "AuthorizationPolicy",
+            "{action: DENY, rules: [{from: [{source: {namespaces: [a]}}], to: [{operation: {paths: [/a]}}]}]}",
+            "",
+            vec![],
+        ),
+        ("AuthorizationPolicy", "{action: DENY, rules: [{}]}", "", vec![]),
+        ("AuthorizationPolicy", "{rules: [{to: [{operation: {paths: [/a]}}]}]}", "", vec![]),
+        (
+            "PeerAuthentication",
+            "{selector: {matchLabels: {app: shop}}, portLevelMtls: {80: {mode: STRICT}}}",
+            "",
+            vec![port],
+        ),
+        (
+            "PeerAuthentication",
+            "{selector: {matchLabels: {app: shop}}, portLevelMtls: {8080: {mode: STRICT}}}",
+            "",
+            vec![],
+        ),
+        (
+            "PeerAuthentication",
+            "{selector: {matchLabels: {app: shop}}, portLevelMtls: {81: {mode: STRICT}}}",
+            "",
+            vec![],
+        ),
+        (
+            "PeerAuthentication",
+            "{selector: {matchLabels: {app: shop}}, portLevelMtls: {90: {mode: STRICT}}}",
+            "",
+            vec![],
+        ),
+    ] {
+        let yaml = format!(
+            "{service}{more}---\napiVersion: security.istio.io/v1\nkind: {kind}\n\
+             metadata: {{name: x, namespace: default}}\nspec: {spec}\n"
+        );
+        let (_, problems) = compiled(&yaml, Secrets::Stream, None);
+        assert_eq!(said_of(&problems, &format!("{kind} default/x")), told, "{spec}");
+    }
+}
+
+/// What is doubtful in these objects, and what is wrong between them.
+fn world_of(yaml: &str) -> World {
+    let parsed = source::text::parse("test.yaml", yaml.as_bytes(), &source::Options::default());
+    assert_eq!(parsed.problems, []);
+    let mut world = World::new(Settings::default());
+    parsed.objects.into_iter().for_each(|object| drop(world.apply(Change::Apply(object))));
+    world
+}
+
+#[test]
+fn policies_for_nobody_are_told_of_where_workloads_are_known() {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: shop, namespace: default, labels: {app: shop, v: a}}\n---\n\
+               apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: vm, namespace: old}\n\
+               spec: {address: 10.0.0.9, labels: {app: vm}}\n---\n";
+    let gateway = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: default}\n\
+                   spec: {selector: {istio: edge}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]}\n---\n";
+    let no_label = "no workload in namespace default has the labels app=other";
+    for (objects, namespace, selector, told) in [
+        (pod, "default", "{app: shop}", vec![]),
+        (pod, "default", "{app: other}", vec![no_label]),
+        (pod, "default", "{app: shop, v: b}", vec!["no workload in namespace default has the labels app=shop, v=b"]),
+        (pod, "default", "{}", vec![]),
+        (pod, "old", "{app: vm}", vec![]),
+        (pod, "old", "{app: shop}", vec!["no workload in namespace old has the labels app=shop"]),
+        (pod, "elsewhere", "{}", vec!["there is no workload in namespace elsewhere"]),
+        (pod, "istio-system", "{}", vec![]),
+        (pod, "istio-system", "{app: vm}", vec![]),
+        (pod, "istio-system", "{app: other}", vec!["no workload in the mesh has the labels app=other"]),
+        (gateway, "default", "{app: other}", vec![]),
+        ("", "default", "{app: other}", vec![]),
+    ] {
+        for (kind, spec) in [
+            ("security.istio.io/v1\nkind: AuthorizationPolicy", "rules: [{}]"),
+            ("security.istio.io/v1\nkind: RequestAuthentication", "jwtRules: [{issuer: a, jwksUri: 'http://a.test/'}]"),
+            ("policy.pointsman.dev/v1alpha1\nkind: RateLimitPolicy", "limits: [{name: all, requests: 1, per: 1s}]"),
+        ] {
+            let yaml = format!(
+                "{objects}apiVersion: {kind}\nmetadata: {{name: x, namespace: {namespace}}}\n\
+                 spec: {{selector: {{matchLabels: {selector}}}, {spec}}}\n"
+            );
+            let problems = world_of(&yaml).idle_policies(&[]);
+            let found: Vec<_> = problems.iter().map(|problem| &*problem.message).collect();
+            assert_eq!(found, told, "{kind} {namespace} {selector}");
+        }
+    }
+    let edge = format!(
+        "{pod}{gateway}apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+         metadata: {{name: x, namespace: default}}\nspec: {{selector: {{matchLabels: {{istio: edge}}}}, rules: [{{}}]}}\n"
+    );
+    assert_eq!(world_of(&edge).idle_policies(&[]), []);
+    let clients = (Arc::from("default"), Labels::from([("app".to_owned(), "new".to_owned())]));
+    let new = edge.replace("istio: edge}}, rules", "app: new}}, rules");
+    assert_eq!(world_of(&new).idle_policies(&[]).len(), 1);
+    assert_eq!(world_of(&new).idle_policies(&[(&clients.0, &clients.1)]), []);
+}
+
+/// A mesh configuration with these lines, beside a service.
+fn configured(lines: &str) -> String {
+    format!(
+        "{}---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |\n    {}\n",
+        &LIMIT[..LIMIT.find("---").unwrap()],
+        lines.replace('\n', "\n    ")
+    )
+}
+
+#[test]
+fn paths_are_normalized_as_the_mesh_configuration_has_it() {
+    for (word, normalized, merged, unescaped) in [
+        ("", true, false, false),
+        ("DEFAULT", true, false, false),
+        ("NONE", false, false, false),
+        ("BASE", true, false, false),
+        ("MERGE_SLASHES", true, true, false),
+        ("DECODE_AND_MERGE_SLASHES", true, true, true),
+    ] {
+        let lines =
+            if word.is_empty() { String::new() } else { format!("pathNormalization: {{normalization: {word}}}") };
+        let (snapshot, _) = compiled(&configured(&lines), Secrets::None, None);
+        for name in ["virtualInbound", "0.0.0.0_80"] {
+            let text = json(&snapshot, ResourceType::Listener, name).unwrap().to_string();
+            assert_eq!(text.contains(r#""normalize_path":true"#), normalized, "{word} {name}: {text}");
+            assert_eq!(text.contains(r#""merge_slashes":true"#), merged, "{word} {name}: {text}");
+            assert_eq!(text.contains("UNESCAPE_AND_FORWARD"), unescaped, "{word} {name}: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_trust_domain_that_the_server_does_not_have_is_told_of_with_the_argument() {
+    let told = |lines: &str| -> Vec<String> {
+        world_of(&configured(lines))
+            .problems()
+            .into_iter()
+            .map(|problem| format!("{} {}", problem.message, problem.hint))
+            .collect()
+    };
+    assert_eq!(told("trustDomain: cluster.local\ntrustDomainAliases: [cluster.local]"), [""; 0]);
+    let found = told("trustDomain: td\ntrustDomainAliases: [old]");
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found.iter().any(|said| said.contains("not \"td\" Start the server with --trust-domain td")), "{found:?}");
+    assert!(found.iter().any(|said| said.contains("\"old\" is no alias") && said.contains("--trust-domain-alias old")));
+}

@@ -10,7 +10,7 @@ use compile::{
 use snapshot::Snapshot;
 use world::{
     Change, Fetched, Key, KeySource, Labels, Object, ObjectRef, Problem, Reader, SecretList, Settings, Severity, Spec,
-    World,
+    Workload, World,
 };
 
 use crate::exposure::Exposure;
@@ -512,10 +512,14 @@ impl Plane {
         last
     }
 
-    /// Everything that is wrong: what sources found, what objects say about each other, what compiling found.
+    /// Everything that is wrong: what sources found, what objects say about each other, what compiling found, and policies
+    /// that are for nobody whom objects or clients tell of.
     pub fn problems(&self) -> Vec<Problem> {
         let all = self.source_problems.iter().cloned().map(|problem| self.located(problem));
-        all.chain(self.found()).collect::<BTreeSet<_>>().into_iter().collect()
+        let audiences = self.groups.keys().filter_map(|id| self.compiler.audience(*id));
+        let clients: Vec<_> = audiences.map(|audience| (&audience.namespace, &*audience.labels)).collect();
+        let idle = self.world.idle_policies(&clients).into_iter().map(|problem| self.located(problem));
+        all.chain(self.found()).chain(idle).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// What is wrong beside what sources found, in order, each once.
@@ -551,8 +555,8 @@ impl Plane {
     }
 
     /// Everything that is wrong, whoever is connected: what [`Plane::problems`] says once everything has been compiled
-    /// for a sidecar of every namespace, and for a client of every selector; and what is doubtful in files from which nothing
-    /// was ever rolled out, at `now`, in milliseconds since 1970. Compiles all of that and drops it again.
+    /// for a sidecar of every namespace and every workload, and for a client of every selector; and what is doubtful in files
+    /// from which nothing was ever rolled out, at `now`, in milliseconds since 1970. Compiles all of that and drops it again.
     pub fn check(&mut self, now: u64) -> Vec<Problem> {
         let audiences = self.typical_audiences();
         let ids: Vec<_> = audiences.iter().map(|audience| self.compiler.add(&self.world, audience).0).collect();
@@ -578,15 +582,19 @@ impl Plane {
             control_plane: None,
         };
         let mut audiences = BTreeSet::new();
+        let sidecar = Proxy::Sidecar { interception: Interception::Redirect, http_proxy_port: None };
+        audiences.extend(self.world.workloads().into_iter().map(|workload| {
+            let Workload { namespace, labels, addresses } = workload;
+            Audience { addresses, ..of(sidecar.clone(), &namespace, labels) }
+        }));
         for object in self.world.objects().filter(|object| !object.reference.namespace.is_empty()) {
             let namespace = &object.reference.namespace;
-            let sidecar = Proxy::Sidecar { interception: Interception::Redirect, http_proxy_port: None };
             audiences.insert(of(sidecar.clone(), namespace, Labels::new()));
             match &object.spec {
                 Spec::Gateway(gateway) => _ = audiences.insert(of(Proxy::Gateway, namespace, gateway.selector.clone())),
                 Spec::XdsResource(raw) => {
                     let labels = raw.selector.iter().flat_map(|selector| selector.match_labels.clone()).collect();
-                    audiences.insert(of(sidecar, namespace, labels));
+                    audiences.insert(of(sidecar.clone(), namespace, labels));
                 }
                 Spec::Namespace(_)
                 | Spec::Service(_)

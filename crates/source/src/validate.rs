@@ -15,7 +15,7 @@ mod mesh_config;
 mod names;
 mod pattern;
 mod peer_authentication;
-mod rate_limit_policy;
+pub(crate) mod rate_limit_policy;
 pub(crate) mod request_authentication;
 mod request_match;
 mod rollout;

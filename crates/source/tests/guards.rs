@@ -10,6 +10,7 @@ use source::watch::{Options, open};
 use source::{Content, Files, LastGood};
 use tempfile::TempDir;
 use world::api::istio::{Action, PeerMtlsMode, Rule};
+use world::api::mesh_config::Normalization;
 use world::{Change, Object, Spec};
 
 /// The manifest of an object called `shop/x`.
@@ -344,4 +345,50 @@ fn what_is_kept_of_policies_may_be_lost_or_damaged_and_nobody_is_let_in() {
     fs::create_dir(&kept).unwrap();
     stage.write("a.yaml", &good);
     assert_eq!(specs(&stage.start()), in_force(&[&good]));
+}
+
+#[test]
+fn a_limit_with_a_mistake_costs_only_itself_and_nothing_is_limited_by_what_nobody_understands() {
+    let limits = |spec: &str| match &in_force(&[&manifest("RateLimitPolicy", spec)])[..] {
+        [Spec::RateLimitPolicy(policy)] => {
+            Some(policy.limits.iter().map(|limit| limit.name.clone()).collect::<Vec<_>>())
+        }
+        [] => None,
+        other => panic!("{other:?}"),
+    };
+    let good = "{name: good, requests: 1, per: 1s}";
+    for (spec, left) in [
+        (format!("{{limits: [{good}, {{name: bad, requests: 1}}]}}"), Some(vec!["good".to_owned()])),
+        (
+            format!("{{limits: [{good}, {{name: bad, requests: 1, per: 1s, matsch: {{}}}}]}}"),
+            Some(vec!["good".to_owned()]),
+        ),
+        (format!("{{limits: [{good}, {good}]}}"), Some(vec!["good".to_owned()])),
+        (format!("{{selector: {{matchLabel: {{a: b}}}}, limits: [{good}]}}"), None),
+        ("{limits: 5}".to_owned(), Some(vec![])),
+    ] {
+        assert_eq!(limits(&spec), left, "{spec}");
+    }
+}
+
+#[test]
+fn paths_of_a_mesh_configuration_that_nobody_understands_are_normalized_the_most() {
+    let normalization = |lines: &str| {
+        let object = format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |\n    {lines}\n"
+        );
+        match &in_force(&[&object])[..] {
+            [Spec::MeshConfig(config)] => config.path_normalization.normalization,
+            other => panic!("{other:?}"),
+        }
+    };
+    for (lines, wanted) in [
+        ("pathNormalization: {normalization: NONE}", Normalization::None),
+        ("pathNormalization: {normalization: MERGE}", Normalization::DecodeAndMergeSlashes),
+        ("pathNormalization: {normalisation: NONE}", Normalization::DecodeAndMergeSlashes),
+        ("extensionProviders: 5\n    pathNormalization: {normalization: MERGE_SLASHES}", Normalization::MergeSlashes),
+        ("extensionProviders: 5", Normalization::Base),
+    ] {
+        assert_eq!(normalization(lines), wanted, "{lines}");
+    }
 }

@@ -35,4 +35,4 @@ pub use rule::{EffectiveRule, Subset};
 pub use secret::{PairState, SecretList, SecretParts, SecretState};
 pub use service::{Export, Protocol, Resolution, Service, ServicePort, TargetPort};
 pub use submission::{Acceptance, Application, Deletion, Effect, Refusal, Submission, Taken};
-pub use world::{Exposed, PeerPolicies, Place, Settings, World};
+pub use world::{Exposed, PeerPolicies, Place, Settings, Workload, World};

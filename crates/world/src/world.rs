@@ -4,6 +4,8 @@ mod doubts;
 mod exposure;
 mod index;
 mod peers;
+mod trust;
+mod workloads;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -20,6 +22,7 @@ use crate::{
 pub use exposure::{Exposed, Place};
 use index::{Index, entry_labels};
 pub use peers::PeerPolicies;
+pub use workloads::Workload;
 
 /// The name of the ConfigMap with Istio's mesh configuration.
 const MESH_CONFIG: &str = "istio";
@@ -239,7 +242,10 @@ impl World {
 
     /// What is wrong between objects, independent of any client: hosts claimed twice, addresses that do not parse.
     pub fn problems(&self) -> Vec<Problem> {
-        self.index.problems(&self.objects, &self.settings)
+        let mut problems = self.index.problems(&self.objects, &self.settings);
+        problems.extend(self.trust_problems());
+        problems.sort();
+        problems
     }
 
     /// Every DeploymentIntent, in order.

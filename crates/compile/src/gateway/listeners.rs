@@ -66,6 +66,7 @@ fn manager(input: &GatewayInput<'_>, socket: Socket, route: &str, grpc_web: bool
         routes: Routes::Discovered(route),
         lacks: input.audience.lacks,
         grpc_web,
+        reading: input.reading,
         guards: &input.guards.http,
         access_log: input.access_log,
     });

@@ -6,6 +6,7 @@ use world::api::istio::{Destination, TrafficPolicy};
 use world::{EffectiveRule, Endpoint, Hostname, Labels, ObjectRef, Reader, Scope, Service, Subset};
 
 use super::rollout::Via;
+use crate::listener::Reading;
 use crate::security::{self, MutualTls, Peers, Strictness};
 use crate::{Audience, Missing, Options, Rollout, Secrets, Target, endpoints, names, policy, target};
 
@@ -40,6 +41,11 @@ impl<'r, 'w> Resolver<'r, 'w> {
             found = next;
         }
         Some(found)
+    }
+
+    /// How requests are read.
+    pub(super) fn reading(&self) -> Reading {
+        Reading::of(self.reader.mesh_config().map(|(config, _)| config))
     }
 
     /// The merged rule of a service.

@@ -4,7 +4,7 @@ use proto::pb::envoy::config::listener::v3::{ApiListener, Listener};
 
 use proto::Extensions;
 
-use super::{ConnectionManagerInput, Routes, Side, connection_manager};
+use super::{ConnectionManagerInput, Reading, Routes, Side, connection_manager};
 use crate::pack::any;
 
 /// The resource for `xds:///<target>`: its name is the target, host and port, and its routes are in `route_name`
@@ -16,6 +16,7 @@ pub(crate) fn api_listener(target: &str, route_name: &str) -> Listener {
         routes: Routes::Discovered(route_name),
         lacks: Extensions::default(),
         grpc_web: false,
+        reading: Reading::default(),
         guards: &[],
         access_log: None,
     });

@@ -17,13 +17,14 @@ use proto::pb::envoy::extensions::filters::http::grpc_stats::v3::filter_config::
 use proto::pb::envoy::extensions::filters::http::grpc_web::v3::GrpcWeb;
 use proto::pb::envoy::extensions::filters::http::router::v3::Router;
 use proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
-    ForwardClientCertDetails, RouteSpecifier, SetCurrentClientCertDetails, UpgradeConfig,
+    ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier, SetCurrentClientCertDetails, UpgradeConfig,
 };
 use proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, Rds, RequestIdExtension,
 };
 use proto::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 use proto::{Extension, Extensions};
+use world::api::mesh_config::{ForwardClientCertificate, GatewayTopology, MeshConfig, Normalization};
 
 use crate::pack::{ads, any, boolean, duration, http_filter, network_filter};
 
@@ -54,6 +55,25 @@ pub(crate) enum Routes<'a> {
     Inline(Box<RouteConfiguration>),
 }
 
+/// How requests are read, by the mesh configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// What becomes of their paths.
+    pub(crate) paths: Normalization,
+    /// What gateways believe of whom they are from.
+    pub(crate) topology: GatewayTopology,
+}
+
+impl Reading {
+    /// As the mesh configuration has it; Istio's defaults without one.
+    pub(crate) fn of(config: Option<&MeshConfig>) -> Self {
+        config.map_or_else(Self::default, |config| Self {
+            paths: config.path_normalization.normalization,
+            topology: config.default_config.gateway_topology,
+        })
+    }
+}
+
 /// All that a connection manager depends on.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionManagerInput<'a> {
@@ -67,6 +87,8 @@ pub(crate) struct ConnectionManagerInput<'a> {
     pub(crate) lacks: Extensions,
     /// Whether gRPC-Web is translated to gRPC.
     pub(crate) grpc_web: bool,
+    /// How requests are read. (gRPC has its own way.)
+    pub(crate) reading: Reading,
     /// Filters that requests pass first, in this order: those that authenticate and authorise.
     pub(crate) guards: &'a [HttpFilter],
     /// File that requests are logged to, such as `/dev/stdout`; none are logged without it.
@@ -90,6 +112,10 @@ pub(crate) fn connection_manager(input: &ConnectionManagerInput<'_>) -> HttpConn
     if matches!(input.side, Side::Grpc | Side::GrpcServer) {
         return bare;
     }
+    let Reading { paths, topology } = input.reading;
+    let trusted = if input.side == Side::Gateway { topology.num_trusted_proxies } else { 0 };
+    let unescaped = PathWithEscapedSlashesAction::UnescapeAndForward;
+    let escaped = if paths == Normalization::DecodeAndMergeSlashes { unescaped } else { Default::default() };
     HttpConnectionManager {
         server_name: if input.side == Side::Outbound { "" } else { SERVER_NAME }.to_owned(),
         stream_idle_timeout: Some(duration(Duration::ZERO)),
@@ -98,7 +124,7 @@ pub(crate) fn connection_manager(input: &ConnectionManagerInput<'_>) -> HttpConn
         forward_client_cert_details: match input.side {
             Side::Outbound | Side::Grpc | Side::GrpcServer => ForwardClientCertDetails::Sanitize,
             Side::Inbound => ForwardClientCertDetails::AppendForward,
-            Side::Gateway => ForwardClientCertDetails::SanitizeSet,
+            Side::Gateway => forwarded(topology.forward_client_cert_details),
         }
         .into(),
         set_current_client_cert_details: match input.side {
@@ -111,11 +137,23 @@ pub(crate) fn connection_manager(input: &ConnectionManagerInput<'_>) -> HttpConn
             }),
         },
         upgrade_configs: vec![UpgradeConfig { upgrade_type: "websocket".to_owned(), ..UpgradeConfig::default() }],
-        // What MeshConfig calls BASE, its default.
-        normalize_path: Some(boolean(true)),
+        xff_num_trusted_hops: trusted,
+        normalize_path: Some(boolean(paths >= Normalization::Base)),
+        merge_slashes: paths >= Normalization::MergeSlashes,
+        path_with_escaped_slashes_action: escaped.into(),
         request_id_extension: Some(REQUEST_ID.clone()),
         http_protocol_options: (input.side != Side::Gateway).then(|| OLD_HTTP.clone()),
         ..bare
+    }
+}
+
+fn forwarded(details: ForwardClientCertificate) -> ForwardClientCertDetails {
+    match details {
+        ForwardClientCertificate::Sanitize => ForwardClientCertDetails::Sanitize,
+        ForwardClientCertificate::ForwardOnly => ForwardClientCertDetails::ForwardOnly,
+        ForwardClientCertificate::AppendForward => ForwardClientCertDetails::AppendForward,
+        ForwardClientCertificate::SanitizeSet => ForwardClientCertDetails::SanitizeSet,
+        ForwardClientCertificate::AlwaysForwardOnly => ForwardClientCertDetails::AlwaysForwardOnly,
     }
 }
 

@@ -8,7 +8,7 @@ use world::{Address, Endpoint, Hostname, Object, ObjectRef, Problem, Protocol, S
 
 use super::chain::{Range, network};
 use super::l4::{L4Input, is_whole, names_matching, tcp_chains, tls_chains};
-use super::{Chain, Matching, Policies, TcpProxyInput, Transport, listener_name, mark, tcp_proxy};
+use super::{Chain, Matching, Policies, Reading, TcpProxyInput, Transport, listener_name, mark, tcp_proxy};
 use crate::{Audience, Built, Interception, Options, Resolve, names};
 
 /// Well-known ports on which the server speaks first: SMTP, MySQL, MongoDB.
@@ -49,6 +49,8 @@ pub(crate) struct Contribution {
     pub(crate) grpc_web: bool,
     /// Wants requests to be logged to the server.
     pub(crate) logged: bool,
+    /// How its requests are read.
+    pub(crate) reading: Reading,
     /// Its server speaks first, so nobody can wait for the client's first bytes.
     pub(crate) server_first: bool,
     /// Wants these chains, in this order.
@@ -75,6 +77,8 @@ pub(crate) struct ContributionInput<'a> {
     pub(crate) policies: &'a Policies<'a>,
     /// Whether requests are to be logged to the server.
     pub(crate) logged: bool,
+    /// How requests are read.
+    pub(crate) reading: Reading,
     /// What to do with destinations that do not exist.
     pub(crate) options: &'a Options,
     /// The cluster's DNS domain.
@@ -138,6 +142,7 @@ fn contribution(input: &ContributionInput<'_>, key: Key, chains: Vec<Chain>) -> 
         http_route,
         grpc_web: port.protocol == Protocol::GrpcWeb,
         logged: input.logged,
+        reading: input.reading,
         server_first: port.protocol == Protocol::Tcp && (declared || SERVER_FIRST_PORTS.contains(&port.number)),
         chains,
     }

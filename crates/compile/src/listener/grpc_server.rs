@@ -14,7 +14,7 @@ use proto::pb::envoy::config::route::v3::{
 use proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use world::Problem;
 
-use super::{ConnectionManagerInput, Routes, Served, Side, connection_manager_filter};
+use super::{ConnectionManagerInput, Reading, Routes, Served, Side, connection_manager_filter};
 use crate::pack::socket_address;
 use crate::security::{self, Mtls, Peer};
 use crate::{Audience, Built, Secrets};
@@ -67,6 +67,7 @@ pub(crate) fn grpc_server(input: &GrpcServerInput<'_>) -> Built<Vec<Listener>> {
         routes: Routes::Inline(Box::new(routes(served.port))),
         lacks: audience.lacks,
         grpc_web: false,
+        reading: Reading::default(),
         guards: &filters,
         access_log: None,
     });

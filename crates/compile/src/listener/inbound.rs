@@ -22,7 +22,7 @@ use super::assemble::listener_filter;
 use super::outbound::forward;
 use super::served::{Treatment, treatment};
 use super::{
-    Application, Assembly, Chain, ConnectionManagerInput, Inspection, Matching, Place, Routes, Served, Side,
+    Application, Assembly, Chain, ConnectionManagerInput, Inspection, Matching, Place, Reading, Routes, Served, Side,
     TcpProxyInput, Transport, assemble, connection_manager_filter, listener_name, tcp_proxy, wildcards,
 };
 use crate::pack::{boolean, duration, uint32};
@@ -48,6 +48,8 @@ pub(crate) struct InboundInput<'a> {
     pub(crate) peer: &'a Peer,
     /// The trust domain, whose workloads are let in.
     pub(crate) settings: &'a Settings,
+    /// How requests are read.
+    pub(crate) reading: Reading,
     /// What everything passes first.
     pub(crate) guards: &'a Guards,
     /// File that requests are logged to.
@@ -259,6 +261,7 @@ impl<'a> Port<'a> {
             routes: Routes::Inline(Box::new(routes(&self.cluster, service_port, is_grpc(protocol)))),
             lacks: input.audience.lacks,
             grpc_web: protocol == Protocol::GrpcWeb,
+            reading: input.reading,
             guards: &input.guards.http,
             access_log: input.access_log,
         })

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use world::{Hostname, ObjectRef, Problem};
 
-use super::{Chain, Contribution, Leaf};
+use super::{Chain, Contribution, Leaf, Reading};
 use crate::Built;
 
 /// What a listener is made of, before it is put together.
@@ -21,6 +21,8 @@ pub(super) struct Merged {
     pub(super) grpc_web: bool,
     /// Whether some service wants requests logged to the server.
     pub(super) logged: bool,
+    /// How requests are read: of all in the same way.
+    pub(super) reading: Reading,
     /// Chains that match something.
     pub(super) chains: Vec<Chain>,
     /// The chain that takes the rest.
@@ -86,6 +88,7 @@ fn take_http<'a>(new: &'a Contribution, holders: &mut Holders<'a>, built: &mut B
             built.value.http_route = Some(route.clone());
             built.value.grpc_web |= new.grpc_web;
             built.value.logged |= new.logged;
+            built.value.reading = new.reading;
             holders.http = holders.http.or(Some(new));
         }
     }

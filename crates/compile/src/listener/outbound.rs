@@ -9,7 +9,7 @@ use proto::{Extension, Extensions};
 use super::merge::{Merged, merge};
 use super::{
     Application, Assembly, CONNECTION_MANAGER, Chain, ConnectionManagerInput, Contribution, Inspection, Key, Matching,
-    Place, Routes, Side, TcpProxyInput, Transport, assemble, connection_manager, connection_manager_filter,
+    Place, Reading, Routes, Side, TcpProxyInput, Transport, assemble, connection_manager, connection_manager_filter,
     server_access_log, tcp_proxy, wildcards,
 };
 use crate::pack::{boolean, network_filter, uint32};
@@ -73,7 +73,8 @@ pub(crate) fn virtual_outbound(audience: &Audience, options: &Options) -> Option
 pub(crate) fn outbound(input: &OutboundInput<'_>) -> Built<Listener> {
     let intercepted = input.audience.interception() != Interception::None;
     let mut built = Built::new(());
-    let Merged { http_route, grpc_web, logged, mut chains, mut default } = built.absorb(merge(input.contributions));
+    let Merged { http_route, grpc_web, logged, reading, mut chains, mut default } =
+        built.absorb(merge(input.contributions));
     let (wildcard, more) = wildcards(input.audience);
     let address = input.key.address.unwrap_or(wildcard);
     let name = super::listener_name(address, input.key.port);
@@ -87,6 +88,7 @@ pub(crate) fn outbound(input: &OutboundInput<'_>) -> Built<Listener> {
             routes: Routes::Discovered(route),
             lacks: input.audience.lacks,
             grpc_web,
+            reading,
             guards: &[],
             access_log: input.access_log,
         });
@@ -121,13 +123,14 @@ pub(crate) fn outbound(input: &OutboundInput<'_>) -> Built<Listener> {
 }
 
 /// The listener for clients that are told to use an HTTP proxy.
-pub(crate) fn http_proxy(port: u16, lacks: Extensions, access_log: Option<&str>) -> Built<Listener> {
+pub(crate) fn http_proxy(port: u16, lacks: Extensions, reading: Reading, access_log: Option<&str>) -> Built<Listener> {
     let filter = connection_manager_filter(&ConnectionManagerInput {
         side: Side::Outbound,
         stat_prefix: &format!("outbound_{LOOPBACK}_{port}"),
         routes: Routes::Discovered(names::HTTP_PROXY),
         lacks,
         grpc_web: false,
+        reading,
         guards: &[],
         access_log,
     });

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use world::api::istio::{PeerAuthentication, PeerMtls, PeerMtlsMode};
-use world::{Location, Object, ObjectRef, Policies, Problem, Spec};
+use world::{Location, Object, ObjectRef, Policies, Problem, Severity, Spec};
 
 /// Which connections a port takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +37,11 @@ impl Stated {
     pub(crate) fn error(&self, message: &str, consequence: &str) -> Option<Problem> {
         let (object, location, field) = self.origin.as_ref()?;
         Some(Problem::error(object, field, message).consequence(consequence).at(location.clone()))
+    }
+
+    /// A warning there.
+    pub(crate) fn warning(&self, message: &str, consequence: &str) -> Option<Problem> {
+        self.error(message, consequence).map(|problem| Problem { severity: Severity::Warning, ..problem })
     }
 }
 

@@ -40,7 +40,12 @@ pub(super) fn is_decisive(kind: &Kind, pattern: &str) -> bool {
             pattern.contains(".tls.") && standing(kind, pattern) == Standing::Unknown
         }
         Kind::ConfigMap => {
-            pattern.starts_with("data.mesh.extensionProviders[]") && standing(kind, pattern) == Standing::Unknown
+            const DECISIVE: [&str; 3] = [
+                "data.mesh.extensionProviders[]",
+                "data.mesh.pathNormalization",
+                "data.mesh.defaultConfig.gatewayTopology",
+            ];
+            DECISIVE.iter().any(|place| pattern.starts_with(place)) && standing(kind, pattern) == Standing::Unknown
         }
         Kind::Namespace
         | Kind::Service
@@ -272,12 +277,8 @@ const DESTINATION_RULE: Table = &[
 ];
 
 /// Arguments that do what a field of the mesh configuration does.
-const INSTEAD: [(&str, &str); 4] = [
-    ("data.mesh.outboundTrafficPolicy", "--outbound-policy"),
-    ("data.mesh.rootNamespace", "--root-namespace"),
-    ("data.mesh.trustDomain", "--trust-domain"),
-    ("data.mesh.trustDomainAliases", "--trust-domain-alias"),
-];
+const INSTEAD: [(&str, &str); 2] =
+    [("data.mesh.outboundTrafficPolicy", "--outbound-policy"), ("data.mesh.rootNamespace", "--root-namespace")];
 
 const MESH_CONFIG: Table = &[
     (
@@ -291,7 +292,6 @@ const MESH_CONFIG: Table = &[
             "certificates",
             "configSources",
             "connectTimeout",
-            "defaultConfig",
             "defaultDestinationRuleExportTo",
             "defaultHttpRetryPolicy",
             "defaultProviders",
@@ -317,7 +317,6 @@ const MESH_CONFIG: Table = &[
             "meshMTLS",
             "outboundClusterStatName",
             "outboundTrafficPolicy",
-            "pathNormalization",
             "protocolDetectionTimeout",
             "proxyHttpPort",
             "proxyInboundListenPort",
@@ -328,10 +327,52 @@ const MESH_CONFIG: Table = &[
             "serviceSettings",
             "tcpKeepalive",
             "tlsDefaults",
-            "trustDomain",
-            "trustDomainAliases",
             "verifyCertificateAtClient",
             "zoneAwareLbSetting",
+        ],
+    ),
+    ("data.mesh.defaultConfig.gatewayTopology", &["proxyProtocol"]),
+    (
+        "data.mesh.defaultConfig",
+        &[
+            "availabilityZone",
+            "binaryPath",
+            "caCertificatesPem",
+            "concurrency",
+            "configPath",
+            "controlPlaneAuthPolicy",
+            "customConfigFile",
+            "discoveryAddress",
+            "discoveryRefreshDelay",
+            "drainDuration",
+            "envoyAccessLogService",
+            "envoyMetricsService",
+            "envoyMetricsServiceAddress",
+            "extraStatTags",
+            "fileFlushInterval",
+            "fileFlushMinSizeKb",
+            "holdApplicationUntilProxyStarts",
+            "image",
+            "interceptionMode",
+            "meshId",
+            "parentShutdownDuration",
+            "privateKeyProvider",
+            "proxyAdminPort",
+            "proxyBootstrapTemplatePath",
+            "proxyHeaders",
+            "proxyMetadata",
+            "proxyStatsMatcher",
+            "readinessProbe",
+            "runtimeValues",
+            "sds",
+            "serviceCluster",
+            "statNameLength",
+            "statsdUdpAddress",
+            "statusPort",
+            "terminationDrainDuration",
+            "tracing",
+            "tracingServiceName",
+            "zipkinAddress",
         ],
     ),
     (

@@ -410,11 +410,16 @@ impl Draft<'_, '_, '_> {
             return;
         }
         let instead = self.instead.take().or_else(|| stand_in::of(self.node, &self.reference.kind));
-        let Some(spec) = instead else { return };
-        let consequence = stand_in::consequence(&spec);
+        let is_limit = self.reference.kind == Kind::RateLimitPolicy;
+        let consequence = match &instead {
+            Some(spec) => stand_in::consequence(spec),
+            None if is_limit => stand_in::UNLIMITED,
+            None => return,
+        };
         for problem in parsed.problems[self.first_problem..].iter_mut().filter(|p| p.consequence == REFUSED) {
             consequence.clone_into(&mut problem.consequence);
         }
+        let Some(spec) = instead else { return };
         let object = Object { reference: self.reference.clone(), meta: self.meta.clone(), spec };
         parsed.stand_ins.push(Arc::new(object));
     }

@@ -6,20 +6,27 @@
 //!   it allows. One whose action nobody understands denies.
 //! - A PeerAuthentication is STRICT.
 //! - A RequestAuthentication keeps its good rules. By another one no token of its issuer holds.
-//! - A mesh configuration keeps its good providers. Another one is not asked, and what its policies match is refused.
+//! - A mesh configuration keeps its good providers. Another one is not asked, and what its policies match is refused. Paths
+//!   that it is not clear how to normalize are normalized as far as they can be.
+//! - A RateLimitPolicy keeps its good limits. It keeps nobody out for good, and to limit what nobody meant would: so another
+//!   one limits nothing.
 //!
 //! A policy is for the workloads that its selector names, and for its whole namespace if that is not understood.
+
+use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
 use world::api::istio::{
     Action, AuthorizationPolicy, ClaimToHeader, JwtHeader, JwtRule, PeerAuthentication, PeerMtls, PeerMtlsMode,
     RequestAuthentication, Rule, WorkloadSelector,
 };
-use world::api::mesh_config::{ExtensionProvider, MeshConfig};
+use world::api::mesh_config::{ExtensionProvider, MeshConfig, Normalization, PathNormalization};
+use world::api::policy::{RateLimit, RateLimitPolicy};
 use world::{Kind, Spec};
 
 use super::decode::decode;
 use super::node::{Node, Value};
+use crate::validate::rate_limit_policy::is_good_limit;
 use crate::validate::request_authentication::{is_header, is_sound};
 
 /// Whether an object of this kind keeps somebody out, so that its last good version is worth more than anything that
@@ -43,7 +50,9 @@ pub(super) fn is_better_than_nothing(spec: &Spec) -> bool {
 
 /// What is in force instead of the object `node` of this kind; `None` if that would be nothing.
 pub(super) fn of(node: &Node, kind: &Kind) -> Option<Spec> {
-    if !matches!(kind, Kind::AuthorizationPolicy | Kind::PeerAuthentication | Kind::RequestAuthentication) {
+    const KINDS: [Kind; 4] =
+        [Kind::AuthorizationPolicy, Kind::PeerAuthentication, Kind::RequestAuthentication, Kind::RateLimitPolicy];
+    if !KINDS.contains(kind) {
         return None;
     }
     let nothing = Node { line: node.line, column: node.column, value: Value::Null };
@@ -55,9 +64,14 @@ pub(super) fn of(node: &Node, kind: &Kind) -> Option<Spec> {
             let selector = selector(spec, &["selector", "mtls", "portLevelMtls"]).ok().flatten();
             Some(Spec::PeerAuthentication(PeerAuthentication { selector, mtls, ..PeerAuthentication::default() }))
         }
+        Kind::RateLimitPolicy => rate_limit_policy(spec).map(Spec::RateLimitPolicy),
         _ => request_authentication(spec).map(Spec::RequestAuthentication),
     }
 }
+
+/// What is done with a RateLimitPolicy of which nothing can be understood.
+pub(super) const UNLIMITED: &str = "the object is not applied; the last good version, if there is one, stays in force, and \
+                                    without one it limits nothing";
 
 /// What is done with an object when this stands in for it.
 pub(super) fn consequence(spec: &Spec) -> &'static str {
@@ -77,6 +91,11 @@ pub(super) fn consequence(spec: &Spec) -> &'static str {
         Spec::RequestAuthentication(_) => {
             "the object is not applied; the last good version, if there is one, stays in force, and without one no token \
              of an issuer with a mistake holds"
+        }
+        Spec::RateLimitPolicy(policy) if policy.limits.is_empty() => UNLIMITED,
+        Spec::RateLimitPolicy(_) => {
+            "the object is not applied; the last good version, if there is one, stays in force, and without one only its \
+             good limits hold"
         }
         Spec::MeshConfig(_) => {
             "the object is not applied; the last good version, if there is one, stays in force, and without one \
@@ -144,7 +163,16 @@ fn request_authentication(spec: &Node) -> Option<RequestAuthentication> {
     Some(RequestAuthentication { selector, jwt_rules, ..RequestAuthentication::default() })
 }
 
-/// The good providers of the document `mesh`, and the names of the others.
+/// The good limits; nothing if nobody can know for whom they are.
+fn rate_limit_policy(spec: &Node) -> Option<RateLimitPolicy> {
+    let selector = selector(spec, &["selector", "limits"]).ok()?;
+    let limits: Vec<RateLimit> = items(spec, "limits");
+    let mut names = BTreeSet::new();
+    let limits = limits.into_iter().filter(|limit| is_good_limit(limit) && names.insert(limit.name.clone())).collect();
+    Some(RateLimitPolicy { selector, limits })
+}
+
+/// The good providers of the document `mesh`, and the names of the others; of paths what merges the most.
 pub(super) fn mesh_config(mesh: &Node) -> MeshConfig {
     let provider = |node: &Node| match flawless(node) {
         Some(provider) => provider,
@@ -157,7 +185,19 @@ pub(super) fn mesh_config(mesh: &Node) -> MeshConfig {
         Some(Value::List(providers)) => providers.iter().map(provider).collect(),
         Some(_) | None => Vec::new(),
     };
-    MeshConfig { extension_providers }
+    let decoded = given(mesh, "pathNormalization").map(flawless);
+    let strictest = PathNormalization { normalization: Normalization::DecodeAndMergeSlashes };
+    let path_normalization = decoded.map_or_else(PathNormalization::default, |value| value.unwrap_or(strictest));
+    // Without trusted proxies nobody is believed who the client is.
+    let default_config = given(mesh, "defaultConfig").and_then(flawless).unwrap_or_default();
+    let text = |field| given(mesh, field).and_then(flawless).unwrap_or_default();
+    MeshConfig {
+        extension_providers,
+        path_normalization,
+        default_config,
+        trust_domain: text("trustDomain"),
+        trust_domain_aliases: given(mesh, "trustDomainAliases").and_then(flawless).unwrap_or_default(),
+    }
 }
 
 /// A rule, or what of it says whose tokens do not hold, where they are, and which headers nobody may send.

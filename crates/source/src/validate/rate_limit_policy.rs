@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use world::api::policy::{LimitKey, LimitScope, OnLimitError, RateLimit, RateLimitPolicy, RequestFilter};
+use world::{Kind, ObjectRef};
 
 use super::peer_authentication::workload_selector;
 use super::{Findings, names};
@@ -31,14 +32,26 @@ pub(super) fn rate_limit_policy(spec: &RateLimitPolicy, findings: &mut Findings)
             let message = format!("spec.limits[{first}] is called \"{}\" already", limit.name);
             findings.error(format_args!("{field}.name"), message);
         }
-        rate(&field, limit, findings);
-        filter(&format!("{field}.match"), &limit.matching, findings);
-        if limit.by.len() > MOST_KEYS {
-            findings.error(format_args!("{field}.by"), format!("at most {MOST_KEYS} things can be counted apart"));
-        }
-        for (at, key) in limit.by.iter().enumerate() {
-            self::key(&format!("{field}.by[{at}]"), key, findings);
-        }
+        self::limit(&field, limit, findings);
+    }
+}
+
+/// Whether a limit is as it should be, whatever others there are.
+pub(crate) fn is_good_limit(limit: &RateLimit) -> bool {
+    let nobody = ObjectRef::new(Kind::RateLimitPolicy, "", "");
+    let mut findings = Findings::new(&nobody);
+    self::limit("", limit, &mut findings);
+    names::is_label(&limit.name) && !findings.into_verdict().is_refused
+}
+
+fn limit(field: &str, limit: &RateLimit, findings: &mut Findings) {
+    rate(field, limit, findings);
+    filter(&format!("{field}.match"), &limit.matching, findings);
+    if limit.by.len() > MOST_KEYS {
+        findings.error(format_args!("{field}.by"), format!("at most {MOST_KEYS} things can be counted apart"));
+    }
+    for (at, key) in limit.by.iter().enumerate() {
+        self::key(&format!("{field}.by[{at}]"), key, findings);
     }
 }
 

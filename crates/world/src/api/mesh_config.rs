@@ -1,4 +1,4 @@
-//! Istio's mesh configuration, as far as it has a meaning here: who can be asked about requests.
+//! Istio's mesh configuration, as far as it has a meaning here: who can be asked about requests, and how these are read.
 //!
 //! It is the text under the key `mesh` of the ConfigMap `istio` in the root namespace.
 
@@ -15,6 +15,72 @@ use crate::text::duration;
 #[allow(missing_docs)]
 pub struct MeshConfig {
     pub extension_providers: Vec<ExtensionProvider>,
+    pub path_normalization: PathNormalization,
+    pub default_config: ProxyConfig,
+    /// What the server was told by an argument; only compared with that.
+    pub trust_domain: String,
+    /// The same.
+    pub trust_domain_aliases: Vec<String>,
+}
+
+/// `pathNormalization`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(missing_docs)]
+pub struct PathNormalization {
+    pub normalization: Normalization,
+}
+
+/// What proxies do to the path of a request before they look at it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Normalization {
+    /// Nothing.
+    None,
+    /// They take out `.` and `..` (RFC 3986), and make backslashes slashes. Istio's default, whose other name it has.
+    #[default]
+    #[serde(alias = "DEFAULT")]
+    Base,
+    /// That, and they make one slash of several.
+    MergeSlashes,
+    /// That, after they have decoded `%2F` and `%5C`.
+    DecodeAndMergeSlashes,
+}
+
+/// `defaultConfig`, as far as the control plane carries it out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(missing_docs)]
+pub struct ProxyConfig {
+    pub gateway_topology: GatewayTopology,
+}
+
+/// `defaultConfig.gatewayTopology`: what is in front of gateways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GatewayTopology {
+    /// How many proxies in front of a gateway are trusted to say in `X-Forwarded-For` from whom they have a request.
+    pub num_trusted_proxies: u32,
+    /// What becomes of the certificate that others say the client has.
+    pub forward_client_cert_details: ForwardClientCertificate,
+}
+
+/// `forwardClientCertDetails`: what a gateway does with `X-Forwarded-Client-Cert`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ForwardClientCertificate {
+    /// It takes it out.
+    Sanitize,
+    /// It passes it on, if the client has shown a certificate of its own.
+    ForwardOnly,
+    /// It adds the client's certificate to it, if there is one.
+    AppendForward,
+    /// It says whose certificate the client has instead. Istio's default, whose other name it has.
+    #[default]
+    #[serde(alias = "UNDEFINED")]
+    SanitizeSet,
+    /// It passes it on whoever the client is.
+    AlwaysForwardOnly,
 }
 
 /// `extensionProviders[]`: exactly one of its forms. Only those are known here that decide about requests.

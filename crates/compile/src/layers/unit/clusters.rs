@@ -46,7 +46,7 @@ pub(in crate::layers) fn statics(resolver: &Resolver<'_, '_>) -> Output {
     }
     if let Proxy::Sidecar { http_proxy_port: Some(port), .. } = audience.proxy {
         output.add_listener(
-            listener::http_proxy(port, resolver.audience.lacks, None),
+            listener::http_proxy(port, resolver.audience.lacks, resolver.reading(), None),
             [(ResourceType::Route, names::HTTP_PROXY.into())],
         );
     }

@@ -34,6 +34,7 @@ pub(in crate::layers) fn edge(resolver: &Resolver<'_, '_>) -> Output {
         options: resolver.options,
         settings: resolver.reader.settings(),
         secrets: &|name| resolver.reader.secret(namespace, &name.into()),
+        reading: resolver.reading(),
         guards: &guards,
         access_log: None,
     };

@@ -55,6 +55,7 @@ pub(super) fn guards(resolver: &Resolver<'_, '_>, output: &mut Output) -> Guards
     };
     output.problems.extend(built.problems);
     output.problems.extend(unfit.into_inner());
+    output.problems.extend(super::reach::without_tokens(resolver));
     if let Some(cluster) = own_cluster.filter(|_| is_asked) {
         output.add(ResourceType::Cluster, names::LIMITS.into(), &cluster, [], &BTreeSet::new());
     }

@@ -82,6 +82,7 @@ pub(in crate::layers) fn chains(resolver: &Resolver<'_, '_>, host: &Hostname) ->
             },
             policies: &|namespace, destination, port| resolver.policy(namespace, destination, port),
             logged: resolver.reader.is_logged(host, port.number),
+            reading: resolver.reading(),
             options: resolver.options,
             domain: &resolver.reader.settings().domain,
         });

@@ -43,12 +43,13 @@ pub(in crate::layers) fn inbound(resolver: &Resolver<'_, '_>, held: &[Served]) -
         let origins: BTreeSet<_> = services.iter().map(|service| service.origin.clone()).collect();
         output.add(ResourceType::Cluster, cluster.name.as_str().into(), &cluster, [], &origins);
     }
-    output.problems.extend(super::reach::reach(resolver, &output.served));
     let policies = resolver.reader.peer_policies(&audience.namespace, &audience.labels);
     let peer = Peer::through(policies.iter().map(Peer::of).collect());
+    output.problems.extend(super::reach::reach(resolver, &output.served, &peer));
     let settings = resolver.reader.settings();
     let guards = &super::guards::guards(resolver, &mut output);
-    let input = InboundInput { audience, served: &served, peer: &peer, settings, guards, access_log: None };
+    let reading = resolver.reading();
+    let input = InboundInput { audience, served: &served, peer: &peer, settings, reading, guards, access_log: None };
     if let Some(listener) = listener::virtual_inbound(&input) {
         output.add_listener(listener, []);
     }

@@ -20,8 +20,8 @@ use world::{
 
 use crate::gateway::{GatewayInput, hosts, listeners};
 use crate::listener::{
-    ContributionInput, InboundInput, OutboundInput, bound_inbound, contributions, http_proxy, outbound, served,
-    virtual_inbound, virtual_outbound,
+    ContributionInput, InboundInput, OutboundInput, Reading, bound_inbound, contributions, http_proxy, outbound,
+    served, virtual_inbound, virtual_outbound,
 };
 use crate::security::{Guards, Peer};
 use crate::{
@@ -148,6 +148,7 @@ impl Mesh {
                     policy: &rule.policy.clone().unwrap_or_default(),
                     endpoints: &reader.endpoints(service, port.number),
                     logged: false,
+                    reading: Reading::default(),
                     resolve: &resolve,
                     policies: &policies,
                     options: &self.options,
@@ -174,7 +175,9 @@ impl Mesh {
         }
         let port = self.client.http_proxy_port;
         let fixed = virtual_outbound(&self.audience, &self.options).into_iter();
-        for built in fixed.chain(port.map(|port| http_proxy(port, proto::Extensions::default(), None))) {
+        for built in
+            fixed.chain(port.map(|port| http_proxy(port, proto::Extensions::default(), Reading::default(), None)))
+        {
             let listener = all.absorb(built);
             all.value.push(listener);
         }
@@ -187,7 +190,9 @@ impl Mesh {
         let peer = Peer::of(&policies);
         let settings = reader.settings();
         let (audience, guards) = (&self.audience, &Guards::default());
-        let input = InboundInput { audience, served: &served, peer: &peer, settings, guards, access_log: None };
+        let reading = Reading::default();
+        let input =
+            InboundInput { audience, served: &served, peer: &peer, settings, reading, guards, access_log: None };
         let built = match self.audience.interception() {
             Interception::None => bound_inbound(&input),
             Interception::Redirect | Interception::Tproxy => virtual_inbound(&input).into_iter().collect(),
@@ -209,6 +214,7 @@ impl Mesh {
             options: &self.options,
             settings: reader.settings(),
             secrets: &|name| reader.secret(&self.audience.namespace, &name.into()),
+            reading: Reading::default(),
             guards: &Guards::default(),
             access_log: None,
         };

@@ -126,7 +126,7 @@ fn equal_rules_give_equal_bytes() {
     use proto::ResourceType;
     use proto::pb::envoy::config::listener::v3::Listener;
 
-    use crate::listener::{ConnectionManagerInput, Routes, Side, connection_manager_filter};
+    use crate::listener::{ConnectionManagerInput, Reading, Routes, Side, connection_manager_filter};
 
     let rules: Vec<String> = (0..9).map(|n| format!("{{issuer: i{n}, jwksUri: 'http://a.test/{n}'}}")).collect();
     let policy = policy("many", &rules.join(", "));
@@ -140,6 +140,7 @@ fn equal_rules_give_equal_bytes() {
             routes: Routes::Discovered("80"),
             lacks: proto::Extensions::default(),
             grpc_web: false,
+            reading: Reading::default(),
             guards: &guards,
             access_log: None,
         });

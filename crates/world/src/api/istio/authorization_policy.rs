@@ -177,6 +177,36 @@ impl AuthorizationPolicy {
     }
 }
 
+impl Rule {
+    /// Whether it asks about tokens of requests.
+    pub fn asks_for_tokens(&self) -> bool {
+        let of_token = |(name, values): &(&str, &[String])| is_of_token(name) && !values.is_empty();
+        let key = |condition: &Condition| ConditionKey::parse(&condition.key).is_ok_and(|key| key.is_of_token());
+        self.from.iter().flatten().any(|from| from.source.fields().iter().any(of_token)) || self.when.iter().any(key)
+    }
+
+    /// Whether it asks about nothing but what requests have, so that nobody can know whether a connection that carries none
+    /// matches.
+    pub fn asks_only_of_requests(&self) -> bool {
+        let is_of_request = |name: &str| {
+            is_of_token(name) || matches!(name, "hosts" | "notHosts" | "methods" | "notMethods" | "paths" | "notPaths")
+        };
+        let only = |fields: &[(&'static str, &[String])]| {
+            fields.iter().all(|(name, values)| values.is_empty() || is_of_request(name))
+        };
+        let key = |condition: &Condition| ConditionKey::parse(&condition.key).is_ok_and(|key| key.is_of_requests());
+        let asks = self.from.is_some() || self.to.is_some() || !self.when.is_empty();
+        asks && self.from.as_ref().is_none_or(|from| from.iter().any(|from| only(&from.source.fields())))
+            && self.to.as_ref().is_none_or(|to| to.iter().any(|to| only(&to.operation.fields())))
+            && self.when.iter().all(key)
+    }
+}
+
+/// Whether a field of a source is about the request's token.
+fn is_of_token(field: &str) -> bool {
+    matches!(field, "requestPrincipals" | "notRequestPrincipals")
+}
+
 /// What a policy's annotations say of a dry run.
 ///
 /// # Errors

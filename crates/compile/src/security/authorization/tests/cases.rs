@@ -185,6 +185,7 @@ fn mesh_config() -> MeshConfig {
             ExtensionProvider { envoy_ext_authz_http: Some(http), ..provider("by-http") },
             ExtensionProvider { envoy_ext_authz_grpc: Some(grpc), ..provider("by-grpc") },
         ],
+        ..MeshConfig::default()
     }
 }
 
