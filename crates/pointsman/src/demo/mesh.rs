@@ -110,6 +110,11 @@ impl Mesh {
         let (stay, go) = self.pods.drain(..).partition(|(version, _)| *version == "v1");
         (self.pods, self.withdrawn) = (stay, go);
         write(&self.files, "services.yaml", &services(self.address.port(), &self.pods))?;
+        let written = Instant::now();
+        write(&self.files, "routes.yaml", &route_to_service())?;
+        let seen = self.load.first(written, START, |sample| sample.mark() == Some(INTENDED));
+        seen.await.context("the route to the service never reached the traffic")?;
+        // Routes that name subsets would leave it nothing to divide.
         write(&self.files, "intent.yaml", INTENT)?;
         wait::until("the intent to be taken in", START, async || match self.rollout().await {
             Ok(rollout) if rollout["stable"] == "v1" => Ok(()),
@@ -117,10 +122,6 @@ impl Mesh {
             Err(error) => Err(format!("{error:#}")),
         })
         .await?;
-        let written = Instant::now();
-        write(&self.files, "routes.yaml", &route_to_service())?;
-        let seen = self.load.first(written, START, |sample| sample.mark() == Some(INTENDED));
-        seen.await.context("the route to the service never reached the traffic")?;
         Ok(())
     }
 
