@@ -9,8 +9,8 @@ use compile::{
 };
 use snapshot::Snapshot;
 use world::{
-    Change, Fetched, Key, KeySource, Labels, Object, ObjectRef, Problem, Reader, SecretList, Settings, Severity, Spec,
-    Workload, World,
+    Change, Fetched, Key, KeySource, Kind, Labels, Object, ObjectRef, Problem, Reader, SecretList, Settings, Severity,
+    Spec, Workload, World,
 };
 
 use crate::exposure::Exposure;
@@ -539,8 +539,16 @@ impl Plane {
     fn found(&self) -> impl Iterator<Item = Problem> {
         let rollouts = self.rollout_problems.iter().cloned();
         let intents = self.world.intents().flat_map(|intent| compile::intents::problems(intent, &self.options));
-        let all = self.world.problems().into_iter().chain(self.compiler.problems()).chain(rollouts).chain(intents);
-        all.map(|problem| self.located(problem))
+        let compiled = self.compiler.problems();
+        let mut lacking = self.world.lacking_credentials();
+        if !lacking.is_empty() {
+            // What was found for a gateway that is connected says more.
+            let told: BTreeSet<_> = compiled.iter().map(|problem| (&problem.object, &problem.field)).collect();
+            let is_gateways = |problem: &Problem| problem.object.as_ref().is_some_and(|of| of.kind == Kind::Gateway);
+            lacking.retain(|problem| !is_gateways(problem) || !told.contains(&(&problem.object, &problem.field)));
+        }
+        let all = self.world.problems().into_iter().chain(compiled).chain(rollouts).chain(intents);
+        all.chain(lacking).map(|problem| self.located(problem))
     }
 
     /// Who found a problem may not know where the object, or its field, stands: the world does.

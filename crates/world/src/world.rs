@@ -1,5 +1,6 @@
 //! The picture itself: every object, and the indices that questions need.
 
+mod credentials;
 mod doubts;
 mod exposure;
 mod index;

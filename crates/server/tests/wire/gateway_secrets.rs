@@ -161,6 +161,11 @@ async fn secrets_that_a_server_names_and_does_not_have_are_problems_until_they_c
     let server = Guarded::start().await;
     server.running.secrets.replace(TlsSecrets::new());
     server.running.apply(TWO_SERVERS).await;
+    // Nobody knows yet where a gateway would look.
+    problems(&server, |found| {
+        found.len() == 2 && found.iter().all(|(_, message)| message.starts_with("no namespace has a Secret"))
+    })
+    .await;
     let wire = server.wire().await.with_token(&server.token("edge/gateway", Uses::Many)).unwrap();
     let mut stream = wire.delta(node(GATEWAY, "edge"));
     stream.subscribe(ResourceType::Listener, &[]).await;
