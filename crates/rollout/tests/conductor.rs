@@ -448,7 +448,13 @@ enum Move {
     Delete,
     Disk(bool),
     Accept(bool),
+    Attached(u32),
+    Win(u8),
 }
+
+const TEST_OF_THREE: &str = r#","strategy":{"type":"AB","ab":{"variants":[{"name":"a","revision":"v1","share":50},
+    {"name":"b","revision":"v2","share":30},{"name":"c","revision":"v3","share":20}]}},
+    "analysis":{"warmup":"1s","profiles":[]},"drain":{"timeout":"1s"}"#;
 
 fn moves() -> impl Strategy<Value = Move> {
     prop_oneof![
@@ -457,10 +463,12 @@ fn moves() -> impl Strategy<Value = Move> {
         4 => (0..6_u8).prop_map(Move::Act),
         2 => (1..5_u8).prop_map(Move::Back),
         2 => Just(Move::Crash),
-        1 => (0..4_u8).prop_map(Move::Edit),
+        1 => (0..6_u8).prop_map(Move::Edit),
         1 => Just(Move::Delete),
         1 => any::<bool>().prop_map(Move::Disk),
         1 => any::<bool>().prop_map(Move::Accept),
+        1 => (0..2_u32).prop_map(Move::Attached),
+        1 => (1..4_u8).prop_map(Move::Win),
     ]
 }
 
@@ -494,7 +502,16 @@ proptest! {
                 Move::Edit(0) => stage.intend("web", BY_HAND),
                 Move::Edit(1) => stage.intend("web", &with(r#","onNewRevision":"Queue""#)),
                 Move::Edit(2) => stage.intend("web", &with(r#","stickiness":{"mode":"Cookie"}"#)),
+                Move::Edit(3) => stage.intend("web", &with(r#","attach":{"clients":{"matchLabels":{"app":"a"}}}"#)),
+                Move::Edit(4) => stage.intend("web", TEST_OF_THREE),
                 Move::Edit(_) => stage.intend("web", &with(r#","revisions":{"candidate":"v3"}"#)),
+                Move::Attached(attached) => {
+                    stage.attached = attached;
+                    stage.carry_out();
+                }
+                Move::Win(revision) => {
+                    stage.act("web", Verb::PromoteVariant(format!("v{revision}")));
+                }
                 Move::Delete => stage.delete("web"),
                 Move::Disk(is_full) => stage.disk_is_full = is_full,
                 Move::Accept(accepts) => {
@@ -504,7 +521,7 @@ proptest! {
             }
         }
         // With everything in order again it comes to rest, and all traffic is where the intent's record says.
-        (stage.disk_is_full, stage.accepts) = (false, true);
+        (stage.disk_is_full, stage.accepts, stage.attached) = (false, true, 1);
         (1..5).for_each(|version| stage.endpoints("web", &format!("v{version}"), 2));
         stage.intend("web", BY_HAND);
         for _ in 0..30 {

@@ -193,6 +193,9 @@ impl Stage {
             (Verb::Retry, Some(plan)) if result.is_ok() => {
                 _ = self.unwanted.remove(&(intent_of(&plan.run), plan.candidate.clone()))
             }
+            (Verb::PromoteVariant(named), Some(plan)) if result.is_ok() => {
+                self.unwanted.remove(&(intent_of(&plan.run), Revision::new(named)));
+            }
             (Verb::RollbackTo(chosen), Some(plan)) if result.is_ok() => {
                 self.unwanted.remove(&(intent_of(&plan.run), chosen.clone()));
             }
