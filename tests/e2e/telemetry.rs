@@ -298,6 +298,17 @@ async fn silence_is_told_from_rest() {
     bed.stop().await;
 }
 
+/// The next counts of candidate and stable that somebody else provides.
+async fn counted(reports: &mut Reports, deadline: Instant) -> [Tally; 2] {
+    loop {
+        let counted = next(reports).await.metrics.remove("counted");
+        if let Some(Observation::Since { candidate, stable, .. }) = counted {
+            return [candidate, stable];
+        }
+        assert!(Instant::now() < deadline, "nothing is counted: {counted:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_prometheus_and_any_url_answer_for_metrics_of_their_own() {
     let bed = Bed::start(Deadlines::default()).await;
@@ -317,6 +328,10 @@ async fn a_real_prometheus_and_any_url_answer_for_metrics_of_their_own() {
     };
     let answers = "sum({__name__=~'envoy_cluster_.*upstream_rq_completed', __name__!~'.*external.*', \
                    envoy_cluster_name=~'outbound.*[|]{{revision}}[|].*'})";
+    let failed = answers.replace("upstream_rq_completed'", "upstream_rq_xx', envoy_response_code_class='5'");
+    let good = format!("({answers} - ({failed} or vector(0)))");
+    let labelled = |name: &str, query: &str| format!("label_replace({query}, 'count', '{name}', '', '')");
+    let counts = format!("{} or {}", labelled("good", &good), labelled("total", answers));
     let web = |name: &str, url: &str, path: &str| MetricSpec {
         url: Some(url.to_owned()),
         json_path: Some(path.to_owned()),
@@ -331,6 +346,7 @@ async fn a_real_prometheus_and_any_url_answer_for_metrics_of_their_own() {
         web("quarter", &quarter, "$.data.result[0].value[1]"),
         web("nowhere", &quarter, "$.data.result[9]"),
         web("refused", &format!("http://{}/", ports::local().unwrap()), "$"),
+        MetricSpec { range: None, slo: Some(0.01), ..metric("counted", MetricKind::PromQuery, Some(&counts)) },
     ];
     let load = Load::start(bed.plan()).unwrap();
     load.next(500, PATIENCE).await.unwrap();
@@ -342,7 +358,7 @@ async fn a_real_prometheus_and_any_url_answer_for_metrics_of_their_own() {
     let deadline = Instant::now() + PATIENCE;
     let mut last = BTreeMap::new();
     let are_all = |last: &BTreeMap<String, Observation>| match last.get("answers") {
-        Some(Observation::Value(answers)) => requests.contains(answers) && last.len() == 6,
+        Some(Observation::Value(answers)) => requests.contains(answers) && last.len() == 7,
         _ => false,
     };
     while !are_all(&last) {
@@ -360,5 +376,21 @@ async fn a_real_prometheus_and_any_url_answer_for_metrics_of_their_own() {
         let Some(Observation::ProviderError(words)) = last.get(metric) else { panic!("{metric}: {last:#?}") };
         assert!(words.contains(part), "{metric}: {words}");
     }
+    // What counts is a difference between two answers: of requests that nobody has made before, each is in it once.
+    let is_quiet = |tallies: &[Tally; 2]| tallies.iter().all(|tally| tally.total == 0);
+    while !is_quiet(&counted(&mut reports, deadline).await) {}
+    let before = bed.reviews.v2.requests();
+    let load = Load::start(bed.plan()).unwrap();
+    load.next(500, PATIENCE).await.unwrap();
+    let window = load.stop().await;
+    let requests = seen(&window, "v2").total as u64..=bed.reviews.v2.requests() as u64 - before as u64;
+    let deadline = Instant::now() + PATIENCE;
+    let mut sums = [Tally::default(); 2];
+    while !requests.contains(&sums[0].total) {
+        let more = counted(&mut reports, deadline).await;
+        sums.iter_mut().zip(more).for_each(|(sum, more)| sum.add(more));
+        assert!(sums[0].total <= *requests.end(), "{sums:?}, {requests:?}");
+    }
+    assert!(sums[1].total > 0 && sums.iter().all(|sum| sum.bad == 0), "{sums:?}");
     bed.stop().await;
 }

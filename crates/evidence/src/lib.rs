@@ -42,6 +42,6 @@ pub use ledger::{Channel, ClusterSums, Ledger, StreamId};
 pub use log_stream::LogStream;
 pub use metric_stream::{Counters, MetricStream};
 pub use pace::Pace;
-pub use question::{Question, Variables};
+pub use question::{Count, Question, Variables};
 pub use stat::Stat;
 pub use sums::{LoadSums, Sums};

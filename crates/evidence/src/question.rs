@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
+use rollout::Tally;
 use serde_json::Value;
 use world::api::delivery::{JsonPath, MetricKind, MetricSpec, fill_in};
 
@@ -30,7 +31,43 @@ enum Form {
     Json(JsonPath),
 }
 
+/// What one arm of a rollout had since somebody else began to count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Requests, or whatever is counted.
+    pub total: u64,
+    /// Those that were good; never more than `total`.
+    pub good: u64,
+}
+
+impl Count {
+    /// What came since it was `earlier`; `None` when less is counted now: whoever counts has begun anew.
+    pub fn since(self, earlier: Count) -> Option<Tally> {
+        let (total, good) = (self.total.checked_sub(earlier.total)?, self.good.checked_sub(earlier.good)?);
+        Some(Tally::new(total, total.saturating_sub(good)))
+    }
+}
+
 impl Question {
+    /// The questions behind a metric of these kinds that counts: about the candidate, and about stable. `{{revision}}`
+    /// stands for the one that is asked about.
+    ///
+    /// # Errors
+    /// As [`Question::new`].
+    pub fn of_both(
+        spec: &MetricSpec,
+        prometheus: Option<&str>,
+        variables: &Variables,
+    ) -> Result<Option<[Self; 2]>, String> {
+        let about = |name: &str| {
+            let mut variables = variables.clone();
+            let revision = variables.get(name).cloned().unwrap_or_default();
+            variables.insert("revision".to_owned(), revision);
+            Self::new(spec, prometheus, &variables)
+        };
+        Ok(about("candidate")?.zip(about("stable")?).map(|(candidate, stable)| [candidate, stable]))
+    }
+
     /// The question behind a metric of kind `PromQuery` or `Web`; `None` for other kinds. A metric's own `url` comes before
     /// `prometheus`. Beside `variables`, `{{interval}}` is the metric's interval in seconds, such as `60s`.
     ///
@@ -62,22 +99,88 @@ impl Question {
     /// # Errors
     /// In words, when the body is something else than was asked for.
     pub fn answer(&self, body: &str) -> Result<Option<f64>, String> {
-        let document: Value = serde_json::from_str(body).map_err(|error| format!("the answer is not JSON: {error}"))?;
+        let document = json(body)?;
         match &self.form {
             Form::Prometheus => prometheus(&document),
+            Form::Json(path) => share_or_number(found(path, &document)?),
+        }
+    }
+
+    /// The counts in the body of an answer, of one that counts; `None` when it says that there are none.
+    ///
+    /// # Errors
+    /// As [`Question::answer`].
+    pub fn count(&self, body: &str) -> Result<Option<Count>, String> {
+        let document = json(body)?;
+        match &self.form {
+            Form::Prometheus => labelled(&document),
             Form::Json(path) => {
-                share_or_number(path.find(&document).ok_or_else(|| format!("the answer has nothing at \"{path}\""))?)
+                let value = found(path, &document)?;
+                let (good, total) = good_and_total(value)?.ok_or_else(|| {
+                    format!("{value} is no count: an object with the numbers good and total is wanted")
+                })?;
+                count(good, total).map(Some)
             }
         }
     }
 }
 
-/// The answer of `/api/v1/query`: a scalar, or a vector of one element at most.
-fn prometheus(document: &Value) -> Result<Option<f64>, String> {
+fn json(body: &str) -> Result<Value, String> {
+    serde_json::from_str(body).map_err(|error| format!("the answer is not JSON: {error}"))
+}
+
+fn found<'a>(path: &JsonPath, document: &'a Value) -> Result<&'a Value, String> {
+    path.find(document).ok_or_else(|| format!("the answer has nothing at \"{path}\""))
+}
+
+/// The series of an answer of `/api/v1/query`, which is a vector.
+fn series(document: &Value) -> Result<&[Value], String> {
+    succeeded(document)?;
+    let result = document["data"]["result"].as_array().filter(|_| document["data"]["resultType"] == "vector");
+    result.map(Vec::as_slice).ok_or_else(|| "the answer is not a vector of Prometheus".to_owned())
+}
+
+fn succeeded(document: &Value) -> Result<(), String> {
     if document["status"] != "success" {
         let words = document["error"].as_str().unwrap_or("the answer is not one of Prometheus");
         return Err(words.to_owned());
     }
+    Ok(())
+}
+
+/// The counts in a vector of two series that have `good` and `total` as their label `count`; `None` when it has none.
+fn labelled(document: &Value) -> Result<Option<Count>, String> {
+    let series = series(document)?;
+    if series.is_empty() {
+        return Ok(None);
+    }
+    let of = |name: &str| {
+        let mut named = series.iter().filter(|one| one["metric"]["count"] == name);
+        match (named.next(), named.next()) {
+            (Some(one), None) => number(&one["value"][1]),
+            (_, _) => None,
+        }
+    };
+    match (of("good"), of("total"), series.len()) {
+        (Some(good), Some(total), 2) => count(good, total).map(Some),
+        _ => Err("the query has to have two series as its answer, one with the label count=\"good\" and one with \
+                  count=\"total\""
+            .to_owned()),
+    }
+}
+
+fn count(good: f64, total: f64) -> Result<Count, String> {
+    if !(good >= 0.0 && good <= total && total < 1e18) {
+        return Err(format!("{good} good ones of {total} in all make no sense"));
+    }
+    // Prometheus has nothing but floating point numbers; counts are whole ones, or as good as.
+    let (good, total) = (good.round() as u64, total.round() as u64);
+    Ok(Count { total, good: good.min(total) })
+}
+
+/// The answer of `/api/v1/query`: a scalar, or a vector of one element at most.
+fn prometheus(document: &Value) -> Result<Option<f64>, String> {
+    succeeded(document)?;
     let result = &document["data"]["result"];
     let sample = match document["data"]["resultType"].as_str() {
         Some("scalar") => result,
@@ -95,17 +198,23 @@ fn prometheus(document: &Value) -> Result<Option<f64>, String> {
 
 /// A number, also as text, or `{"good": 99, "total": 100}`, which is a share from 0 to 1.
 fn share_or_number(value: &Value) -> Result<Option<f64>, String> {
-    if let Value::Object(fields) = value {
-        let field = |name: &str| fields.get(name).and_then(number);
-        let (Some(good), Some(total)) = (field("good"), field("total")) else {
-            return Err("the answer is an object without the numbers good and total".to_owned());
-        };
-        if !(good >= 0.0 && good <= total) {
-            return Err(format!("{good} good ones of {total} in all make no sense"));
+    match good_and_total(value)? {
+        Some((good, total)) if !(good >= 0.0 && good <= total) => {
+            Err(format!("{good} good ones of {total} in all make no sense"))
         }
-        return Ok(known(good / total));
+        Some((good, total)) => Ok(known(good / total)),
+        None => number(value).map(known).ok_or_else(|| format!("{value} is no number")),
     }
-    number(value).map(known).ok_or_else(|| format!("{value} is no number"))
+}
+
+/// The numbers in `{"good": 99, "total": 100}`; `None` when it is no object.
+fn good_and_total(value: &Value) -> Result<Option<(f64, f64)>, String> {
+    let Value::Object(fields) = value else { return Ok(None) };
+    let field = |name: &str| fields.get(name).and_then(number);
+    match (field("good"), field("total")) {
+        (Some(good), Some(total)) => Ok(Some((good, total))),
+        _ => Err("the answer is an object without the numbers good and total".to_owned()),
+    }
 }
 
 fn number(value: &Value) -> Option<f64> {
@@ -221,5 +330,59 @@ mod tests {
         assert!(answer(r#"{"good":3}"#).unwrap_err().contains("without the numbers"));
         assert!(answer("true").unwrap_err().contains("is no number"));
         assert!(question.answer("{}").unwrap_err().contains("nothing at"));
+    }
+
+    fn counting(kind: MetricKind) -> [Question; 2] {
+        let (query, url) = match kind {
+            MetricKind::Web => (None, Some("http://web/{{revision}}".to_owned())),
+            _ => (Some("sum(x{v='{{revision}}'})".to_owned()), None),
+        };
+        let json_path = Some("$.of".to_owned()).filter(|_| kind == MetricKind::Web);
+        let spec = MetricSpec { kind, query, url, json_path, slo: Some(0.01), ..MetricSpec::default() };
+        let variables = [("revision", "v2"), ("candidate", "v2"), ("stable", "v1")];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        Question::of_both(&spec, Some("http://p"), &variables).unwrap().unwrap()
+    }
+
+    #[test]
+    fn what_counts_is_asked_of_both_revisions() {
+        let urls = counting(MetricKind::Web).map(|question| question.url);
+        assert_eq!(urls, ["http://web/v2", "http://web/v1"]);
+        let [_, stable] = counting(MetricKind::PromQuery);
+        assert!(stable.url.ends_with("sum%28x%7Bv%3D%27v1%27%7D%29"), "{}", stable.url);
+    }
+
+    #[test]
+    fn counts_are_good_ones_and_all_of_them_and_nothing_else() {
+        let [web, _] = counting(MetricKind::Web);
+        let answer = |value: &str| web.count(&format!(r#"{{"of":{value}}}"#));
+        assert_eq!(answer(r#"{"good":"99","total":100}"#), Ok(Some(Count { total: 100, good: 99 })));
+        assert!(answer("0.99").unwrap_err().contains("is no count"));
+        assert!(answer(r#"{"good":3,"total":2}"#).unwrap_err().contains("make no sense"));
+        assert!(answer(r#"{"good":1,"total":1e300}"#).unwrap_err().contains("make no sense"));
+        let [prometheus, _] = counting(MetricKind::PromQuery);
+        let answer = |result: &str| {
+            let body = format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{result}]}}}}"#);
+            prometheus.count(&body)
+        };
+        let series = |name: &str, value: &str| format!(r#"{{"metric":{{"count":"{name}"}},"value":[1,"{value}"]}}"#);
+        let (good, total) = (series("good", "98.9999"), series("total", "100"));
+        assert_eq!(answer(&format!("{good},{total}")), Ok(Some(Count { total: 100, good: 99 })));
+        assert_eq!(answer(""), Ok(None), "there are no such series");
+        for other in [good.clone(), format!("{good},{good}"), format!("{good},{total},{total}")] {
+            assert!(answer(&other).unwrap_err().contains("two series"), "{other}");
+        }
+        assert_eq!(prometheus.count(r#"{"status":"error","error":"parse error"}"#), Err("parse error".to_owned()));
+        let scalar = r#"{"status":"success","data":{"resultType":"scalar","result":[1,"7"]}}"#;
+        assert!(prometheus.count(scalar).unwrap_err().contains("not a vector"));
+    }
+
+    #[test]
+    fn what_came_between_two_answers_is_their_difference_unless_it_was_begun_anew() {
+        let count = |good, total| Count { total, good };
+        assert_eq!(count(108, 110).since(count(99, 100)), Some(Tally::new(10, 1)));
+        assert_eq!(count(100, 100).since(count(100, 100)), Some(Tally::new(0, 0)));
+        assert_eq!(count(5, 6).since(count(99, 100)), None);
+        assert_eq!(count(99, 120).since(count(100, 100)), None, "what was good does not become bad");
     }
 }

@@ -385,12 +385,14 @@ impl Run {
             && !self.record.is_exposed()
             && self.published_at().is_some_and(|at| evidence.from >= at)
             && !self.record.assignment.weight_of(&plan.stable).is_zero();
+        let warm = self.published.map_or(self.now, |(_, at)| at.plus(warmup));
         match counts {
-            true => self.record.judge.observe(evidence),
+            true => self.record.judge.observe(&evidence.counted_after(warm)),
             false => self.record.judge.hear(evidence),
         }
         if is_past {
-            self.record.judge.learn(evidence);
+            let since = self.published.map_or(self.now, |(_, at)| at);
+            self.record.judge.learn(&evidence.counted_after(since));
         }
         if (counts || is_past) && self.now.since(self.checkpoint) >= CHECKPOINT {
             self.is_dirty = true;

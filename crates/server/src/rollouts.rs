@@ -262,7 +262,8 @@ impl Rollouts {
         if let Some(record) = lane.and_then(Lane::run).map(rollout::Run::record) {
             let counts = evidence.metrics.values().find_map(|observation| match observation {
                 Observation::Counts { candidate, stable, .. } => Some((candidate.total, stable.total)),
-                Observation::Value(_) | Observation::ProviderError(_) => None,
+                // What others count is not divided by the weights that are in force now.
+                Observation::Since { .. } | Observation::Value(_) | Observation::ProviderError(_) => None,
             });
             // What was counted before all nodes had the weights is a mixture.
             let is_settled = record.settled.is_some_and(|settled| evidence.from >= settled);

@@ -95,6 +95,9 @@ pub(super) struct Counted {
     /// Of a metric without an SLO, while there is nobody to compare with.
     #[serde(default)]
     unaided: Option<Box<Unaided>>,
+    /// What whoever counts said last, while he does not.
+    #[serde(default)]
+    error: Option<String>,
 }
 
 impl Counted {
@@ -119,6 +122,7 @@ impl Counted {
             trim,
             past: Past::default(),
             unaided: None,
+            error: None,
         }
     }
 
@@ -131,12 +135,28 @@ impl Counted {
 
     /// Takes in requests of stable from before the candidate had any.
     pub(super) fn learn(&mut self, span: Duration, stable: Tally) {
+        self.error = None;
         self.past.add(span, stable);
     }
 
     /// How many requests of stable are remembered.
     pub(super) fn past_requests(&self) -> f64 {
         self.past.requests()
+    }
+
+    /// Whoever counts does not answer.
+    pub(super) fn provider_error(&mut self, words: &str) {
+        self.error = Some(words.to_owned());
+    }
+
+    /// What whoever counts said last, while he does not.
+    pub(super) fn error(&self) -> Option<&String> {
+        self.error.as_ref()
+    }
+
+    /// Whether anything was ever counted.
+    pub(super) fn is_known(&self) -> bool {
+        self.candidate.total > 0 || self.stable.total > 0 || self.past_requests() > 0.0
     }
 
     /// Takes in counts: of which metric, with which alpha of its own, under which weights.
@@ -148,6 +168,7 @@ impl Counted {
         parts: &[Part],
         (spec, alpha, arms): (&MetricSpec, f64, Arms),
     ) {
+        self.error = None;
         self.candidate.add(candidate);
         self.stable.add(stable);
         // Once stable has nothing to serve, what still ends there is not what it was like.

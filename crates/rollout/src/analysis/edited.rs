@@ -10,6 +10,7 @@ pub(super) fn asks_the_same(old: &MetricSpec, new: &MetricSpec) -> bool {
         && old.query == new.query
         && old.url == new.url
         && old.json_path == new.json_path
+        && old.is_counted() == new.is_counted()
 }
 
 /// `old`, made stricter wherever `new` is: what holds at once. What `new` makes looser, and another question, wait for

@@ -1,5 +1,6 @@
 //! What was counted in a stretch of time.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,15 @@ pub enum Observation {
         /// Of stable's endpoints, if they are told apart.
         parts: Vec<Part>,
     },
+    /// Requests in both arms as somebody else counted them: since `from`, which may be long before the report begins.
+    Since {
+        /// When it was counted last.
+        from: Time,
+        /// Of the candidate.
+        candidate: Tally,
+        /// Of stable.
+        stable: Tally,
+    },
     /// One number, compared with a range.
     Value(f64),
     /// The provider did not answer, in its words. Neither good nor bad.
@@ -72,4 +82,17 @@ pub struct Evidence {
     pub reporters: u32,
     /// By the name of the metric.
     pub metrics: BTreeMap<String, Observation>,
+}
+
+impl Evidence {
+    /// Without what others have counted since before `begin`: of such counts nobody can say which part came later.
+    pub(crate) fn counted_after(&self, begin: Time) -> Cow<'_, Self> {
+        let is_older = |seen: &Observation| matches!(seen, Observation::Since { from, .. } if *from < begin);
+        if !self.metrics.values().any(is_older) {
+            return Cow::Borrowed(self);
+        }
+        let mut left = self.clone();
+        left.metrics.retain(|_, seen| !is_older(seen));
+        Cow::Owned(left)
+    }
 }

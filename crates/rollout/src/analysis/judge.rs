@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use world::api::delivery::{AnalysisPolicy, MetricKind, MetricSpec, OnMetricError};
+use world::api::delivery::{AnalysisPolicy, MetricSpec, OnMetricError};
 
 use super::counted::{Against, Counted};
 use super::edited::asks_the_same;
@@ -181,10 +181,13 @@ impl Judge {
     /// Takes in a report of a time at which stable had everything: what it is like.
     pub fn learn(&mut self, evidence: &Evidence) {
         for (spec, state) in &mut self.metrics {
-            if let (State::Counted(counted), Some(Observation::Counts { stable, .. })) =
-                (state, evidence.metrics.get(&spec.name))
-            {
-                counted.learn(evidence.until.since(evidence.from), *stable);
+            let State::Counted(counted) = state else { continue };
+            match evidence.metrics.get(&spec.name) {
+                Some(Observation::Counts { stable, .. }) => {
+                    counted.learn(evidence.until.since(evidence.from), *stable);
+                }
+                Some(Observation::Since { from, stable, .. }) => counted.learn(evidence.until.since(*from), *stable),
+                Some(Observation::Value(_) | Observation::ProviderError(_)) | None => {}
             }
         }
     }
@@ -208,15 +211,16 @@ impl Judge {
                 (State::Counted(counted), Some(Observation::Counts { candidate, stable, parts })) => {
                     counted.add((evidence.from, evidence.until), *candidate, *stable, parts, (spec, alpha, self.arms));
                 }
+                (State::Counted(counted), Some(Observation::Since { from, candidate, stable })) => {
+                    counted.add((*from, evidence.until), *candidate, *stable, &[], (spec, alpha, self.arms));
+                }
+                (State::Counted(counted), Some(Observation::ProviderError(words))) => counted.provider_error(words),
                 (State::Threshold(threshold), Some(Observation::Value(value))) => threshold.value(spec, *value),
                 (State::Threshold(threshold), Some(Observation::ProviderError(words))) => {
                     threshold.provider_error(spec, words);
                 }
                 // Counts for a metric that wants a number, or the reverse, say nothing.
-                (
-                    _,
-                    Some(Observation::Counts { .. } | Observation::Value(_) | Observation::ProviderError(_)) | None,
-                ) => {}
+                (_, Some(Observation::Counts { .. } | Observation::Since { .. } | Observation::Value(_)) | None) => {}
             }
         }
     }
@@ -278,7 +282,11 @@ impl Judge {
             absences.push(Absence::Traffic(self.busy));
         }
         for (spec, state) in self.metrics.iter().filter(|(spec, _)| spec.critical && !spec.dry_run) {
-            if let State::Threshold(Threshold { error: Some(words), .. }) = state {
+            let error = match state {
+                State::Threshold(threshold) => threshold.error.as_ref(),
+                State::Counted(counted) => counted.error().filter(|_| spec.is_of_others()),
+            };
+            if let Some(words) = error {
                 absences.push(Absence::Provider(Failure { metric: spec.name.clone(), words: words.clone() }));
             }
         }
@@ -290,12 +298,15 @@ impl Judge {
     pub fn unanswered(&self) -> Option<String> {
         let decisive = |spec: &MetricSpec| spec.critical && !spec.dry_run && spec.on_error == OnMetricError::Hold;
         self.metrics.iter().filter(|(spec, _)| decisive(spec)).find_map(|(spec, state)| {
-            let State::Threshold(threshold) = state else { return None };
-            let is_of_others = matches!(spec.kind, MetricKind::PromQuery | MetricKind::Web);
-            match (&threshold.error, threshold.last) {
-                (Some(words), _) => Some(format!("{}: the provider does not answer: {words}", spec.name)),
-                (None, None) if is_of_others => Some(format!("{}: there is no value yet", spec.name)),
-                (None, _) => None,
+            let (error, is_known) = match state {
+                State::Threshold(threshold) => (threshold.error.as_ref(), threshold.last.is_some()),
+                State::Counted(_) if !spec.is_of_others() => return None,
+                State::Counted(counted) => (counted.error(), counted.is_known()),
+            };
+            match error {
+                Some(words) => Some(format!("{}: the provider does not answer: {words}", spec.name)),
+                None if spec.is_of_others() && !is_known => Some(format!("{}: there is no value yet", spec.name)),
+                None => None,
             }
         })
     }
@@ -365,7 +376,11 @@ impl State {
     fn judge(&self, spec: &MetricSpec, bounds: (f64, f64), arms: Arms) -> (Against, Option<String>) {
         match self {
             State::Counted(counted) => {
-                let missing = counted.missing(spec, bounds, arms).map(str::to_owned);
+                let error = counted.error().filter(|_| spec.is_of_others());
+                let missing = match error {
+                    Some(words) => Some(format!("the provider does not answer: {words}")),
+                    None => counted.missing(spec, bounds, arms).map(str::to_owned),
+                };
                 (counted.against(spec, bounds.0, arms), missing)
             }
             State::Threshold(threshold) if threshold.has_failed(spec) => {
@@ -388,11 +403,16 @@ impl State {
     }
 }
 
-/// Requests to the candidate, by the metric that counted most of them.
+/// Requests to the candidate, by the metric that counted most of them: those that proxies count, if they count any.
+/// What others count comes late, and is the same requests again.
 fn candidate_requests(evidence: &Evidence) -> u64 {
-    let totals = evidence.metrics.values().filter_map(|observation| match observation {
-        Observation::Counts { candidate, .. } => Some(candidate.total),
-        Observation::Value(_) | Observation::ProviderError(_) => None,
-    });
-    totals.max().unwrap_or_default()
+    let (mut own, mut others) = (None::<u64>, 0);
+    for observation in evidence.metrics.values() {
+        match observation {
+            Observation::Counts { candidate, .. } => own = Some(own.unwrap_or(0).max(candidate.total)),
+            Observation::Since { candidate, .. } => others = others.max(candidate.total),
+            Observation::Value(_) | Observation::ProviderError(_) => {}
+        }
+    }
+    own.unwrap_or(others)
 }

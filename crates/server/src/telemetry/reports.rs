@@ -134,7 +134,7 @@ async fn follow(telemetry: Arc<Telemetry>, wanted: RunTargets, send: mpsc::Sende
 }
 
 /// The time that runs are told.
-fn now() -> Time {
+pub(super) fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Time::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

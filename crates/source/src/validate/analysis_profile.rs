@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use world::api::delivery::{AnalysisProfile, DEFAULT_PROFILE, JsonPath, MetricKind, MetricSpec, fill_in};
+use world::api::delivery::{
+    AnalysisProfile, DEFAULT_PROFILE, JsonPath, MetricKind, MetricSpec, OnMetricError, fill_in,
+};
 
 use super::Findings;
 use super::{names, url};
@@ -93,14 +95,43 @@ fn places(field: &str, metric: &MetricSpec, findings: &mut Findings) {
     }
 }
 
+/// What others count: of both revisions, and compared with each other and with what is acceptable.
+fn counts(field: &str, metric: &MetricSpec, findings: &mut Findings) {
+    if metric.slo.is_none() {
+        let message = format!("a metric of kind {:?} needs range, or slo if it counts", metric.kind);
+        findings.error(format_args!("{field}.range"), message);
+        return;
+    }
+    let (name, text) = match metric.kind {
+        MetricKind::Web => ("url", metric.url.as_deref()),
+        _ => ("query", metric.query.as_deref()),
+    };
+    // A text with another mistake is told of already.
+    let with = |revision: &str| {
+        text.and_then(|text| fill_in(text, |name| Ok(if name == "revision" { revision } else { "" }.to_owned())).ok())
+    };
+    if let (Some(one), Some(other)) = (with("a"), with("b"))
+        && one == other
+    {
+        findings
+            .error(format_args!("{field}.{name}"), "it asks the same of both revisions")
+            .hint("What counts is asked of candidate and stable: {{revision}} stands for the one that is asked about.");
+    }
+    if metric.on_error == OnMetricError::Fail {
+        findings
+            .error(format_args!("{field}.onError"), "without an answer there is nothing to be counted")
+            .hint("Leave it out: the run waits for an answer.");
+    }
+}
+
 /// What each kind cannot do without, and what has no meaning for it.
 fn needs(field: &str, metric: &MetricSpec, findings: &mut Findings) {
     let needed: &[&str] = match metric.kind {
         MetricKind::ErrorRate => &[],
         MetricKind::LatencyFraction => &["latencyMs"],
         MetricKind::Threshold => &["range", "query"],
-        MetricKind::PromQuery => &["range", "query"],
-        MetricKind::Web => &["range", "url"],
+        MetricKind::PromQuery => &["query"],
+        MetricKind::Web => &["url"],
     };
     let given = [
         ("latencyMs", metric.latency_ms.is_some()),
@@ -113,6 +144,9 @@ fn needs(field: &str, metric: &MetricSpec, findings: &mut Findings) {
             let message = format!("a metric of kind {:?} needs {name}", metric.kind);
             findings.error(format_args!("{field}.{name}"), message);
         }
+    }
+    if metric.is_of_others() && metric.range.is_none() {
+        counts(field, metric, findings);
     }
     if metric.is_counted() && metric.range.is_some() {
         findings

@@ -34,8 +34,24 @@ impl AnalysisProfile {
             "a metric of kind LatencyFraction needs latencyMs",
         ),
         rule(
-            "!(self.kind in ['Threshold', 'PromQuery', 'Web']) || has(self.range)",
-            "a metric of kind Threshold, PromQuery or Web needs range",
+            "self.kind != 'Threshold' || has(self.range)",
+            "a metric of kind Threshold needs range",
+        ),
+        rule(
+            "!(self.kind in ['PromQuery', 'Web']) || has(self.range) || has(self.slo)",
+            "a metric of kind PromQuery or Web needs range, or slo if it counts",
+        ),
+        rule(
+            "self.kind != 'PromQuery' || has(self.range) || !has(self.query) || self.query.matches('[{][{] *revision *[}][}]')",
+            "what counts is asked of both revisions: {{revision}} has to be in it",
+        ),
+        rule(
+            "self.kind != 'Web' || has(self.range) || !has(self.url) || self.url.matches('[{][{] *revision *[}][}]')",
+            "what counts is asked of both revisions: {{revision}} has to be in it",
+        ),
+        rule(
+            "!(self.kind in ['PromQuery', 'Web']) || has(self.range) || self.onError != 'Fail'",
+            "without a value there is nothing to be counted",
         ),
         rule(
             "!(self.kind in ['ErrorRate', 'LatencyFraction']) || !has(self.range)",
@@ -105,7 +121,7 @@ pub struct MetricSpec {
     /// Where the number stands in the answer of `Web`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub json_path: Option<String>,
-    /// Which values are good, for `Threshold`, `PromQuery` and `Web`.
+    /// Which values are good, for `Threshold`, `PromQuery` and `Web`. Without it, and with `slo`, the last two count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub range: Option<Bounds>,
     /// How often a value is asked for: each second at most, and once a day at least.
@@ -158,7 +174,16 @@ impl MetricSpec {
 
     /// Whether it compares counts of requests; the others judge one number after the other.
     pub fn is_counted(&self) -> bool {
-        matches!(self.kind, MetricKind::ErrorRate | MetricKind::LatencyFraction)
+        match self.kind {
+            MetricKind::ErrorRate | MetricKind::LatencyFraction => true,
+            MetricKind::PromQuery | MetricKind::Web => self.range.is_none() && self.slo.is_some(),
+            MetricKind::Threshold => false,
+        }
+    }
+
+    /// Whether somebody else than the proxies answers it.
+    pub fn is_of_others(&self) -> bool {
+        matches!(self.kind, MetricKind::PromQuery | MetricKind::Web)
     }
 
     /// The acceptable share of bad requests, if one is said: `slo`, or what `quantile` leaves.
