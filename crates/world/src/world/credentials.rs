@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use super::World;
-use crate::api::istio::{ClientTls, ServerTls};
+use crate::api::istio::{ClientTls, DestinationRule, ServerTls};
 use crate::{Object, PairState, Problem, SecretParts, Spec};
 
 /// What the name of a Secret ends with that has authorities only.
@@ -29,10 +29,19 @@ impl World {
         for ((_, name), parts) in all {
             secrets.entry(name).or_default().push(*parts);
         }
-        let rules = self.index.rules.values().flat_map(|references| references.iter());
-        let objects = self.index.gateways.iter().chain(rules).map(|reference| &self.objects[reference]);
+        let objects =
+            self.index.gateways.iter().chain(&self.index.naming_secrets).map(|reference| &self.objects[reference]);
         objects.flat_map(|object| problems(object, &secrets)).collect()
     }
+}
+
+/// Whether a DestinationRule names a Secret anywhere.
+pub(super) fn is_named_by(rule: &DestinationRule) -> bool {
+    let subsets = rule.subsets.iter().filter_map(|subset| subset.traffic_policy.as_ref());
+    rule.traffic_policy.iter().chain(subsets).any(|policy| {
+        let ports = policy.port_level_settings.iter().filter_map(|port| port.tls.as_ref());
+        policy.tls.iter().chain(ports).any(|tls| tls.credential_name.as_ref().is_some_and(|name| !name.is_empty()))
+    })
 }
 
 fn problems(object: &Object, secrets: &ByName<'_>) -> Vec<Problem> {

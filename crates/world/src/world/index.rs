@@ -18,6 +18,7 @@ pub(super) use endpoints::entry_labels;
 use crate::api::delivery::RolloutRun;
 use crate::api::istio::VirtualService;
 use crate::api::kube::EndpointSlice;
+use crate::world::credentials;
 use crate::{Few, Hostname, Key, Labels, Object, ObjectRef, PolicyKind, Service, Settings, Spec};
 
 /// Label that names the Service of an EndpointSlice.
@@ -44,7 +45,11 @@ pub(super) struct Index {
     workload_entries: HashMap<Name, Few<ObjectRef>>,
     pub(super) mesh_routes: BTreeMap<Hostname, Few<ObjectRef>>,
     pub(super) gateway_routes: HashMap<(Name, Name), Few<ObjectRef>>,
+    /// VirtualServices with an http route to a host.
+    leading: HashMap<Hostname, Few<ObjectRef>>,
     pub(super) rules: BTreeMap<Hostname, Few<ObjectRef>>,
+    /// DestinationRules that name a Secret.
+    pub(super) naming_secrets: BTreeSet<ObjectRef>,
     pub(super) gateways: BTreeSet<ObjectRef>,
     pub(super) xds_resources: HashMap<Name, Few<ObjectRef>>,
     policies: HashMap<(PolicyKind, Name), policies::OfNamespace>,
@@ -137,6 +142,8 @@ impl Index {
                 shift(&mut self.rules, host.clone(), &object.reference, way);
                 let has_several = self.rules.get(&host).is_some_and(|all| all.len() > 1);
                 mark(&mut self.suspects.rules, &host, has_several);
+                let names_secret = way == Way::In && credentials::is_named_by(rule);
+                mark(&mut self.naming_secrets, &object.reference, names_secret);
                 self.suspect(object, way);
                 touched.insert(Key::Rules(host));
             }
@@ -251,6 +258,12 @@ impl Index {
     ) {
         let ObjectRef { namespace, name, .. } = &object.reference;
         touched.insert(Key::VirtualService(namespace.clone(), name.clone()));
+        let destinations = routes.http.iter().flat_map(|rule| &rule.route).map(|to| &to.destination.host);
+        let hosts: BTreeSet<_> =
+            destinations.map(|host| Hostname::qualified(host, namespace, &settings.domain)).collect();
+        for host in hosts {
+            shift(&mut self.leading, host, &object.reference, way);
+        }
         let mesh = routes.gateways.is_empty() || routes.gateways.iter().any(|g| g == "mesh");
         if mesh {
             for host in &routes.hosts {

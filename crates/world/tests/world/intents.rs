@@ -83,6 +83,11 @@ fn routes_that_all_name_subsets_leave_nothing_to_divide() {
     );
     assert!(said(&world).concat().contains("nothing to divide"), "{:?}", said(&world));
     apply(&mut world, object("DeploymentIntent shop/a", r#"{"service":{"name":"reviews"}}"#));
+    // What is gone takes nothing.
+    apply(&mut world, routes(&to("v1")));
+    assert_eq!(said(&world).len(), 1);
+    remove(&mut world, Kind::VirtualService, "shop", "reviews");
+    assert_eq!(said(&world), Vec::<String>::new());
     // The routes of other hosts leave the service's own.
     let other = to("v1");
     apply(&mut world, object("VirtualService shop/reviews", &format!(r#"{{"hosts":["a.test"],"http":[{other}]}}"#)));

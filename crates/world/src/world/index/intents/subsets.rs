@@ -31,7 +31,7 @@ impl Index {
             return;
         }
         let mut first = None;
-        for routes in objects.values() {
+        for routes in self.leading.get(&service.host).into_iter().flatten().map(|routes| &objects[routes]) {
             let Spec::VirtualService(spec) = &routes.spec else { continue };
             let named =
                 |route: &str| intent.attach.routes.is_empty() || intent.attach.routes.iter().any(|n| n == route);
