@@ -8,8 +8,7 @@ use crate::{Audience, Proxy};
 
 /// Whether a client in the mesh is meant.
 pub(crate) fn means_client(attach: &Attach, audience: &Audience) -> bool {
-    let mut selector = attach.clients.iter().flat_map(|clients| &clients.match_labels);
-    attach.mesh && selector.all(|(key, value)| audience.labels.get(key) == Some(value))
+    attach.mesh && audience.has_labels(attach.clients.iter().flat_map(|clients| &clients.match_labels))
 }
 
 /// Whether any of these Gateways, as `namespace/name`, is meant by a run in `namespace`.

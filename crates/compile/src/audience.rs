@@ -88,6 +88,11 @@ impl Audience {
         Scope { namespace: self.namespace.clone() }
     }
 
+    /// Whether its clients have all of these labels.
+    pub(crate) fn has_labels<'l>(&self, wanted: impl IntoIterator<Item = (&'l String, &'l String)>) -> bool {
+        wanted.into_iter().all(|(key, value)| self.labels.get(key) == Some(value))
+    }
+
     /// The audience as far as the way into its workload depends on it, and the same for all audiences that share that.
     pub fn workload(&self) -> Self {
         // Route configurations on that way have one virtual host each, which is always inside.

@@ -42,7 +42,7 @@ pub struct Plan {
     pub stickiness: Stickiness,
     /// Whether a request that fails may be tried again at another priority, where a fallback is.
     pub has_fallback: bool,
-    /// Clusters that have no part now and may get one: those of the assignment's other revisions.
+    /// Clusters that may have a part at another time: those of all revisions that the assignment names.
     pub resting: Vec<Arc<str>>,
 }
 

@@ -32,7 +32,7 @@ pub use policies::{Policies, PolicyKind};
 pub use problem::{Problem, Severity};
 pub use reader::{Key, Reader, Scope};
 pub use rule::{EffectiveRule, Subset};
-pub use secret::{PairState, SecretList, SecretParts, SecretState};
+pub use secret::{AUTHORITIES_SUFFIX, PairState, SecretList, SecretParts, SecretState};
 pub use service::{Export, Protocol, Resolution, Service, ServicePort, TargetPort};
 pub use submission::{Acceptance, Application, Deletion, Effect, Refusal, Submission, Taken};
 pub use world::{Exposed, PeerPolicies, Place, Settings, Workload, World};

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// What the name of a Secret ends with that has authorities only, as Istio calls it.
+pub const AUTHORITIES_SUFFIX: &str = "-cacert";
+
 /// The secrets that there are, by namespace and name.
 pub type SecretList = BTreeMap<(Arc<str>, Arc<str>), SecretParts>;
 

@@ -447,10 +447,6 @@ fn cluster_of<'w>(
 
 /// The matches that can concern a client, without what is known of it.
 fn for_client(matches: &[RequestMatch], audience: &Audience) -> Vec<RequestMatch> {
-    let concerned = matches.iter().filter(|condition| has_labels(audience, &condition.source_labels));
+    let concerned = matches.iter().filter(|condition| audience.has_labels(&condition.source_labels));
     concerned.map(|condition| RequestMatch { source_labels: Labels::new(), ..condition.clone() }).collect()
-}
-
-fn has_labels<'l>(audience: &Audience, labels: impl IntoIterator<Item = (&'l String, &'l String)>) -> bool {
-    labels.into_iter().all(|(key, value)| audience.labels.get(key) == Some(value))
 }

@@ -137,7 +137,7 @@ fn concerns(text: &HttpMatch, rule: &Rule<'_>, input: &VirtualHostInput<'_>) -> 
     text.port.is_none_or(|port| port == input.port)
         && (text.gateways.is_empty() || text.gateways.iter().any(via))
         && (text.source_namespace.is_empty() || *text.source_namespace == *input.audience.namespace)
-        && text.source_labels.iter().all(|(key, value)| input.audience.labels.get(key) == Some(value))
+        && input.audience.has_labels(&text.source_labels)
 }
 
 fn is_for_everyone(text: &HttpMatch) -> bool {

@@ -3,10 +3,9 @@
 use proto::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use proto::pb::envoy::config::core::v3::{AggregatedConfigSource, ApiVersion, ConfigSource};
 use proto::pb::envoy::extensions::transport_sockets::tls::v3::SdsSecretConfig;
+use world::AUTHORITIES_SUFFIX;
 
 const SCHEME: &str = "kubernetes://";
-/// What the name of a Secret ends with that has authorities only.
-const AUTHORITIES: &str = "-cacert";
 
 /// What a gateway has to do to get secrets.
 pub(crate) const PROVE: &str = "Secrets go over authenticated connections only: connect the gateway to --xds-tls-listen \
@@ -27,7 +26,7 @@ pub(crate) fn secret_of(credential: &str) -> &str {
 
 /// The name of the authorities that belong to the secret `credential`.
 pub(crate) fn authorities_of(credential: &str) -> String {
-    format!("{credential}{AUTHORITIES}")
+    format!("{credential}{AUTHORITIES_SUFFIX}")
 }
 
 /// A secret by its name, on the stream of everything else: Istio's agents leave those to the server, too.

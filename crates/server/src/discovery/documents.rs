@@ -11,6 +11,7 @@ use identity::TlsSecret;
 use proto::ResourceType;
 use proto::pb::envoy::extensions::transport_sockets::tls::v3::{CertificateValidationContext, TlsCertificate, secret};
 use snapshot::{Cell, Layer, Name};
+use world::AUTHORITIES_SUFFIX;
 use xds::Wants;
 
 use super::follow::Follow;
@@ -18,8 +19,6 @@ use super::secrets::{cell, inline};
 use crate::gateway_secrets::{GatewaySecrets, TlsSecrets};
 
 const SCHEME: &str = "kubernetes://";
-/// Asks for what clients are verified by.
-const AUTHORITIES: &str = "-cacert";
 /// A gateway asks for some; whoever asks for thousands that are not there is not written up for each.
 const MOST_NOTED: usize = 100;
 
@@ -103,7 +102,7 @@ impl Documents {
         };
         let document = |secret: &str| self.newest.get(&(self.namespace.clone(), secret.into()));
         // Authorities may be a secret of their own, or a part of the one with the certificate.
-        if let Some(base) = secret.strip_suffix(AUTHORITIES) {
+        if let Some(base) = secret.strip_suffix(AUTHORITIES_SUFFIX) {
             let found = [secret, base].into_iter().filter_map(document).find_map(|found| verification(name, found));
             if found.is_some() {
                 return found;

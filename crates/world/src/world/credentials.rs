@@ -6,10 +6,7 @@ use std::collections::HashMap;
 
 use super::World;
 use crate::api::istio::{ClientTls, DestinationRule, ServerTls};
-use crate::{Object, PairState, Problem, SecretParts, Spec};
-
-/// What the name of a Secret ends with that has authorities only.
-const AUTHORITIES: &str = "-cacert";
+use crate::{AUTHORITIES_SUFFIX, Object, PairState, Problem, SecretParts, Spec};
 
 /// What there is by a name, in all namespaces.
 type ByName<'a> = HashMap<&'a str, Vec<SecretParts>>;
@@ -137,11 +134,11 @@ fn pair(name: &str, secrets: &ByName<'_>) -> Option<String> {
 
 /// Why nobody has authorities by this name, if that is so.
 fn authorities(name: &str, secrets: &ByName<'_>) -> Option<String> {
-    let own = format!("{name}{AUTHORITIES}");
+    let own = format!("{name}{AUTHORITIES_SUFFIX}");
     let mut parts = [&*own, name].into_iter().filter_map(|name| secrets.get(name)).flatten();
     (!parts.any(|parts| parts.has_authorities)).then(|| {
         let name = name.escape_debug();
-        format!("no namespace has authorities in a Secret \"{name}{AUTHORITIES}\" or \"{name}\"")
+        format!("no namespace has authorities in a Secret \"{name}{AUTHORITIES_SUFFIX}\" or \"{name}\"")
     })
 }
 

@@ -7,7 +7,8 @@ use crate::flat;
 use crate::route::action::Action;
 use crate::route::rewrite::Change;
 
-/// Runtime key of the share of requests whose destination is missing; nobody sets it, the default value counts.
+/// Runtime key of a route's share of requests, for those whose destination is missing and for those that nobody is to
+/// take; nobody sets it, the default value counts.
 const MISSING_RUNTIME_KEY: &str = "pointsman.missing";
 
 /// The parts of an Envoy `Route`.
